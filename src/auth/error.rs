@@ -1,0 +1,65 @@
+//! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
+
+use crate::{
+    crypto::{Overloaded, SelfTestFailed},
+    domain::{Invalid, WeakPassword},
+    storage::StorageError,
+};
+
+/// Why a use case did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// A member of the input is not what it must be.
+    #[error("{0} {1}")]
+    InvalidMember(&'static str, Invalid),
+    #[error(transparent)]
+    WeakPassword(#[from] WeakPassword),
+    /// Unknown, wrong, inactive: nobody is told which.
+    #[error("Invalid credentials.")]
+    InvalidCredentials,
+    #[error("Token not found in the request header")]
+    TokenMissing,
+    /// Malformed, forged, expired, ended, user gone: nobody is told which.
+    #[error("The token is invalid or has expired.")]
+    InvalidToken,
+    #[error("Refresh tokens cannot be used for operations.")]
+    RefreshTokenAsAccess,
+    #[error("Only refresh tokens are allowed.")]
+    AccessTokenAsRefresh,
+    #[error("You are not allowed to do this.")]
+    Forbidden,
+    #[error("Nobody can sign up here.")]
+    RegistrationClosed,
+    #[error("There is an account with this e-mail already.")]
+    EmailTaken,
+    #[error("There is an account with this username already.")]
+    UsernameTaken,
+    #[error("Too many sign-ins are waiting. Try again in a moment.")]
+    Overloaded,
+    #[error("The service cannot reach its database. Try again in a moment.")]
+    Unavailable,
+    /// A fault of ours. What it was is for the log.
+    #[error("Something went wrong here.")]
+    Internal(String),
+}
+
+impl From<StorageError> for AuthError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Unavailable(_) => Self::Unavailable,
+            StorageError::Fault(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<Overloaded> for AuthError {
+    fn from(Overloaded: Overloaded) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl From<SelfTestFailed> for AuthError {
+    fn from(error: SelfTestFailed) -> Self {
+        Self::Internal(error.to_string())
+    }
+}

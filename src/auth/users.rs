@@ -1,0 +1,50 @@
+//! Users look at the list, and change what is theirs.
+
+use super::{Auth, AuthError, Caller};
+use crate::{
+    config::Listing,
+    domain::{Limit, Name, Page, User, UserCursor, Username},
+    storage::{ProfileChange, Updated},
+};
+
+/// What users may change of themselves; `None` leaves it as it is.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileUpdate {
+    /// Not parsed yet: whether it is a username depends on the caller's e-mail.
+    pub username: Option<String>,
+    pub first_name: Option<Name>,
+    pub last_name: Option<Name>,
+}
+
+impl Auth {
+    /// A page of all users.
+    ///
+    /// # Errors
+    /// [`AuthError::Forbidden`] when the list is for staff, or the database is away.
+    pub async fn list_users(
+        &self,
+        caller: &Caller,
+        cursor: &UserCursor,
+        limit: Limit,
+    ) -> Result<Page<User>, AuthError> {
+        if self.policy.listing == Listing::Staff && !caller.user.is_at_least_staff() {
+            return Err(AuthError::Forbidden);
+        }
+        Ok(self.storage.list_users(cursor, limit).await?)
+    }
+
+    /// Changes the caller's own names.
+    ///
+    /// # Errors
+    /// The username is none or is taken, the caller was deleted meanwhile, or the database is away.
+    pub async fn update_profile(&self, caller: &Caller, update: ProfileUpdate) -> Result<User, AuthError> {
+        let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
+        let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;
+        let change = ProfileChange { username, first_name: update.first_name, last_name: update.last_name };
+        match self.storage.update_profile(caller.user.id, &change).await? {
+            Updated::User(user) => Ok(user),
+            Updated::UsernameTaken => Err(AuthError::UsernameTaken),
+            Updated::Gone => Err(AuthError::InvalidToken),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line: which words there are, and which code they run.
+
+mod healthcheck;
+mod user;
+
+use crate::{
+    app::App,
+    config::{Settings, Sources},
+    domain::Clock,
+    http,
+    storage::Storage,
+    telemetry,
+};
+use clap::{Parser, Subcommand};
+use std::{io, process::ExitCode};
+
+/// Something in the configuration is wrong (`EX_CONFIG` of sysexits.h).
+const EXIT_CONFIG: u8 = 78;
+
+/// Issues tokens: sign up, sign in, refresh, and the users.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Settings come from config/*.toml and SIGNET__SECTION__KEY; see `signet config print`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (what happens without a command, too)
+    Serve,
+    /// Bring the database's tables up to date
+    Migrate,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Check or show the settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look after users
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Ask the service of this machine whether it is ready
+    Healthcheck,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Name every fault at once
+    Check,
+    /// Show every setting and where it came from, secrets masked
+    Print,
+}
+
+/// Why a command failed, for people.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or(Command::Serve);
+    if let Command::Openapi = command {
+        print!("{}", http::default_document());
+        return ExitCode::SUCCESS;
+    }
+    let settings = match Settings::load(&Sources::of_process()) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            eprint!("The settings are not right; nothing was started.\n{faults}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match run(command, &settings) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("signet: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
+    // One thread here: the HTTP workers and the hash threads have their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Serve => runtime.block_on(serve(settings))?,
+        Command::Migrate => runtime.block_on(migrate(settings))?,
+        Command::Config(ConfigCommand::Print) => print!("{}", settings.print()),
+        Command::Config(ConfigCommand::Check) => {
+            println!("The settings are right.");
+            settings.warnings().iter().for_each(|warning| println!("warning: {warning}"));
+        }
+        Command::User(command) => return runtime.block_on(user::run(command, settings)),
+        Command::Healthcheck => return healthcheck::run(&settings.server),
+        // Handled before the settings are loaded: it needs none.
+        Command::Openapi => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(settings: &Settings) -> Result<(), Failure> {
+    telemetry::start(&settings.telemetry);
+    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    // Before anything is bound: a signal that comes at once must not be missed.
+    let signals = Signals::listen()?;
+    let app = App::build(settings, Clock::System).await?;
+    tracing::info!(address = %app.address(), version = env!("CARGO_PKG_VERSION"), "listening");
+    if settings.profile == crate::config::Profile::Development {
+        welcome(settings, &app);
+    }
+    app.run_until(signals.first()).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn welcome(settings: &Settings, app: &App) {
+    let at = format!("http://{}{}", app.address(), &*settings.server.base_path);
+    println!("\nSignet is listening on {at}\n");
+    if settings.server.docs {
+        println!("  Look around      {at}/docs/swagger/");
+    }
+    println!("  Create a user    curl {at}/auth/create -H 'content-type: application/json' \\");
+    println!("                     -d '{{\"email\": \"ann@example.com\", \"password\": \"correct horse\"}}'");
+    println!("  Stop             Ctrl-C\n");
+}
+
+/// SIGTERM, as containers are stopped, and SIGINT, as people stop programs.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(mut self) {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping: finishing the requests in flight");
+    }
+}
+
+async fn migrate(settings: &Settings) -> Result<(), Failure> {
+    let storage = Storage::open(&settings.database).await?;
+    storage.migrate().await?;
+    storage.close().await;
+    println!("The database is up to date.");
+    Ok(())
+}

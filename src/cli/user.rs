@@ -1,0 +1,186 @@
+//! `signet user …`: the operator looks after users, with the service running or not.
+
+use super::Failure;
+use crate::{
+    app,
+    auth::{Operator, SignUp},
+    config::Settings,
+    domain::{Clock, Email, Limit, Name, Password, User, UserCursor, UserId, Username},
+    http::UserResponse,
+    storage::Storage,
+};
+use clap::{Args, Subcommand};
+use secrecy::{ExposeSecret, SecretString};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+#[derive(Subcommand)]
+pub(super) enum UserCommand {
+    /// Create a user; the password is asked for, or read from standard input
+    Create(Create),
+    /// Show a user
+    Show(Which),
+    /// List all users
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a password and end the user's sessions; it is asked for, or read from standard input
+    SetPassword(Which),
+    /// Let a user in again
+    Activate(Which),
+    /// Shut a user out and end its sessions
+    Deactivate(Which),
+    /// Delete a user and its sessions
+    Delete(Which),
+}
+
+#[derive(Args)]
+pub(super) struct Create {
+    /// The e-mail
+    #[arg(required_unless_present = "address")]
+    email: Option<String>,
+    /// The same, as an option
+    #[arg(long = "email", id = "address", value_name = "EMAIL", conflicts_with = "email")]
+    address: Option<String>,
+    /// The e-mail unless given
+    #[arg(long)]
+    username: Option<String>,
+    #[arg(long, default_value = "")]
+    first_name: String,
+    #[arg(long, default_value = "")]
+    last_name: String,
+    /// May do everything
+    #[arg(long)]
+    superuser: bool,
+    /// Print the user as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Which {
+    /// Id, e-mail or username
+    user: String,
+    /// Print the user as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one command on the database that the settings name.
+pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<ExitCode, Failure> {
+    let storage = Storage::open(&settings.database).await?;
+    if storage.is_sqlite() {
+        storage.migrate().await?;
+    }
+    let auth = app::auth(settings, storage.clone())?;
+    let ended = Session { operator: Operator(&auth), clock: Clock::System }.run(command).await;
+    storage.close().await;
+    ended
+}
+
+struct Session<'a> {
+    operator: Operator<'a>,
+    clock: Clock,
+}
+
+impl Session<'_> {
+    async fn run(&self, command: UserCommand) -> Result<ExitCode, Failure> {
+        let operator = &self.operator;
+        let now = self.clock.now();
+        match command {
+            UserCommand::Create(create) => {
+                let (sign_up, is_superuser, json) = sign_up(create)?;
+                print(operator.create(sign_up, is_superuser, now).await?, json);
+            }
+            UserCommand::List { json } => self.list(json).await?,
+            UserCommand::Show(which) => print(self.find(&which).await?, which.json),
+            UserCommand::SetPassword(which) => {
+                let user = self.find(&which).await?;
+                let password = Password::parse(new_password()?.expose_secret())?;
+                let user = operator.set_password(user.id, password, now).await?;
+                print(user.ok_or("the user was deleted meanwhile")?, which.json);
+            }
+            UserCommand::Activate(which) => self.set_active(&which, true).await?,
+            UserCommand::Deactivate(which) => self.set_active(&which, false).await?,
+            UserCommand::Delete(which) => {
+                let user = self.find(&which).await?;
+                operator.delete(user.id).await?;
+                print(user, which.json);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn find(&self, which: &Which) -> Result<User, Failure> {
+        let user = self.operator.find(&which.user).await?;
+        Ok(user.ok_or("there is no user with this id, e-mail or username")?)
+    }
+
+    async fn set_active(&self, which: &Which, is_active: bool) -> Result<(), Failure> {
+        let user = self.find(which).await?;
+        let user = self.operator.set_active(user.id, is_active, self.clock.now()).await?;
+        print(user.ok_or("the user was deleted meanwhile")?, which.json);
+        Ok(())
+    }
+
+    /// All users, a page at a time: a long list is never held as a whole.
+    async fn list(&self, json: bool) -> Result<(), Failure> {
+        let mut after = UserId(0);
+        loop {
+            let page = self.operator.list(&UserCursor::ById { after }, Limit::default()).await?;
+            after = page.items.last().map_or(after, |user| user.id);
+            page.items.into_iter().for_each(|user| print(user, json));
+            if !page.has_more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn sign_up(create: Create) -> Result<(SignUp, bool, bool), Failure> {
+    let email = create.email.or(create.address).unwrap_or_default();
+    let email = Email::parse(&email).map_err(|fault| format!("the e-mail {fault}"))?;
+    let username = create.username.map(|text| Username::parse(&text, &email)).transpose();
+    let name = |text: &str, which: &str| Name::parse(text).map_err(|fault| format!("the {which} {fault}"));
+    let sign_up = SignUp {
+        username: username
+            .map_err(|fault| format!("the username {fault}"))?
+            .unwrap_or_else(|| Username::of_email(&email)),
+        first_name: name(&create.first_name, "first name")?,
+        last_name: name(&create.last_name, "last name")?,
+        email,
+        password: Password::parse(new_password()?.expose_secret()).map_err(|fault| format!("the password {fault}"))?,
+    };
+    Ok((sign_up, create.superuser, create.json))
+}
+
+/// Asks for a password twice, or reads one line where nobody can be asked. Never an argument: `ps` shows those.
+fn new_password() -> Result<SecretString, Failure> {
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).into());
+    }
+    let password = rpassword::prompt_password("Password: ")?;
+    if rpassword::prompt_password("Once more: ")? != password {
+        return Err("the two passwords differ".into());
+    }
+    Ok(password.into())
+}
+
+fn print(user: User, json: bool) {
+    let line = if json {
+        serde_json::to_string(&UserResponse::from(user)).unwrap_or_default()
+    } else {
+        let mut words = vec![user.id.to_string(), user.email.as_str().to_owned(), user.username.as_str().to_owned()];
+        words.push(if user.is_active { "active" } else { "inactive" }.to_owned());
+        words.extend(user.is_superuser.then(|| "superuser".to_owned()).or(user.is_staff.then(|| "staff".to_owned())));
+        words.join("  ")
+    };
+    // Whoever reads may have had enough, as `head` does.
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,0 +1,194 @@
+//! What settings must be together, and what this version does not have yet.
+
+use super::{Algorithm, Profile, Settings, source::Reader, value::is_plain};
+use crate::domain::{Password, Seconds};
+use secrecy::{ExposeSecret, SecretString};
+use std::{collections::HashSet, time::Duration};
+
+/// Keys that somebody has published: documentation, examples and generators.
+const KNOWN_KEYS: &[&str] = &[
+    "my secret",
+    "secret",
+    "changeme",
+    "your-256-bit-secret",
+    "your-384-bit-secret",
+    "your-512-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    "super-secret-jwt-token-with-at-least-32-characters-long",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+];
+
+/// Notes whatever is wrong with settings that can each be read.
+pub(super) fn check(settings: &Settings, reader: &mut Reader) {
+    keys(settings, reader);
+    numbers(settings, reader);
+    names(settings, reader);
+    bootstrap(settings, reader);
+    not_available_yet(settings, reader);
+    let is_loopback = settings.server.bind.ip().is_loopback();
+    if settings.profile == Profile::Development && !is_loopback {
+        reader.fault_at(
+            "server.bind",
+            "the development profile serves this machine only: bind 127.0.0.1, or set SIGNET_PROFILE=production",
+        );
+    }
+}
+
+fn keys(settings: &Settings, reader: &mut Reader) {
+    let jwt = &settings.jwt;
+    for (name, key) in [("jwt.signing_key", &jwt.signing_key), ("jwt.refresh_key", &jwt.refresh_key)] {
+        match key.as_ref().map(SecretString::expose_secret) {
+            None if settings.profile == Profile::Production => {
+                reader.fault_at(name, "must be set in production; `openssl rand -base64 48` makes one");
+            }
+            // RFC 7518 §3.2: a key at least as long as the hash.
+            Some(key) if key.len() < 32 => reader.fault_at(name, "must have at least 32 bytes"),
+            Some(key) if is_guessable(key) => {
+                reader.fault_at(name, "is a published or trivial key: anybody could sign");
+            }
+            _ => {}
+        }
+    }
+    if let (Some(signing), Some(refresh)) = (&jwt.signing_key, &jwt.refresh_key)
+        && signing.expose_secret() == refresh.expose_secret()
+    {
+        reader.fault_at(
+            "jwt.refresh_key",
+            "must not be the signing key: who verifies access tokens could make refresh tokens",
+        );
+    }
+}
+
+fn is_guessable(key: &str) -> bool {
+    let key = key.trim();
+    let distinct = key.chars().collect::<HashSet<_>>().len();
+    KNOWN_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known))
+        || key.starts_with("django-insecure-")
+        || distinct < 8
+}
+
+fn numbers(settings: &Settings, reader: &mut Reader) {
+    let Settings { server, database, jwt, passwords, revocation, .. } = settings;
+    let zero = Duration::ZERO;
+    let mut must = |is_right: bool, key: &str, what: &str| {
+        if !is_right {
+            reader.fault_at(key, format!("must be {what}"));
+        }
+    };
+    must(server.request_timeout > zero, "server.request_timeout", "longer than 0s");
+    must(server.workers() <= 1024, "server.workers", "at most 1024");
+    must((1..=10_000).contains(&database.max_connections), "database.max_connections", "from 1 to 10000");
+    let acquire = Duration::from_millis(10)..=Duration::from_mins(1);
+    must(acquire.contains(&database.acquire_timeout), "database.acquire_timeout", "from 10ms to 1m");
+    must(jwt.access_token_lifetime > Seconds(0), "jwt.access_token_lifetime", "at least 1s");
+    must(jwt.refresh_token_lifetime > Seconds(0), "jwt.refresh_token_lifetime", "at least 1s");
+    must(
+        jwt.session_lifetime >= jwt.refresh_token_lifetime,
+        "jwt.session_lifetime",
+        "at least jwt.refresh_token_lifetime",
+    );
+    must(jwt.refresh_grace <= jwt.refresh_token_lifetime, "jwt.refresh_grace", "at most jwt.refresh_token_lifetime");
+    must(jwt.leeway <= Seconds(60), "jwt.leeway", "at most 60s");
+    must((1..=16).contains(&passwords.parallelism), "passwords.parallelism", "from 1 to 16");
+    must((1..=1000).contains(&passwords.iterations), "passwords.iterations", "from 1 to 1000");
+    // RFC 9106 §3.1: at least 8 KiB for each lane.
+    let memory = passwords.parallelism.saturating_mul(8)..=4 * 1024 * 1024;
+    must(memory.contains(&passwords.memory_kib), "passwords.memory_kib", "from 8 for each lane to 4194304");
+    must(
+        passwords.max_memory_kib >= passwords.memory_kib && passwords.max_memory_kib <= 4 * 1024 * 1024,
+        "passwords.max_memory_kib",
+        "at least passwords.memory_kib, and at most 4194304",
+    );
+    must(passwords.hash_threads() <= 1024, "passwords.hash_threads", "at most 1024");
+    must(passwords.queue() <= 1_000_000, "passwords.queue", "at most 1000000");
+    must(passwords.min_length >= 1, "passwords.min_length", "at least 1");
+    // The longest password, four bytes a character, fits into the 16 KiB of a request.
+    let lengths = passwords.min_length..=2048;
+    must(lengths.contains(&passwords.max_length), "passwords.max_length", "from passwords.min_length to 2048");
+    must(revocation.poll_interval > zero, "revocation.poll_interval", "longer than 0s");
+}
+
+fn names(settings: &Settings, reader: &mut Reader) {
+    let Settings { server, jwt, telemetry, .. } = settings;
+    let schemes = &jwt.auth_header_types;
+    if schemes.is_empty() || schemes.iter().any(|scheme| scheme.is_empty() || !scheme.chars().all(is_plain)) {
+        reader.fault_at("jwt.auth_header_types", "must be one or more words such as Bearer");
+    }
+    let taken = ["token_type", "expires_in", "refresh_expires_in"];
+    for (key, name) in
+        [("jwt.access_token_name", &jwt.access_token_name), ("jwt.refresh_token_name", &jwt.refresh_token_name)]
+    {
+        if taken.contains(&&**name) {
+            reader.fault_at(key, "must not be the name of another member of the reply");
+        }
+    }
+    if jwt.access_token_name == jwt.refresh_token_name {
+        reader.fault_at("jwt.refresh_token_name", "must differ from jwt.access_token_name");
+    }
+    if let Some(url) = &server.public_url
+        && !((url.starts_with("https://") || url.starts_with("http://")) && url.chars().all(|c| c.is_ascii_graphic()))
+    {
+        reader.fault_at("server.public_url", "must be a URL such as https://id.example.com");
+    }
+    if tracing_subscriber::EnvFilter::try_new(&telemetry.log).is_err() {
+        reader.fault_at("telemetry.log", "must be a level such as info, or targets such as signet=debug,sqlx=warn");
+    }
+}
+
+fn bootstrap(settings: &Settings, reader: &mut Reader) {
+    let first = &settings.bootstrap;
+    if first.superuser_email.is_some() != first.superuser_password.is_some() {
+        reader.fault_at("bootstrap.superuser_email", "must be set together with bootstrap.superuser_password");
+    }
+    let Some((_, password)) = settings.first_superuser() else { return };
+    match Password::parse(password) {
+        Err(fault) => reader.fault_at("bootstrap.superuser_password", fault.to_string()),
+        Ok(password) => {
+            if let Err(weak) = settings.passwords.rules().check(&password) {
+                reader.fault_at("bootstrap.superuser_password", weak.to_string());
+            }
+        }
+    }
+}
+
+/// A setting that is known but would have no effect is refused: false comfort is worse than an error.
+fn not_available_yet(settings: &Settings, reader: &mut Reader) {
+    let Settings { server, jwt, telemetry, mail, .. } = settings;
+    let set = [
+        ("server.metrics_bind", server.metrics_bind.is_some()),
+        ("server.cors_allowed_origins", !server.cors_allowed_origins.is_empty()),
+        ("server.trusted_proxies", !server.trusted_proxies.is_empty()),
+        ("jwt.algorithm", jwt.algorithm != Algorithm::Hs256),
+        ("jwt.verifying_key", jwt.verifying_key.is_some()),
+        ("jwt.keys_dir", jwt.keys_dir.is_some()),
+        ("jwt.refresh_key_previous", jwt.refresh_key_previous.is_some()),
+        ("jwt.rotate_refresh_tokens", jwt.rotate_refresh_tokens),
+        ("jwt.jti_claim", &*jwt.jti_claim != "jti"),
+        ("jwt.user_id_claim", &*jwt.user_id_claim != "sub"),
+        ("telemetry.otlp_endpoint", telemetry.otlp_endpoint.is_some()),
+        ("mail.smtp_url", mail.smtp_url.is_some()),
+    ];
+    for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+        reader.fault_at(key, "this value is not available in this version of Signet; leave it at its default");
+    }
+}
+
+/// What is allowed and yet worth a line.
+pub(super) fn warnings(settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if settings.profile == Profile::Production {
+        if !settings.jwt.rotate_refresh_tokens {
+            warnings.push(
+                "jwt.rotate_refresh_tokens is off: a copied refresh token is not noticed (RFC 9700 §4.14.2)".to_owned(),
+            );
+        }
+        if settings.users.list == super::Listing::Authenticated {
+            warnings.push("users.list = \"authenticated\": every user may list all users".to_owned());
+        }
+        if settings.rate_limit.enabled {
+            warnings.push("rate_limit has no effect in this version: limit sign-ins in your proxy".to_owned());
+        }
+    }
+    warnings
+}

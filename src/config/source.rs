@@ -1,0 +1,220 @@
+//! Where settings come from: the layers, merged into one flat table whose rows remember their place.
+
+use super::{Profile, print, value::Setting};
+use config::{File, FileFormat, Source, Value, ValueKind};
+use std::{
+    collections::BTreeMap,
+    env, fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+const PREFIX: &str = "SIGNET__";
+
+/// The outside world as far as settings are concerned.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The folder with `{profile}.toml` and `local.toml`; `None` reads no file.
+    pub directory: Option<PathBuf>,
+    /// Name and value of each variable.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// `config/` below the working directory, and the environment of this process.
+    pub fn of_process() -> Self {
+        // A value that is not UTF-8 is read with replacement characters, and refused where it matters.
+        let environment = env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value))).collect();
+        Self { directory: Some(PathBuf::from("config")), environment }
+    }
+
+    pub(super) fn profile(&self) -> Result<Profile, Fault> {
+        let value = self.environment.iter().rev().find(|(name, _)| name == "SIGNET_PROFILE");
+        match value.map_or("", |(_, value)| value.as_str()) {
+            "" | "development" => Ok(Profile::Development),
+            "production" => Ok(Profile::Production),
+            _ => Err(Fault::new("SIGNET_PROFILE", "the environment", "must be development or production")),
+        }
+    }
+}
+
+fn lossy(text: &std::ffi::OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key} ({place}): {problem}")]
+pub struct Fault {
+    pub key: String,
+    pub place: String,
+    pub problem: String,
+}
+
+impl Fault {
+    pub(super) fn new(key: &str, place: &str, problem: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), place: place.to_owned(), problem: problem.into() }
+    }
+}
+
+/// Everything that is wrong with the settings, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|fault| writeln!(f, "{fault}"))
+    }
+}
+
+/// A value and the place it came from.
+struct Sourced {
+    value: Value,
+    place: String,
+}
+
+/// Hands out the merged settings one by one, and notes what was asked for and what was wrong.
+pub(super) struct Reader {
+    rows: BTreeMap<String, Sourced>,
+    known: Vec<print::Line>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    pub(super) fn merge(sources: &Sources) -> Self {
+        let mut reader = Self { rows: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
+        reader.layer("default", include_str!("../../config/default.toml"));
+        let profile = match sources.profile() {
+            Ok(Profile::Production) => ("production", include_str!("../../config/production.toml")),
+            _ => ("development", include_str!("../../config/development.toml")),
+        };
+        reader.layer(profile.0, profile.1);
+        for name in [profile.0, "local"] {
+            if let Some(directory) = &sources.directory {
+                reader.file(&directory.join(format!("{name}.toml")));
+            }
+        }
+        reader.environment(&sources.environment);
+        reader
+    }
+
+    fn file(&mut self, path: &Path) {
+        let place = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => self.layer(&place, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", error.kind()))),
+        }
+    }
+
+    /// Lays a TOML text over what is there.
+    fn layer(&mut self, place: &str, text: &str) {
+        match File::from_str(text, FileFormat::Toml).collect() {
+            Ok(table) => table.into_iter().for_each(|(key, value)| self.flatten(key, value, place)),
+            // The parser's message quotes the line, which may hold a secret; its position is what helps.
+            Err(error) => {
+                let message = error.to_string();
+                let position = message.lines().next().unwrap_or_default();
+                let position = position.split_once(" at ").map_or("", |(_, position)| position);
+                self.fault(Fault::new("the whole file", place, format!("is not TOML: see {position}")));
+            }
+        }
+    }
+
+    fn flatten(&mut self, key: String, value: Value, place: &str) {
+        match value.kind {
+            ValueKind::Table(table) => {
+                for (name, value) in table {
+                    self.flatten(format!("{key}.{name}"), value, place);
+                }
+            }
+            _ => {
+                self.rows.insert(key, Sourced { value, place: place.to_owned() });
+            }
+        }
+    }
+
+    fn environment(&mut self, variables: &[(String, String)]) {
+        for (name, value) in variables {
+            if let Some(key) = name.strip_prefix(PREFIX) {
+                let key = key.to_lowercase().replace("__", ".");
+                self.rows.insert(key, Sourced { value: Value::new(None, value.as_str()), place: name.clone() });
+            }
+        }
+    }
+
+    /// Reads one setting; what is wrong with it is noted, and `None`.
+    pub(super) fn read<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        if T::SECRET {
+            self.replace_by_file(key);
+        }
+        let row = self.rows.get(key);
+        let shown = row.map(|row| (T::show(&row.value), row.place.clone()));
+        self.known.push(print::Line { key, shown, is_secret: T::SECRET });
+        let parsed = match row {
+            None => T::absent().ok_or_else(|| "must be set".to_owned()),
+            Some(row) => T::parse(&row.value),
+        };
+        parsed.map_err(|problem| self.fault_at(key, problem)).ok()
+    }
+
+    /// A secret may be kept in a file that `…_FILE` names; the line end that editors leave is not part of it.
+    fn replace_by_file(&mut self, key: &'static str) {
+        let Some(row) = self.rows.remove(&format!("{key}_file")) else { return };
+        let path = row.value.into_string().unwrap_or_default();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let secret = text.strip_suffix('\n').unwrap_or(&text);
+                let secret = secret.strip_suffix('\r').unwrap_or(secret);
+                let place = format!("{}, {path}", row.place);
+                self.rows.insert(key.to_owned(), Sourced { value: Value::new(None, secret), place });
+            }
+            Err(error) => {
+                self.fault(Fault::new(key, &row.place, format!("the file cannot be read: {}", error.kind())));
+            }
+        }
+    }
+
+    /// Whatever no section asked for.
+    pub(super) fn refuse_unknown_keys(&mut self) {
+        let known = |key: &str| self.known.iter().any(|line| line.key == key);
+        let unknown: Vec<Fault> = self
+            .rows
+            .iter()
+            .filter(|(key, _)| !known(key))
+            .map(|(key, row)| {
+                let section = key.split('.').next().unwrap_or_default();
+                let keys = self.known.iter().filter_map(|line| line.key.strip_prefix(section)?.strip_prefix('.'));
+                let keys = keys.collect::<Vec<_>>().join(", ");
+                let problem = if keys.is_empty() {
+                    "there is no such section".to_owned()
+                } else {
+                    format!("there is no such key; [{section}] has {keys}")
+                };
+                Fault::new(key, &row.place, problem)
+            })
+            .collect();
+        self.faults.extend(unknown);
+    }
+
+    /// Notes a fault of a known key, with the place its value came from.
+    pub(super) fn fault_at(&mut self, key: &str, problem: impl Into<String>) {
+        let place = self.rows.get(key).map_or("not set", |row| row.place.as_str()).to_owned();
+        self.fault(Fault::new(key, &place, problem));
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    pub(super) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    pub(super) fn into_faults(self) -> Faults {
+        Faults(self.faults)
+    }
+
+    pub(super) fn printable(&self) -> Vec<print::Line> {
+        self.known.clone()
+    }
+}

@@ -1,0 +1,293 @@
+//! How each kind of setting is written. A message says what would be right and never repeats the value.
+
+use crate::domain::{Email, Seconds};
+use config::{Value, ValueKind};
+use secrecy::{ExposeSecret, SecretString};
+use std::{fmt, net::SocketAddr, num::NonZero, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
+
+/// Something that a setting can be. From the environment everything comes as text, from TOML with a type.
+pub(super) trait Setting: Sized {
+    const SECRET: bool = false;
+
+    fn parse(value: &Value) -> Result<Self, String>;
+
+    /// What a missing key means; `None` where it must be there.
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    fn show(value: &Value) -> String {
+        match &value.kind {
+            ValueKind::String(text) => format!("{text:?}"),
+            ValueKind::Array(items) => format!("[{}]", items.iter().map(Self::show).collect::<Vec<_>>().join(", ")),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The text of a scalar; `what` says what it should have been.
+fn text(value: &Value, what: &str) -> Result<String, String> {
+    match &value.kind {
+        ValueKind::String(text) => Ok(text.clone()),
+        ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::U64(_) => Ok(value.kind.to_string()),
+        _ => Err(format!("must be {what}")),
+    }
+}
+
+fn from_str<T: FromStr>(value: &Value, what: &str) -> Result<T, String> {
+    text(value, what)?.trim().parse().map_err(|_| format!("must be {what}"))
+}
+
+/// An empty text means that nothing is set: what `NAME=` in a container's environment means.
+impl<T: Setting> Setting for Option<T> {
+    const SECRET: bool = T::SECRET;
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        match &value.kind {
+            ValueKind::String(text) if text.is_empty() => Ok(None),
+            _ => T::parse(value).map(Some),
+        }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn show(value: &Value) -> String {
+        T::show(value)
+    }
+}
+
+/// A list: an array in TOML, separated by commas in the environment.
+impl Setting for Vec<String> {
+    fn parse(value: &Value) -> Result<Self, String> {
+        if let ValueKind::Array(items) = &value.kind {
+            return items.iter().map(|item| text(item, "a list of texts")).collect();
+        }
+        let list = text(value, "a list, separated by commas")?;
+        Ok(list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+    }
+}
+
+impl Setting for String {
+    fn parse(value: &Value) -> Result<Self, String> {
+        text(value, "a text")
+    }
+}
+
+impl Setting for SecretString {
+    const SECRET: bool = true;
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        Ok(text(value, "a text")?.into())
+    }
+}
+
+impl Setting for PathBuf {
+    fn parse(value: &Value) -> Result<Self, String> {
+        Ok(text(value, "a path")?.into())
+    }
+}
+
+/// Scalars that parse themselves, with what they should have been.
+macro_rules! parsed {
+    ($($type:ty: $what:literal,)*) => {$(
+        impl Setting for $type {
+            fn parse(value: &Value) -> Result<Self, String> {
+                from_str(value, $what)
+            }
+        }
+    )*};
+}
+parsed! {
+    bool: "true or false",
+    u32: "a whole number",
+    NonZero<usize>: "a whole number from 1",
+    SocketAddr: "an address and a port such as 127.0.0.1:8000",
+}
+
+impl Setting for Email {
+    fn parse(value: &Value) -> Result<Self, String> {
+        Email::parse(&text(value, "an e-mail address")?).map_err(|fault| fault.to_string())
+    }
+}
+
+const A_DURATION: &str = "a duration such as 500ms, 30s, 5m, 12h or 1d";
+
+impl Setting for Duration {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let text = text(value, A_DURATION)?;
+        humantime::parse_duration(&text).map_err(|_| format!("must be {A_DURATION}"))
+    }
+}
+
+impl Setting for Seconds {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let length = Duration::parse(value)?;
+        if length.subsec_nanos() != 0 {
+            return Err("must be whole seconds, as tokens count them".to_owned());
+        }
+        // A hundred years: far enough, and no sum with a time of today overflows.
+        let seconds = i64::try_from(length.as_secs()).ok().filter(|seconds| *seconds <= 3_155_760_000);
+        seconds.map(Seconds).ok_or_else(|| "must be at most 100 years".to_owned())
+    }
+}
+
+/// Declares a setting that is one of a few words.
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl Setting for $name {
+            fn parse(value: &Value) -> Result<Self, String> {
+                const WORDS: &[&str] = &[$($word),*];
+                match text(value, "a word")?.as_str() {
+                    $($word => Ok(Self::$variant),)*
+                    _ => Err(format!("must be one of {}", WORDS.join(", "))),
+                }
+            }
+        }
+    )*};
+}
+words! {
+    /// Who may list all users.
+    Listing { Authenticated = "authenticated", Staff = "staff", }
+    /// Who may create users.
+    RegistrationMode { Open = "open", Staff = "staff", Closed = "closed", }
+    /// How a log line looks.
+    LogFormat { Pretty = "pretty", Json = "json", }
+    /// What `jwt.user_id_claim` holds.
+    UserIdField { Id = "id", Email = "email", Username = "username", }
+    /// How access tokens are signed.
+    Algorithm {
+        Hs256 = "HS256", Hs384 = "HS384", Hs512 = "HS512",
+        Rs256 = "RS256", Rs384 = "RS384", Rs512 = "RS512",
+        Ps256 = "PS256", Ps384 = "PS384", Ps512 = "PS512",
+        Es256 = "ES256", Es384 = "ES384", EdDsa = "EdDSA",
+    }
+}
+
+/// So many in such a time, written `30/m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub count: NonZero<u32>,
+    pub per: Duration,
+}
+
+impl Setting for Rate {
+    fn parse(value: &Value) -> Result<Self, String> {
+        const WHAT: &str = "a rate such as 5/s, 30/m or 100/h";
+        let rate = text(value, WHAT)?;
+        let parsed = rate.split_once('/').and_then(|(count, per)| {
+            let per = match per {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3600,
+                _ => return None,
+            };
+            Some(Self { count: count.parse().ok()?, per: Duration::from_secs(per) })
+        });
+        parsed.ok_or_else(|| format!("must be {WHAT}"))
+    }
+}
+
+/// How long tokens are trusted while the feed of revocations cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxStaleness {
+    After(Duration),
+    Never,
+}
+
+impl Setting for MaxStaleness {
+    fn parse(value: &Value) -> Result<Self, String> {
+        match text(value, A_DURATION)?.as_str() {
+            "never" => Ok(Self::Never),
+            _ => Duration::parse(value).map(Self::After),
+        }
+    }
+}
+
+/// Makes a text type whose values were checked.
+macro_rules! checked_text {
+    ($($(#[$doc:meta])* $name:ident, $what:literal, $is_right:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(String);
+
+        impl Setting for $name {
+            fn parse(value: &Value) -> Result<Self, String> {
+                let text = text(value, $what)?;
+                let is_right: fn(&str) -> bool = $is_right;
+                if is_right(&text) { Ok(Self(text)) } else { Err(concat!("must be ", $what).to_owned()) }
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+    )*};
+}
+checked_text! {
+    /// What goes before every route.
+    BasePath, "empty, or a path such as /id without a slash at its end", |text| {
+        text.is_empty()
+            || text.split('/').skip(1).all(|part| !part.is_empty() && part.chars().all(is_plain)) && text.starts_with('/')
+    };
+    /// The name of an HTTP header.
+    HeaderName, "the name of an HTTP header", |text| !text.is_empty() && text.chars().all(is_plain);
+    /// The name of a member of a JSON object.
+    MemberName, "a name of letters, digits, _ and -", |text| {
+        (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+}
+
+pub(super) fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_.~".contains(c)
+}
+
+/// Where the database is. It may hold a password.
+#[derive(Clone)]
+pub struct DatabaseUrl(SecretString);
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl([redacted])")
+    }
+}
+
+impl DatabaseUrl {
+    pub fn expose_secret(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The file of `sqlite://…`.
+    pub(super) fn sqlite_path(&self) -> Option<PathBuf> {
+        let path = self.expose_secret().strip_prefix("sqlite:")?;
+        Some(path.strip_prefix("//").unwrap_or(path).into())
+    }
+}
+
+impl Setting for DatabaseUrl {
+    const SECRET: bool = true;
+
+    fn parse(value: &Value) -> Result<Self, String> {
+        const WHAT: &str = "sqlite://file.db or postgres://user:password@host/database";
+        let url = text(value, WHAT)?;
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains(":memory:") || path.contains('?') {
+                return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
+            }
+        } else if sqlx::postgres::PgConnectOptions::from_str(&url).is_err()
+            || !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
+        {
+            return Err(format!("must be {WHAT}"));
+        }
+        Ok(Self(url.into()))
+    }
+}

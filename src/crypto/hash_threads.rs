@@ -1,0 +1,182 @@
+//! The threads that hash passwords: few, with their memory kept, behind a bounded queue.
+//!
+//! Argon2 takes a core and 19 MiB for ten milliseconds and more. On the HTTP workers it would hold up every other
+//! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
+//! told so at once.
+
+use argon2::Block;
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+use tokio::{sync::oneshot, time::timeout};
+
+/// The queue is full, or nobody was free in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are waiting to be hashed")]
+pub struct Overloaded;
+
+/// The memory that Argon2 fills, kept from one hash to the next.
+#[derive(Default)]
+pub(super) struct Scratch(Vec<Block>);
+
+impl Scratch {
+    /// `blocks` blocks of 1 KiB, with whatever the last hash left in them: Argon2 writes before it reads.
+    pub(super) fn blocks(&mut self, blocks: usize) -> &mut [Block] {
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block::default());
+        }
+        &mut self.0[..blocks]
+    }
+
+    /// Gives back what an unusual hash needed beyond `blocks`.
+    fn shrink_to(&mut self, blocks: usize) {
+        if self.0.len() > blocks {
+            self.0.truncate(blocks);
+            self.0.shrink_to_fit();
+        }
+    }
+}
+
+/// Something to be hashed.
+struct Job {
+    /// Told when the work begins. Nobody listens any more when the caller hung up or waited too long: then there is no work.
+    begun: oneshot::Sender<()>,
+    work: Box<dyn FnOnce(&mut Scratch) + Send>,
+}
+
+pub(super) struct HashThreads {
+    queue: mpsc::SyncSender<Job>,
+    queue_timeout: Duration,
+}
+
+impl HashThreads {
+    /// Starts `threads` threads; each keeps `usual_blocks` KiB from the first hash on.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(
+        threads: usize,
+        queue: usize,
+        queue_timeout: Duration,
+        usual_blocks: usize,
+    ) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::sync_channel::<Job>(queue);
+        let receiver = Arc::new(Mutex::new(receiver));
+        for number in 0..threads {
+            let receiver = Arc::clone(&receiver);
+            thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
+                let mut scratch = Scratch::default();
+                loop {
+                    // The lock is held while waiting, and given back before hashing.
+                    let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { break };
+                    if job.begun.send(()).is_ok() {
+                        // A panic ends one request, not the thread: the others would wait for it for ever.
+                        let _ = panic::catch_unwind(AssertUnwindSafe(|| (job.work)(&mut scratch)));
+                        scratch.shrink_to(usual_blocks);
+                    }
+                }
+            })?;
+        }
+        Ok(Self { queue: sender, queue_timeout })
+    }
+
+    /// Runs `work` on one of the threads.
+    ///
+    /// # Errors
+    /// [`Overloaded`] at once when the queue is full, and after the time-out when no thread was free.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Scratch) -> T + Send + 'static,
+    ) -> Result<T, Overloaded> {
+        let (begun, has_begun) = oneshot::channel();
+        let (done, result) = oneshot::channel();
+        let work = Box::new(move |scratch: &mut Scratch| {
+            // Nobody may be listening by now; the hash is made all the same, so that its time tells nothing.
+            let _ = done.send(work(scratch));
+        });
+        self.queue.try_send(Job { begun, work }).map_err(|_| Overloaded)?;
+        timeout(self.queue_timeout, has_begun).await.map_err(|_| Overloaded)?.map_err(|_| Overloaded)?;
+        result.await.map_err(|_| Overloaded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// One thread that is busy until the sender is dropped.
+    async fn busy(queue: usize, queue_timeout: Duration) -> (Arc<HashThreads>, mpsc::Sender<()>) {
+        let threads = Arc::new(HashThreads::start(1, queue, queue_timeout, 8).unwrap());
+        let (release, held) = mpsc::channel::<()>();
+        let (started, is_started) = oneshot::channel();
+        let busy = Arc::clone(&threads);
+        tokio::spawn(async move {
+            busy.run(move |_| {
+                let _ = started.send(());
+                let _ = held.recv();
+            })
+            .await
+        });
+        is_started.await.unwrap();
+        (threads, release)
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let (threads, release) = busy(1, Duration::from_hours(1)).await;
+        let waiting = Arc::clone(&threads);
+        let waiting = tokio::spawn(async move { waiting.run(|_| 1).await });
+        tokio::task::yield_now().await;
+        assert_eq!(threads.run(|_| 2).await, Err(Overloaded));
+        drop(release);
+        assert_eq!(waiting.await.unwrap(), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_waited_too_long_is_refused_and_never_hashed() {
+        let (threads, release) = busy(8, Duration::from_millis(20)).await;
+        let hashed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&hashed);
+        assert_eq!(threads.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(Overloaded));
+        drop(release);
+        assert_eq!(threads.run(|_| 3).await, Ok(3), "the thread goes on");
+        assert_eq!(hashed.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn who_hung_up_is_not_hashed() {
+        let (threads, release) = busy(8, Duration::from_hours(1)).await;
+        let hashed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&hashed);
+        let gone = Arc::clone(&threads);
+        let gone = tokio::spawn(async move { gone.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await });
+        tokio::task::yield_now().await;
+        gone.abort();
+        let _ = gone.await;
+        drop(release);
+        assert_eq!(threads.run(|_| 4).await, Ok(4));
+        assert_eq!(hashed.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_and_not_the_thread() {
+        let threads = HashThreads::start(1, 8, Duration::from_hours(1), 8).unwrap();
+        assert_eq!(threads.run(|_| -> u8 { panic!("on purpose") }).await, Err(Overloaded));
+        assert_eq!(threads.run(|_| 5).await, Ok(5));
+    }
+
+    #[test]
+    fn memory_beyond_the_usual_is_given_back() {
+        let mut scratch = Scratch::default();
+        assert_eq!(scratch.blocks(64).len(), 64);
+        scratch.shrink_to(8);
+        assert_eq!((scratch.0.len(), scratch.0.capacity()), (8, 8));
+        assert_eq!(scratch.blocks(4).len(), 4, "less than there is is a part of it");
+    }
+}

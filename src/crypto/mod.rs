@@ -1,0 +1,26 @@
+//! Keys, tokens, hashes and randomness. The only place that knows argon2, jsonwebtoken and aws-lc.
+
+mod hash_threads;
+pub mod keys;
+mod passwords;
+mod tokens;
+
+pub use hash_threads::Overloaded;
+pub use keys::Secret;
+pub use passwords::{Passwords, Verdict};
+pub use tokens::{Issuer, Refusal, SelfTestFailed, TokenNames, Tokens};
+
+/// Bytes that nobody can guess.
+///
+/// # Panics
+/// When the system has no randomness to give: nothing that this service does would be safe.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    #[expect(
+        clippy::expect_used,
+        clippy::disallowed_methods,
+        reason = "without randomness every token could be guessed; the request ends with 500"
+    )]
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system has no randomness to give");
+    bytes
+}

@@ -1,0 +1,209 @@
+//! Argon2id (RFC 9106): hashing, verifying, and paying the same for an account that does not exist.
+
+use super::hash_threads::{HashThreads, Overloaded, Scratch};
+use crate::{
+    config,
+    domain::{Password, PasswordHash},
+};
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::phc::{self, Output, ParamsString, Salt},
+};
+use std::io;
+
+/// What came of verifying a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    /// Right; with a new hash where the stored one was made with other parameters than today's.
+    Right {
+        rehashed: Option<PasswordHash>,
+    },
+}
+
+/// Hashes and verifies, on threads of its own.
+pub struct Passwords {
+    threads: HashThreads,
+    cost: Cost,
+}
+
+/// What a hash costs now, and what a stored one may cost at most.
+#[derive(Debug, Clone)]
+struct Cost {
+    params: Params,
+    max_memory_kib: u32,
+}
+
+impl Passwords {
+    /// # Errors
+    /// When the system gives no threads, or the settings are not what Argon2 takes.
+    pub fn start(settings: &config::Passwords) -> io::Result<Self> {
+        let params = Params::new(
+            settings.memory_kib,
+            settings.iterations,
+            settings.parallelism,
+            Some(Params::DEFAULT_OUTPUT_LEN),
+        );
+        let params = params.map_err(|error| io::Error::other(error.to_string()))?;
+        let usual_blocks = params.block_count();
+        let threads =
+            HashThreads::start(settings.hash_threads(), settings.queue(), settings.queue_timeout, usual_blocks)?;
+        Ok(Self { threads, cost: Cost { params, max_memory_kib: settings.max_memory_kib } })
+    }
+
+    /// The hash to store for a new password.
+    ///
+    /// # Errors
+    /// When too many are waiting.
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, Overloaded> {
+        let cost = self.cost.clone();
+        self.threads.run(move |scratch| cost.hash(&password, scratch)).await
+    }
+
+    /// Compares a password with a stored hash. Where there is none, the same work is done for nothing:
+    /// the time tells nobody whether an account exists.
+    ///
+    /// # Errors
+    /// When too many are waiting.
+    pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<Verdict, Overloaded> {
+        let cost = self.cost.clone();
+        self.threads.run(move |scratch| cost.verify(&password, stored.as_ref(), scratch)).await
+    }
+}
+
+impl Cost {
+    fn hash(&self, password: &Password, scratch: &mut Scratch) -> PasswordHash {
+        let salt = super::random::<{ Salt::RECOMMENDED_LENGTH }>();
+        let output = argon2id(&self.params, password, &salt, scratch);
+        // Salt, output and parameters of these sizes always fit into a PHC string.
+        #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
+        let hash = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params).expect("the parameters fit"),
+            salt: Some(Salt::new(&salt).expect("16 bytes are a salt")),
+            hash: Some(Output::new(&output).expect("32 bytes are an output")),
+        };
+        PasswordHash::new(hash.to_string())
+    }
+
+    fn verify(&self, password: &Password, stored: Option<&PasswordHash>, scratch: &mut Scratch) -> Verdict {
+        let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
+            argon2id(&self.params, password, &[0; 16], scratch);
+            return Verdict::Wrong;
+        };
+        let output = argon2id(&stored.params, password, stored.salt.as_ref(), scratch);
+        // `Output` compares in constant time.
+        if Output::new(&output).ok() != Some(stored.output) {
+            return Verdict::Wrong;
+        }
+        let is_todays = stored.params.m_cost() == self.params.m_cost()
+            && stored.params.t_cost() == self.params.t_cost()
+            && stored.params.p_cost() == self.params.p_cost();
+        Verdict::Right { rehashed: (!is_todays).then(|| self.hash(password, scratch)) }
+    }
+
+    /// A stored hash that can be verified here: Argon2id, version 19, 32 bytes, and no more memory than allowed.
+    fn read(&self, stored: &PasswordHash) -> Option<Stored> {
+        let read = || {
+            let hash = phc::PasswordHash::new(stored.as_str()).ok()?;
+            let params = Params::try_from(&hash).ok()?;
+            let (salt, output) = (hash.salt?, hash.hash?);
+            let is_ours = hash.algorithm == Algorithm::Argon2id.ident()
+                && hash.version == Some(Version::V0x13.into())
+                && output.len() == Params::DEFAULT_OUTPUT_LEN
+                && params.m_cost() <= self.max_memory_kib;
+            is_ours.then_some(Stored { params, salt, output })
+        };
+        let read = read();
+        if read.is_none() {
+            tracing::error!(
+                "a stored password hash cannot be verified: it is not Argon2id, or needs more than passwords.max_memory_kib"
+            );
+        }
+        read
+    }
+}
+
+struct Stored {
+    params: Params,
+    salt: Salt,
+    output: Output,
+}
+
+fn argon2id(
+    params: &Params,
+    password: &Password,
+    salt: &[u8],
+    scratch: &mut Scratch,
+) -> [u8; Params::DEFAULT_OUTPUT_LEN] {
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let blocks = scratch.blocks(params.block_count());
+    // It fails for sizes that `Params`, `Salt` and the body limit have ruled out; an output of zeros would then match
+    // nothing, because no stored output is compared without having been computed.
+    #[expect(clippy::expect_used, reason = "sizes were checked; the panic would end one request, not the thread")]
+    argon2.hash_password_into_with_memory(password.expose(), salt, &mut output, blocks).expect("checked sizes");
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(memory_kib: u32, iterations: u32) -> Cost {
+        Cost { params: Params::new(memory_kib, iterations, 1, Some(32)).unwrap(), max_memory_kib: 1024 }
+    }
+
+    #[test]
+    fn a_right_password_is_right_and_any_other_is_wrong() {
+        let (cost, mut scratch) = (cost(64, 1), Scratch::default());
+        let hash = cost.hash(&Password::attempt("correct horse"), &mut scratch);
+        let mut verify = |text: &str| cost.verify(&Password::attempt(text), Some(&hash), &mut scratch);
+        assert_eq!(verify("correct horse"), Verdict::Right { rehashed: None });
+        for wrong in ["", "correct horsE", "correct horse ", "correct hors"] {
+            assert_eq!(verify(wrong), Verdict::Wrong, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_one_in_every_unicode_form() {
+        let (cost, mut scratch) = (cost(64, 1), Scratch::default());
+        let hash = cost.hash(&Password::attempt("caf\u{e9} au lait"), &mut scratch);
+        let verdict = cost.verify(&Password::attempt("cafe\u{301} au lait"), Some(&hash), &mut scratch);
+        assert_eq!(verdict, Verdict::Right { rehashed: None });
+    }
+
+    #[test]
+    fn a_hash_with_other_parameters_is_verified_and_made_anew() {
+        let (old, new, mut scratch) = (cost(32, 2), cost(64, 1), Scratch::default());
+        let password = Password::attempt("correct horse");
+        let hash = old.hash(&password, &mut scratch);
+        let Verdict::Right { rehashed: Some(rehashed) } = new.verify(&password, Some(&hash), &mut scratch) else {
+            panic!("no new hash");
+        };
+        assert!(rehashed.as_str().contains("m=64,t=1,p=1"));
+        assert_eq!(new.verify(&password, Some(&rehashed), &mut scratch), Verdict::Right { rehashed: None });
+    }
+
+    #[test]
+    fn what_cannot_be_verified_is_wrong() {
+        let (cost, mut scratch) = (cost(64, 1), Scratch::default());
+        let too_large = self::cost(2048, 1).hash(&Password::attempt("a"), &mut scratch);
+        for stored in ["", "a", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=64,t=1,p=1", too_large.as_str()] {
+            let stored = PasswordHash::new(stored.to_owned());
+            assert_eq!(cost.verify(&Password::attempt("a"), Some(&stored), &mut scratch), Verdict::Wrong);
+        }
+        assert_eq!(cost.verify(&Password::attempt("a"), None, &mut scratch), Verdict::Wrong);
+    }
+
+    /// A vector of the reference implementation (`echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1`, its test.c).
+    #[test]
+    fn the_reference_implementation_gives_the_same() {
+        const HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let cost = Cost { max_memory_kib: 65536, ..cost(65536, 2) };
+        let verdict =
+            cost.verify(&Password::attempt("password"), Some(&PasswordHash::new(HASH.into())), &mut Scratch::default());
+        assert_eq!(verdict, Verdict::Right { rehashed: None });
+    }
+}

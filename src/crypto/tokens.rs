@@ -1,0 +1,286 @@
+//! Making and reading tokens. Every token that comes in goes through `verified_claims`.
+//!
+//! jsonwebtoken makes and checks signatures; the rest is ours, because its `decode` lets `crit` through, does not
+//! look at `typ`, takes a list for `iss`, rounds times that are no integers, and asks the machine for the time.
+
+use super::keys::Secret;
+use crate::domain::{RefreshToken, Role, Seconds, SessionId, Timestamp, User, UserId};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, crypto};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+
+/// The longest token that is looked at, in bytes.
+const MAX_LENGTH: usize = 8 * 1024;
+/// How far a clock may be ahead of ours.
+const MAX_AHEAD: Seconds = Seconds(60);
+
+/// Why a token is refused. Nothing more is said to whoever sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Malformed, forged, expired, meant for somebody else.
+    Invalid,
+    /// One of ours that verifies, but as the other kind.
+    WrongType,
+}
+
+/// An access token that verified: who, and by which session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessToken {
+    pub user: UserId,
+    pub session: SessionId,
+}
+
+/// The values of `token_type`.
+#[derive(Debug, Clone)]
+pub struct TokenNames {
+    pub access: String,
+    pub refresh: String,
+}
+
+/// Who issues tokens, for whom, and for how long they are good.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    pub iss: String,
+    pub aud: Option<String>,
+    pub names: TokenNames,
+    pub access_lifetime: Seconds,
+    /// How long after its end a token is still taken, for clocks that differ.
+    pub leeway: Seconds,
+}
+
+/// Mints and verifies both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
+pub struct Tokens {
+    issuer: Issuer,
+    access: Kind,
+    refresh: Kind,
+}
+
+/// A kind of token: the header that it has, and the key that signs it.
+struct Kind {
+    typ: &'static str,
+    secret: Secret,
+    /// The encoded header, which never changes.
+    header: String,
+}
+
+impl Kind {
+    fn new(typ: &'static str, secret: Secret) -> Result<Self, jsonwebtoken::errors::Error> {
+        let header = Header { alg: "HS256".into(), kid: secret.kid.as_str().into(), typ: typ.into() };
+        let header = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header)?);
+        Ok(Self { typ, secret, header })
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
+        let mut token = self.header.clone();
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims)?, &mut token);
+        let signature = crypto::sign(token.as_bytes(), &self.secret.encoding, Algorithm::HS256)?;
+        token.push('.');
+        token.push_str(&signature);
+        Ok(token)
+    }
+}
+
+/// The header of our tokens. Whatever has another member was not made by us: that refuses `crit`, and the keys
+/// that a token brings along (`jwk`, `jku`, `x5c`, `x5u`), without ever looking at them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    kid: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    typ: std::borrow::Cow<'a, str>,
+}
+
+/// The claims of an access token (RFC 9068 §2.2, and ours). A wrong type, a missing or a doubled one is an error.
+#[derive(Serialize, Deserialize)]
+struct AccessClaims {
+    iss: String,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_string")]
+    aud: Option<String>,
+    sub: String,
+    client_id: String,
+    sid: String,
+    jti: String,
+    iat: i64,
+    exp: i64,
+    token_type: String,
+    roles: Vec<Role>,
+    preferred_username: String,
+}
+
+/// The claims of a refresh token.
+#[derive(Serialize, Deserialize)]
+struct RefreshClaims {
+    iss: String,
+    sub: String,
+    sid: String,
+    #[serde(rename = "gen")]
+    generation: i64,
+    iat: i64,
+    exp: i64,
+    token_type: String,
+}
+
+/// Takes a string and nothing else: `null` is not an absent claim.
+fn some_string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
+}
+
+impl Tokens {
+    /// # Errors
+    /// When a key cannot sign and verify: tried here, so that it does not come out at the first sign-in.
+    pub fn new(issuer: Issuer, signing: Secret, refresh: Secret) -> Result<Self, SelfTestFailed> {
+        let failed = |_| SelfTestFailed;
+        let tokens = Self {
+            issuer,
+            access: Kind::new("at+jwt", signing).map_err(failed)?,
+            refresh: Kind::new("rt+jwt", refresh).map_err(failed)?,
+        };
+        for kind in [&tokens.access, &tokens.refresh] {
+            let token = kind.sign(&serde_json::json!({})).map_err(failed)?;
+            verified_claims::<serde::de::IgnoredAny>(kind, &token).ok_or(SelfTestFailed)?;
+        }
+        Ok(tokens)
+    }
+
+    /// An access token for `user`, good from `now` on and never beyond the end of its session.
+    /// Also how many seconds it is good for.
+    ///
+    /// # Errors
+    /// When the key cannot sign, which the start has ruled out.
+    pub fn mint_access(
+        &self,
+        user: &User,
+        session: SessionId,
+        session_end: Timestamp,
+        now: Timestamp,
+    ) -> Result<(String, Seconds), SelfTestFailed> {
+        let exp = (now + self.issuer.access_lifetime).min(session_end);
+        let claims = AccessClaims {
+            iss: self.issuer.iss.clone(),
+            aud: self.issuer.aud.clone(),
+            sub: user.id.to_string(),
+            client_id: "signet".to_owned(),
+            sid: session.to_string(),
+            jti: URL_SAFE_NO_PAD.encode(super::random::<16>()),
+            iat: now.0,
+            exp: exp.0,
+            token_type: self.issuer.names.access.clone(),
+            roles: user.roles(),
+            preferred_username: user.username.as_str().to_owned(),
+        };
+        let token = self.access.sign(&claims).map_err(|_| SelfTestFailed)?;
+        Ok((token, exp - now))
+    }
+
+    /// The refresh token of a session's generation.
+    ///
+    /// # Errors
+    /// When the key cannot sign, which the start has ruled out.
+    pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SelfTestFailed> {
+        let claims = RefreshClaims {
+            iss: self.issuer.iss.clone(),
+            sub: token.user.to_string(),
+            sid: token.session.to_string(),
+            generation: token.generation,
+            iat: token.issued_at.0,
+            exp: token.expires_at.0,
+            token_type: self.issuer.names.refresh.clone(),
+        };
+        self.refresh.sign(&claims).map_err(|_| SelfTestFailed)
+    }
+
+    /// Reads an access token.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] for a refresh token that would be good as one.
+    pub fn verify_access(&self, token: &str, now: Timestamp) -> Result<AccessToken, Refusal> {
+        match self.access_token(token, now) {
+            Some(token) => Ok(token),
+            None if self.refresh_token(token).is_some_and(|token| self.is_current(&token, now)) => {
+                Err(Refusal::WrongType)
+            }
+            None => Err(Refusal::Invalid),
+        }
+    }
+
+    /// Reads a refresh token that is still good.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] for an access token that would be good as one.
+    pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Refusal> {
+        match self.refresh_token(token) {
+            Some(token) if self.is_current(&token, now) => Ok(token),
+            None if self.access_token(token, now).is_some() => Err(Refusal::WrongType),
+            _ => Err(Refusal::Invalid),
+        }
+    }
+
+    /// Reads a refresh token of any age: whoever holds it may end its session.
+    ///
+    /// # Errors
+    /// When it is no rightly signed refresh token.
+    pub fn verify_refresh_of_any_age(&self, token: &str) -> Result<RefreshToken, Refusal> {
+        self.refresh_token(token).ok_or(Refusal::Invalid)
+    }
+
+    fn is_current(&self, token: &RefreshToken, now: Timestamp) -> bool {
+        now < token.expires_at + self.issuer.leeway && token.issued_at <= now + MAX_AHEAD
+    }
+
+    fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
+        let claims: AccessClaims = verified_claims(&self.access, token)?;
+        let issuer = &self.issuer;
+        let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
+        let is_ours = claims.iss == issuer.iss && claims.aud == issuer.aud && claims.token_type == issuer.names.access;
+        let is_current = now < exp + issuer.leeway
+            && iat <= now + MAX_AHEAD
+            // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
+            && now <= iat + issuer.access_lifetime + issuer.leeway;
+        let user = UserId::parse(&claims.sub)?;
+        let session = SessionId::parse(&claims.sid)?;
+        (is_ours && is_current).then_some(AccessToken { user, session })
+    }
+
+    fn refresh_token(&self, token: &str) -> Option<RefreshToken> {
+        let claims: RefreshClaims = verified_claims(&self.refresh, token)?;
+        let is_ours = claims.iss == self.issuer.iss && claims.token_type == self.issuer.names.refresh;
+        let token = RefreshToken {
+            user: UserId::parse(&claims.sub)?,
+            session: SessionId::parse(&claims.sid)?,
+            generation: claims.generation,
+            issued_at: Timestamp(claims.iat),
+            expires_at: Timestamp(claims.exp),
+        };
+        (is_ours && token.generation >= 0).then_some(token)
+    }
+}
+
+/// The one gate: length, three parts, header, signature, and only then the claims.
+fn verified_claims<C: DeserializeOwned>(kind: &Kind, token: &str) -> Option<C> {
+    if token.len() > MAX_LENGTH {
+        return None;
+    }
+    let (message, signature) = token.rsplit_once('.')?;
+    let (encoded_header, payload) = message.split_once('.')?;
+    // Strict base64url: padding, other alphabets and unused bits are errors, so that a token has one spelling.
+    let header = URL_SAFE_NO_PAD.decode(encoded_header).ok()?;
+    let header: Header = serde_json::from_slice(&header).ok()?;
+    // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
+    if header.typ != kind.typ || header.alg != "HS256" || header.kid != kind.secret.kid {
+        return None;
+    }
+    let is_right = crypto::verify(signature, message.as_bytes(), &kind.secret.decoding, Algorithm::HS256).ok()?;
+    if !is_right {
+        return None;
+    }
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// A key that does not do what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key cannot sign and verify")]
+pub struct SelfTestFailed;

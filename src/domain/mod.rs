@@ -1,0 +1,40 @@
+//! The nouns of the service and the decisions that need nothing but them.
+//!
+//! No I/O, no clock, no randomness, no framework: whatever stands here is tested without async.
+//! A value of one of these types is valid; `parse` is the only way in from outside.
+
+mod email;
+mod name;
+mod page;
+mod password;
+mod session;
+mod time;
+mod user;
+mod username;
+
+pub use email::Email;
+pub use name::Name;
+pub use page::{Limit, Page, UserCursor};
+pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
+pub use session::{NewSession, RefreshToken, SessionId};
+pub use time::{Clock, Seconds, Timestamp};
+pub use user::{NewUser, Role, User, UserId};
+pub use username::{LoginName, Username};
+
+/// Why a value from outside is not one of ours: a sentence that says what would be right and never repeats the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub &'static str);
+
+/// The form in which text is stored and compared: NFC (UAX #15), so that one visible text is one sequence of bytes.
+fn nfc(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization;
+    text.nfc().collect()
+}
+
+/// [`nfc`] without case: what unique indexes hold.
+///
+/// Lower-casing can leave a sequence that composes further, hence the second pass.
+fn caseless(text: &str) -> String {
+    nfc(&nfc(text).to_lowercase())
+}

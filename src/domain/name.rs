@@ -1,0 +1,58 @@
+//! First and last names.
+
+use super::{Invalid, nfc};
+
+/// A person's first or last name in NFC: anything a person may be called, the empty text included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Name(String);
+
+impl Name {
+    /// The longest name in characters.
+    pub const MAX_CHARS: usize = 150;
+
+    /// # Errors
+    /// When it is too long, or holds control characters (they forge log lines, and PostgreSQL refuses NUL).
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let name = nfc(text);
+        if name.chars().count() > Self::MAX_CHARS || name.chars().any(char::is_control) {
+            return Err(Invalid("must be at most 150 characters, none of them a control character"));
+        }
+        Ok(Self(name))
+    }
+
+    /// A name that was parsed before it was stored.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_of_the_world_are_names() {
+        for name in
+            ["", "Ann", "O'Neil-Smith", "Nguyễn Thị", "יעל", "عائشة", "山田", "Zoe\u{308}", "👩‍🚀", &"é".repeat(150)]
+        {
+            assert!(Name::parse(name).is_ok(), "{name:?} was refused");
+        }
+        for name in ["a\0", "a\nb", "\u{1b}[31m", "\u{85}", &"é".repeat(151)] {
+            assert!(Name::parse(name).is_err(), "{name:?} was taken for a name");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_is_idempotent(text in any::<String>()) {
+            if let Ok(name) = Name::parse(&text) {
+                prop_assert_eq!(Name::parse(name.as_str()), Ok(name));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reading a long list in pages, by key: the last page costs what the first does.
+
+use super::{Email, Invalid, User, UserId};
+
+/// How many users a page holds: 1 to 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(i64);
+
+impl Limit {
+    /// # Errors
+    /// What a limit is, when this is none.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        match text.parse() {
+            Ok(limit @ 1..=200) => Ok(Self(limit)),
+            _ => Err(Invalid("must be a whole number from 1 to 200")),
+        }
+    }
+
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+/// Which users, in which order, after which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserCursor {
+    /// All, by id.
+    ById { after: UserId },
+    /// Those whose e-mail begins with `prefix`, by e-mail.
+    ByEmail { prefix: String, after: Option<Email> },
+}
+
+impl UserCursor {
+    /// Reads `q` and `after` of a request: what `after` means depends on whether there is a `q`.
+    ///
+    /// # Errors
+    /// The name of the parameter at fault, and what would be right.
+    pub fn parse(q: Option<&str>, after: Option<&str>) -> Result<Self, (&'static str, Invalid)> {
+        let Some(q) = q else {
+            let after = after.map_or(Some(UserId(0)), UserId::parse);
+            let after = after.ok_or(("after", Invalid("must be the id of the last user of the page before")))?;
+            return Ok(Self::ById { after });
+        };
+        let prefix = Email::prefix(q).map_err(|fault| ("q", fault))?;
+        let after = after.map(Email::parse).transpose();
+        let after = after.map_err(|_| ("after", Invalid("must be the e-mail of the last user of the page before")))?;
+        Ok(Self::ByEmail { prefix, after })
+    }
+
+    /// The cursor's value for the page after the one that ends with `last`.
+    pub fn next_after(&self, last: &User) -> String {
+        match self {
+            Self::ById { .. } => last.id.to_string(),
+            Self::ByEmail { .. } => last.email.as_str().to_owned(),
+        }
+    }
+}
+
+/// One page, and whether there is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub has_more: bool,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of `limit` items from the `limit + 1` that were asked for.
+    pub fn cut(mut items: Vec<T>, limit: Limit) -> Self {
+        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, has_more }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_lies_between_1_and_200() {
+        for (text, limit) in [("1", 1), ("50", 50), ("200", 200)] {
+            assert_eq!(Limit::parse(text), Ok(Limit(limit)));
+        }
+        for text in ["", "0", "-1", "201", "abc", "1.0", "1e2", " 1", "99999999999999999999"] {
+            assert!(Limit::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_after_means_depends_on_q() {
+        assert_eq!(UserCursor::parse(None, None), Ok(UserCursor::ById { after: UserId(0) }));
+        assert!(UserCursor::parse(None, Some("ann@example.com")).is_err());
+        assert!(UserCursor::parse(Some("a"), Some("7")).is_err());
+        assert!(UserCursor::parse(Some("a\0"), None).is_err());
+        let by_email = UserCursor::parse(Some("An"), Some("ANN@example.com"));
+        let ann = Email::parse("ann@example.com").ok();
+        assert_eq!(by_email, Ok(UserCursor::ByEmail { prefix: "an".into(), after: ann }));
+    }
+}

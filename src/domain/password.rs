@@ -1,0 +1,102 @@
+//! Passwords in the clear, for as short as they live, and the rules for new ones.
+
+use super::{Invalid, nfc};
+use secrecy::{ExposeSecret, SecretString};
+
+/// A password as somebody typed it, in NFC so that every keyboard writes the same bytes. Never shown, wiped when dropped.
+#[derive(Debug, Clone)]
+pub struct Password(SecretString);
+
+impl Password {
+    /// A password that is tried: any text at all.
+    pub fn attempt(text: &str) -> Self {
+        Self(nfc(text).into())
+    }
+
+    /// A password that is to be set; its length is for [`PasswordRules`] to judge.
+    ///
+    /// # Errors
+    /// When it holds NUL: nobody types one, and other systems would cut the password there.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.contains('\0') {
+            return Err(Invalid("must not contain the NUL character"));
+        }
+        Ok(Self::attempt(text))
+    }
+
+    /// For hashing only.
+    pub(crate) fn expose(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+/// What is stored of a password: a PHC string, made and read by `crypto`. Never shown, though it is no secret of the first rank.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    pub(crate) fn new(phc: String) -> Self {
+        Self(phc)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordHash([redacted])")
+    }
+}
+
+/// What a new password must be. Lengths are in characters (code points after NFC; SP 800-63B-4 §3.1.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordRules {
+    pub min_length: usize,
+    pub max_length: usize,
+}
+
+/// The rule that a password breaks; the text says what would help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    #[error("The password must have at least {0} characters. A few words in a row are easy to remember.")]
+    TooShort(usize),
+    #[error("The password must have at most {0} characters.")]
+    TooLong(usize),
+}
+
+impl PasswordRules {
+    /// # Errors
+    /// The rule that `password` breaks.
+    pub fn check(self, password: &Password) -> Result<(), WeakPassword> {
+        let length = password.0.expose_secret().chars().count();
+        if length < self.min_length {
+            return Err(WeakPassword::TooShort(self.min_length));
+        }
+        if length > self.max_length {
+            return Err(WeakPassword::TooLong(self.max_length));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_counted_in_characters_after_nfc() {
+        let rules = PasswordRules { min_length: 8, max_length: 256 };
+        let check = |text: &str| rules.check(&Password::parse(text).unwrap());
+        assert_eq!(check(&"e\u{301}".repeat(7)), Err(WeakPassword::TooShort(8)));
+        assert_eq!(check(&"e\u{301}".repeat(8)), Ok(()));
+        assert_eq!(check(&"é".repeat(256)), Ok(()));
+        assert_eq!(check(&"é".repeat(257)), Err(WeakPassword::TooLong(256)));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert!(!format!("{:?}", Password::attempt("correct horse")).contains("horse"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Time, in whole seconds since 1970 in UTC, as JWTs count it and as the database stores it.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A length of time in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Seconds(pub i64);
+
+/// A moment, in seconds since 1970-01-01T00:00:00Z. Shown as RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Add<Seconds> for Timestamp {
+    type Output = Self;
+    fn add(self, length: Seconds) -> Self {
+        Self(self.0.saturating_add(length.0))
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Seconds;
+    fn sub(self, earlier: Self) -> Seconds {
+        Seconds(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // RFC 3339 ends with the year 9999; what lies beyond is a row that somebody wrote by hand.
+        let since_1970 = Duration::from_secs(self.0.clamp(0, 253_402_300_799).unsigned_abs());
+        write!(f, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970))
+    }
+}
+
+/// The only clock there is. `App::build` is handed one; everything below is handed the time.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's.
+    System,
+    /// One that a test sets, in seconds since 1970.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    pub fn now(&self) -> Timestamp {
+        match self {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask the machine")]
+            Self::System => {
+                let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX))
+            }
+            Self::Manual(seconds) => Timestamp(seconds.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_shown_in_utc() {
+        assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Timestamp(1_795_305_600).to_string(), "2026-11-22T00:00:00Z");
+        assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn arithmetic_stops_at_the_ends() {
+        assert_eq!(Timestamp(i64::MAX) + Seconds(1), Timestamp(i64::MAX));
+        assert_eq!(Timestamp(i64::MIN) - Timestamp(1), Seconds(i64::MIN));
+    }
+}

@@ -1,0 +1,93 @@
+//! Users and what they may do.
+
+use super::{Email, Name, Timestamp, Username};
+use std::fmt;
+
+/// The number of a user. Never given twice, not even after a deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserId(pub i64);
+
+impl UserId {
+    /// Reads an id in the one form in which ids are written: digits, without sign or leading zeros.
+    /// (`007` and `+7` would be second spellings of user 7.)
+    pub fn parse(text: &str) -> Option<Self> {
+        let id: i64 = text.parse().ok()?;
+        (id >= 0 && id.to_string() == text).then_some(Self(id))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A user as stored, without the password hash: what has no place for it cannot leak it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub id: UserId,
+    pub email: Email,
+    pub username: Username,
+    pub first_name: Name,
+    pub last_name: Name,
+    pub is_active: bool,
+    pub is_staff: bool,
+    pub is_superuser: bool,
+    pub is_verified: bool,
+    pub created_at: Timestamp,
+    pub last_login: Option<Timestamp>,
+}
+
+impl User {
+    /// What the access token says that this user is.
+    pub fn roles(&self) -> Vec<Role> {
+        let staff = self.is_staff.then_some(Role::Staff);
+        let superuser = self.is_superuser.then_some(Role::Superuser);
+        staff.into_iter().chain(superuser).collect()
+    }
+
+    /// Superusers may do whatever staff may.
+    pub fn is_at_least_staff(&self) -> bool {
+        self.is_staff || self.is_superuser
+    }
+}
+
+/// A user about to be stored.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub email: Email,
+    pub username: Username,
+    pub first_name: Name,
+    pub last_name: Name,
+    /// Staff and superuser at once; false for whoever signs up.
+    pub is_superuser: bool,
+}
+
+/// A role as the `roles` claim spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Staff,
+    Superuser,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        assert_eq!(UserId::parse("7"), Some(UserId(7)));
+        for text in ["", "007", "+7", "-7", " 7", "7 ", "7.0", "0x7", "९", "99999999999999999999", "7\0"] {
+            assert_eq!(UserId::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_survives_the_round_trip(id in 0..i64::MAX) {
+            prop_assert_eq!(UserId::parse(&UserId(id).to_string()), Some(UserId(id)));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What counts as a username, and what somebody may type to sign in.
+
+use super::{Email, Invalid, caseless, nfc};
+
+/// The name of an account: the account's own e-mail, or letters, digits and `.+-_`.
+///
+/// Shown as it was chosen (in NFC), compared without case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Username {
+    shown: String,
+    key: String,
+}
+
+impl Username {
+    /// The longest username in characters, unless it is the account's own e-mail.
+    pub const MAX_CHARS: usize = 150;
+
+    /// Reads the username of the account whose e-mail is `own`.
+    ///
+    /// An `@` is only allowed in the account's own address: otherwise one could take somebody else's address
+    /// as a username, and sign-in by username would mean two accounts.
+    ///
+    /// # Errors
+    /// What a username looks like, when this is none.
+    pub fn parse(text: &str, own: &Email) -> Result<Self, Invalid> {
+        let key = caseless(text);
+        if key == own.as_str() {
+            return Ok(Self::of_email(own));
+        }
+        let shown = nfc(text);
+        let length = shown.chars().count();
+        let is_plain = shown.chars().all(|c| c.is_alphanumeric() || ".+-_".contains(c));
+        if length == 0 || length > Self::MAX_CHARS || !is_plain {
+            return Err(Invalid("must be the account's own e-mail, or 1 to 150 letters, digits and . + - _"));
+        }
+        Ok(Self { shown, key })
+    }
+
+    /// The username of an account that chose none.
+    pub fn of_email(email: &Email) -> Self {
+        Self { shown: email.as_str().to_owned(), key: email.as_str().to_owned() }
+    }
+
+    /// A username that was parsed before it was stored.
+    pub(crate) fn stored(shown: String) -> Self {
+        let key = caseless(&shown);
+        Self { shown, key }
+    }
+
+    /// As it is shown.
+    pub fn as_str(&self) -> &str {
+        &self.shown
+    }
+
+    /// As it is compared: what the unique index holds.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// What somebody who signs in claims to be. Any text is a try; most name no account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginName {
+    Email(String),
+    Username(String),
+}
+
+impl LoginName {
+    pub fn email(text: &str) -> Self {
+        Self::Email(caseless(text))
+    }
+
+    pub fn username(text: &str) -> Self {
+        Self::Username(caseless(text))
+    }
+
+    /// The normalised text to look up, or `None` where no account can have it (PostgreSQL refuses NUL in text).
+    pub fn key(&self) -> Option<&str> {
+        let (Self::Email(key) | Self::Username(key)) = self;
+        (!key.contains('\0')).then_some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn own() -> Email {
+        Email::parse("ann@example.com").unwrap()
+    }
+
+    #[test]
+    fn the_own_address_is_a_username_and_any_other_address_is_none() {
+        assert_eq!(Username::parse("Ann@Example.com", &own()), Ok(Username::of_email(&own())));
+        assert!(Username::parse("bob@example.com", &own()).is_err());
+    }
+
+    #[test]
+    fn a_username_is_shown_as_chosen_and_compared_without_case() {
+        let (one, other) = (Username::parse("Ann_B", &own()).unwrap(), Username::parse("ann_b", &own()).unwrap());
+        assert_eq!((one.as_str(), one.key()), ("Ann_B", other.key()));
+    }
+
+    #[test]
+    fn what_is_no_username_is_refused() {
+        let (longest, too_long) = ("a".repeat(150), "a".repeat(151));
+        assert!(Username::parse(&longest, &own()).is_ok());
+        let cases = [
+            "",
+            " ",
+            "a b",
+            "a@",
+            "@",
+            "a/b",
+            "a\0",
+            "a\n",
+            "\u{202e}ab",
+            "a\u{301}\u{301}",
+            "a\u{200b}b",
+            "<b>",
+            &too_long,
+        ];
+        for case in cases {
+            assert!(Username::parse(case, &own()).is_err(), "{case:?} was taken for a username");
+        }
+        println!("{} cases", cases.len());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_is_idempotent(text in "\\PC{0,20}") {
+            if let Ok(name) = Username::parse(&text, &own()) {
+                prop_assert_eq!(Username::parse(name.as_str(), &own()), Ok(name.clone()));
+                prop_assert_eq!(Username::stored(name.as_str().to_owned()), name);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_login_name(text in any::<String>()) {
+            let _ = (LoginName::email(&text).key(), LoginName::username(&text).key());
+        }
+    }
+}

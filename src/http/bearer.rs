@@ -1,0 +1,69 @@
+//! The token of a request, and who is calling.
+
+use super::{State, error::Problem};
+use crate::auth::{Caller, Client, Presented};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data};
+use futures_util::future::LocalBoxFuture;
+use std::future::{Ready, ready};
+
+impl FromRequest for Presented {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(presented(request)))
+    }
+}
+
+/// Somebody whose token verified and who is alive; a handler that takes this can only be called by such.
+pub struct Bearer(pub Caller);
+
+impl FromRequest for Bearer {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let presented = presented(request);
+        let state = request.app_data::<Data<State>>().cloned();
+        Box::pin(async move {
+            let state = state.ok_or(Problem::Panicked)?;
+            let caller = state.auth.authenticate(&presented, state.clock.now()).await?;
+            Ok(Self(caller))
+        })
+    }
+}
+
+/// Reads the authorization header: one, of a known scheme, with one token (RFC 6750 §2.1).
+/// Tokens in the query, a cookie or a form are never looked at.
+fn presented(request: &HttpRequest) -> Presented {
+    let Some(state) = request.app_data::<Data<State>>() else { return Presented::Nothing };
+    let mut values = request.headers().get_all(&*state.authorization_header);
+    let Some(value) = values.next() else { return Presented::Nothing };
+    if values.next().is_some() {
+        // Two headers: which of them another part of the chain has looked at is anybody's guess.
+        return Presented::Malformed;
+    }
+    let Ok(value) = value.to_str() else { return Presented::Malformed };
+    let mut parts = value.split_ascii_whitespace();
+    let scheme = parts.next().unwrap_or_default();
+    if !state.auth_header_types.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+        return Presented::Nothing;
+    }
+    match (parts.next(), parts.next()) {
+        (Some(token), None) => Presented::Token(token.to_owned()),
+        _ => Presented::Malformed,
+    }
+}
+
+impl FromRequest for Client {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        ready(Ok(Self {
+            user_agent: user_agent.map(|text| text.chars().take(256).collect()),
+            ip: request.peer_addr().map(|address| address.ip().to_string()),
+        }))
+    }
+}

@@ -1,0 +1,232 @@
+//! Reading a JSON object: each member once, none unknown, and every fault at once.
+
+use super::{
+    State,
+    error::{MemberFault, Problem},
+};
+use crate::domain::Invalid;
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+use futures_util::{StreamExt, future::LocalBoxFuture};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::Value;
+use std::fmt;
+use tokio::time::timeout;
+
+/// The longest body, in bytes.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// A request that is read from the members of a JSON object.
+pub trait FromMembers: Sized {
+    /// Takes every member before it gives up on any, so that all faults are noted.
+    fn from_members(members: &mut Members) -> Result<Self, Noted>;
+}
+
+/// Something is missing or wrong, and [`Members`] has noted what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted;
+
+/// Extracts a request from the body.
+pub struct Body<T>(pub T);
+
+impl<T: FromMembers + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let checked = check_headers(request);
+        let limit = request.app_data::<web::Data<State>>().map(|state| state.request_timeout);
+        let payload = payload.take();
+        Box::pin(async move {
+            checked?;
+            let bytes = match limit {
+                // A body that drips must not hold its connection for ever.
+                Some(limit) => timeout(limit, read(payload)).await.map_err(|_| Problem::RequestTimeout)??,
+                None => read(payload).await?,
+            };
+            parse(&bytes).map(Self)
+        })
+    }
+}
+
+/// Refuses what the headers say already, before a byte of the body is read.
+fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
+    let text = |name: header::HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        _ => true,
+    });
+    let is_plain = text(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.eq_ignore_ascii_case("identity"));
+    if !(is_json && is_utf8 && is_plain) {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    let announced = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return Err(Problem::PayloadTooLarge);
+    }
+    Ok(())
+}
+
+async fn read(mut payload: Payload) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Problem::Malformed("The body could not be read to its end.".to_owned()))?;
+        if bytes.len() + chunk.len() > MAX_BODY {
+            return Err(Problem::PayloadTooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn parse<T: FromMembers>(bytes: &[u8]) -> Result<T, Problem> {
+    let members: Object = serde_json::from_slice(bytes).map_err(|error| {
+        // The position helps; the parser's words could quote the body.
+        let (line, column) = (error.line(), error.column());
+        Problem::Malformed(format!("The body must be a JSON object; reading stopped at line {line}, column {column}."))
+    })?;
+    let mut members = Members { left: members.0, known: Vec::new(), faults: Vec::new() };
+    let request = T::from_members(&mut members);
+    members.finish(request)
+}
+
+/// The members of an object in their order, repeated ones included.
+struct Object(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Object(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// Hands out the members of an object one by one, and notes what is wrong with them.
+pub struct Members {
+    left: Vec<(String, Value)>,
+    known: Vec<&'static str>,
+    faults: Vec<MemberFault>,
+}
+
+impl Members {
+    /// A text that must be there, read by `parse`.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Result<T, Noted> {
+        self.optional(name, parse)?.ok_or_else(|| self.fault(name, "is missing"))
+    }
+
+    /// A text that may be absent. `null` is not absent.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Noted> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let Value::String(text) = value else { return Err(self.fault(name, "must be a string")) };
+        parse(&text).map(Some).map_err(|fault| self.fault(name, fault.0))
+    }
+
+    /// Notes that a member is not what it must be.
+    pub fn fault(&mut self, name: &'static str, detail: &str) -> Noted {
+        self.faults.push(MemberFault::new(format!("/{name}"), detail));
+        Noted
+    }
+
+    /// Whether a member was sent, and not yet taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.left.iter().any(|(left, _)| left == name)
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        let first = self.left.iter().position(|(left, _)| left == name)?;
+        let (_, value) = self.left.swap_remove(first);
+        if self.has(name) {
+            self.left.retain(|(left, _)| left != name);
+            // RFC 8259 §4: which of them counts would depend on who reads.
+            self.fault(name, "must be given only once");
+        }
+        Some(value)
+    }
+
+    fn finish<T>(mut self, request: Result<T, Noted>) -> Result<T, Problem> {
+        if !self.left.is_empty() {
+            let known = self.known.join(", ");
+            self.faults.push(MemberFault::new("", format!("has an unknown member; the known ones are {known}")));
+        }
+        match request {
+            Ok(request) if self.faults.is_empty() => Ok(request),
+            _ => Err(Problem::Members(self.faults)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Pair(String, Option<String>);
+
+    impl FromMembers for Pair {
+        fn from_members(members: &mut Members) -> Result<Self, Noted> {
+            let one = members.required("one", |text| Ok(text.to_owned()));
+            let two = members.optional("two", |text| Ok(text.to_owned()));
+            Ok(Self(one?, two?))
+        }
+    }
+
+    fn pointers(body: &str) -> Vec<String> {
+        match parse::<Pair>(body.as_bytes()) {
+            Err(Problem::Members(faults)) => faults.into_iter().map(|fault| fault.pointer).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        assert_eq!(pointers(r#"{"one":1,"two":null,"three":3}"#), ["/one", "/two", ""]);
+        assert_eq!(pointers(r#"{"one":"a","one":"b"}"#), ["/one"]);
+        assert_eq!(pointers(r#"{"two":"a","two":"b","two":"c"}"#), ["/one", "/two"]);
+        assert_eq!(pointers("{}"), ["/one"]);
+    }
+
+    #[test]
+    fn a_right_object_is_read() {
+        let pair = parse::<Pair>(br#" {"two":"b","one":"a"} "#);
+        assert_eq!(pair.ok(), Some(Pair("a".into(), Some("b".into()))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in any::<Vec<u8>>(), json in "[\\[\\]{}\",:0-9a-z\\\\ ]{0,40}") {
+            let _ = parse::<Pair>(&body);
+            let _ = parse::<Pair>(json.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The pages for people: Swagger, and the list of errors. Nothing on them comes from the internet.
+
+use super::{State, error::Code, error::Problem};
+use actix_web::{
+    HttpResponse,
+    http::header,
+    web::{Data, Path},
+};
+use std::{fmt::Write, sync::Arc};
+use utoipa_swagger_ui::Config;
+
+/// The OpenAPI document of this service as it is set up.
+#[utoipa::path(get, path = "/openapi.json", tag = "Operations", operation_id = "openapi",
+    responses((status = 200, description = "This document.", body = serde_json::Value)))]
+pub async fn openapi(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(state.openapi.clone())
+}
+
+/// Leads to the Swagger page.
+pub async fn to_swagger(state: Data<State>) -> HttpResponse {
+    let page = format!("{}/docs/swagger/", state.base_path);
+    HttpResponse::Found().insert_header((header::LOCATION, page)).finish()
+}
+
+/// A file of the Swagger page.
+pub async fn swagger(file: Path<String>) -> Result<HttpResponse, Problem> {
+    // Relative, so that it holds behind a proxy that serves us below a path. No validator badge: it would be fetched.
+    let config = Config::new(["../../openapi.json"])
+        .validator_url("none")
+        .persist_authorization(true)
+        .try_it_out_enabled(true)
+        .display_request_duration(true);
+    let file = utoipa_swagger_ui::serve(&file, Arc::new(config)).ok().flatten().ok_or(Problem::NotFound)?;
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response.content_type(file.content_type).body(file.bytes.into_owned()))
+}
+
+/// Every code that an error can have. `type` in an error leads here.
+pub async fn errors() -> HttpResponse {
+    let mut rows = String::new();
+    for Code { name, status, title, when } in Code::ALL {
+        // Writing to a string cannot fail.
+        let _ = writeln!(rows, "<tr id=\"{name}\"><td><code>{name}</code><td>{status}<td>{title}<td>{when}");
+    }
+    let page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Signet: errors</title>\n<style>\n\
+         body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}\n\
+         td, th {{ text-align: left; vertical-align: top; padding: .4rem 1rem .4rem 0 }}\n\
+         tr:target {{ background: #fff3c4 }}\n</style>\n<h1>Errors</h1>\n\
+         <p>Every error is <code>application/problem+json</code> (RFC 9457). Programs read <code>code</code>, people \
+         read <code>detail</code>, operators ask the log for <code>request_id</code>.\n\
+         <table>\n<tr><th>Code<th>Status<th>Title<th>When\n{rows}</table>\n</html>\n"
+    );
+    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
+}

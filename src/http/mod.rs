@@ -1,0 +1,134 @@
+//! The HTTP interface: the route table, and what every handler shares. The only place that knows actix-web and utoipa.
+
+mod bearer;
+mod body;
+mod docs;
+mod error;
+mod health;
+mod observe;
+mod openapi;
+mod tokens;
+mod users;
+
+pub use observe::observe;
+pub use openapi::default_document;
+pub use users::UserResponse;
+
+use crate::{auth::Auth, config::Settings, crypto::TokenNames, domain::Clock, storage::Storage};
+use actix_web::{
+    FromRequest, Handler, Resource, Responder, Route, guard,
+    http::Method,
+    web::{self, ServiceConfig},
+};
+use error::Problem;
+use std::time::Duration;
+
+/// What handlers need: the use cases, the clock, and how replies are written.
+pub struct State {
+    auth: Auth,
+    storage: Storage,
+    clock: Clock,
+    base_path: String,
+    has_docs: bool,
+    request_timeout: Duration,
+    token_names: TokenNames,
+    authorization_header: String,
+    auth_header_types: Vec<String>,
+    openapi: String,
+}
+
+impl State {
+    pub fn new(settings: &Settings, auth: Auth, storage: Storage, clock: Clock) -> Self {
+        let token_names = token_names(settings);
+        let base_path = settings.server.base_path.to_string();
+        Self {
+            auth,
+            storage,
+            clock,
+            has_docs: settings.server.docs,
+            request_timeout: settings.server.request_timeout,
+            authorization_header: settings.jwt.authorization_header.to_string(),
+            auth_header_types: settings.jwt.auth_header_types.clone(),
+            openapi: openapi::document(&base_path, &token_names).to_string(),
+            token_names,
+            base_path,
+        }
+    }
+
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+}
+
+/// How tokens are named in replies and in `token_type`.
+pub fn token_names(settings: &Settings) -> TokenNames {
+    TokenNames {
+        access: settings.jwt.access_token_name.to_string(),
+        refresh: settings.jwt.refresh_token_name.to_string(),
+    }
+}
+
+/// Every route there is.
+pub fn routes(state: &State, config: &mut ServiceConfig) {
+    let base = state.base_path.as_str();
+    let mut at = |path: &str, routes: Vec<Verb>| {
+        config.service(resource(&format!("{base}{path}"), routes));
+    };
+
+    at("/auth/create", vec![post(users::create)]);
+    at("/auth/signin", vec![post(tokens::signin)]);
+    at("/auth/refresh-access", vec![post(tokens::refresh_access)]);
+    at("/auth/signout", vec![post(tokens::signout)]);
+    at("/auth/users", vec![get(users::list)]);
+    at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
+
+    at("/livez", vec![get(health::livez)]);
+    at("/readyz", vec![get(health::readyz)]);
+    at("/openapi.json", vec![get(docs::openapi)]);
+    if state.has_docs {
+        at("/", vec![get(docs::to_swagger)]);
+        at("/docs/swagger", vec![get(docs::to_swagger)]);
+        at("/docs/swagger/{file:.*}", vec![get(docs::swagger)]);
+        at("/docs/errors", vec![get(docs::errors)]);
+    }
+
+    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+}
+
+/// A handler, and the methods that reach it.
+struct Verb(&'static [Method], Route);
+
+fn post<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::POST], web::post().to(handler))
+}
+
+fn patch<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::PATCH], web::patch().to(handler))
+}
+
+/// GET, and HEAD with it: what is the same without the body (RFC 9110 §9.3.2).
+fn get<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    let method = guard::Any(guard::Get()).or(guard::Head());
+    Verb(&[Method::GET, Method::HEAD], web::route().guard(method).to(handler))
+}
+
+/// A resource that answers 405 with `Allow` to every other method.
+fn resource(path: &str, verbs: Vec<Verb>) -> Resource {
+    let allowed: Vec<&str> = verbs.iter().flat_map(|verb| verb.0).map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let refuse = move || {
+        let problem = Problem::MethodNotAllowed(allowed.clone());
+        async { Err::<String, _>(problem) }
+    };
+    let resource = verbs.into_iter().fold(web::resource(path), |resource, verb| resource.route(verb.1));
+    resource.default_service(web::to(refuse))
+}

@@ -1,0 +1,95 @@
+//! What holds for every reply: an id, a log line, the common headers, and one form for every error.
+
+use super::{State, error::Problem};
+use actix_web::{
+    Error, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::{self, HeaderMap, HeaderName, HeaderValue},
+    middleware::Next,
+    web::Data,
+};
+use futures_util::FutureExt;
+use std::{panic::AssertUnwindSafe, time::Instant};
+use tracing::Instrument;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+/// Goes around every request.
+///
+/// # Errors
+/// A panic comes out as an error, because actix-web keeps the request that a response would need.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision hangs on it")]
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let state = request.app_data::<Data<State>>().cloned();
+    let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
+    let holds_secrets = request.path().strip_prefix(base_path).is_some_and(|path| path.starts_with("/auth/"));
+    let span = tracing::info_span!("request", request.id = %id);
+
+    let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
+    let _entered = span.enter();
+    let mut response = match outcome {
+        Ok(Ok(response)) => response.map_into_boxed_body(),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => {
+            // The panic hook has logged it.
+            let response = finish(Problem::Panicked.response(base_path, &id), &id, true);
+            return Err(actix_web::error::InternalError::from_response("panic", response).into());
+        }
+    };
+
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = rewrite(response, base_path, &id);
+    }
+    let status = response.status().as_u16();
+    let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
+    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+    tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+    Ok(response.map_body(|head, body| {
+        add_headers(&mut head.headers, &id, holds_secrets);
+        body
+    }))
+}
+
+/// Writes an error as a problem with the request's id, whoever raised it.
+fn rewrite(response: ServiceResponse<BoxBody>, base_path: &str, id: &str) -> ServiceResponse<BoxBody> {
+    let raised = response.response().error().and_then(|error| error.as_error::<Problem>());
+    let by_status = Problem::of_status(response.status());
+    let problem = raised.unwrap_or(&by_status);
+    if let Problem::Auth(crate::auth::AuthError::Internal(reason)) = problem {
+        tracing::error!(reason, "a fault of ours");
+    }
+    let answer = problem.response(base_path, id);
+    response.into_response(answer)
+}
+
+fn finish(mut response: HttpResponse, id: &str, holds_secrets: bool) -> HttpResponse {
+    add_headers(response.headers_mut(), id, holds_secrets);
+    response
+}
+
+fn add_headers(headers: &mut HeaderMap, id: &str, holds_secrets: bool) {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(NO_SNIFF.0, NO_SNIFF.1);
+    if holds_secrets {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The id that came in, if it is sane: short, and nothing that could forge a log line. Otherwise a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let sane = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:+/=@".contains(c))
+    };
+    let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
+    given.map_or_else(|| crate::domain::SessionId::from_random(crate::crypto::random()).to_string(), str::to_owned)
+}

@@ -1,0 +1,223 @@
+//! The OpenAPI document: the routes as they are annotated, with the errors of each, named as the settings say.
+
+use super::{
+    docs,
+    error::{Code, ProblemResponse},
+    health, tokens, users,
+};
+use crate::crypto::TokenNames;
+use serde_json::{Value, json};
+use utoipa::{Modify, OpenApi, openapi::security};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Signet", description = "Issues tokens: sign up, sign in, refresh, and the users."),
+    paths(
+        users::create, tokens::signin, tokens::refresh_access, tokens::signout,
+        users::list, users::me, users::update_me,
+        health::livez, health::readyz, docs::openapi,
+    ),
+    components(schemas(ProblemResponse)),
+    modifiers(&BearerScheme),
+    tags(
+        (name = "User and Access", description = "Users and their tokens."),
+        (name = "Operations", description = "For those who run it."),
+    )
+)]
+struct Document;
+
+struct BearerScheme;
+
+impl Modify for BearerScheme {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = security::HttpBuilder::new().scheme(security::HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", security::SecurityScheme::Http(bearer));
+    }
+}
+
+/// What each operation can refuse.
+const REFUSALS: &[(&str, &str, &[&Code])] = &[
+    (
+        "/auth/create",
+        "post",
+        &[
+            Code::INVALID_REQUEST,
+            Code::WEAK_PASSWORD,
+            Code::TOKEN_MISSING,
+            Code::INVALID_TOKEN,
+            Code::WRONG_TOKEN_TYPE,
+            Code::FORBIDDEN,
+            Code::REGISTRATION_CLOSED,
+            Code::REQUEST_TIMEOUT,
+            Code::EMAIL_TAKEN,
+            Code::USERNAME_TAKEN,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::OVERLOADED,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    (
+        "/auth/signin",
+        "post",
+        &[
+            Code::INVALID_REQUEST,
+            Code::INVALID_CREDENTIALS,
+            Code::REQUEST_TIMEOUT,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::OVERLOADED,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    (
+        "/auth/refresh-access",
+        "post",
+        &[
+            Code::INVALID_REQUEST,
+            Code::INVALID_TOKEN,
+            Code::WRONG_TOKEN_TYPE,
+            Code::REQUEST_TIMEOUT,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    (
+        "/auth/signout",
+        "post",
+        &[
+            Code::INVALID_REQUEST,
+            Code::INVALID_TOKEN,
+            Code::REQUEST_TIMEOUT,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    (
+        "/auth/users",
+        "get",
+        &[
+            Code::INVALID_REQUEST,
+            Code::TOKEN_MISSING,
+            Code::INVALID_TOKEN,
+            Code::WRONG_TOKEN_TYPE,
+            Code::FORBIDDEN,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    ("/auth/users/me", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE]),
+    (
+        "/auth/users/me",
+        "patch",
+        &[
+            Code::INVALID_REQUEST,
+            Code::TOKEN_MISSING,
+            Code::INVALID_TOKEN,
+            Code::WRONG_TOKEN_TYPE,
+            Code::REQUEST_TIMEOUT,
+            Code::USERNAME_TAKEN,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::UNAVAILABLE,
+        ],
+    ),
+];
+
+/// The document, for a service with this `base_path` and these names for its tokens.
+pub fn document(base_path: &str, names: &TokenNames) -> Value {
+    let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    for (path, method, codes) in REFUSALS {
+        let operation = &mut document["paths"][path][method];
+        for code in *codes {
+            add_refusal(&mut operation["responses"], code);
+        }
+    }
+    if !base_path.is_empty() {
+        document["servers"] = json!([{ "url": base_path }]);
+    }
+    for schema in ["TokenPair", "AccessToken"] {
+        rename(&mut document["components"]["schemas"][schema], "access_token", &names.access);
+        rename(&mut document["components"]["schemas"][schema], "refresh_token", &names.refresh);
+    }
+    document
+}
+
+/// One status may stand for several codes: each is an example.
+fn add_refusal(responses: &mut Value, code: &Code) {
+    let response = &mut responses[code.status.to_string()];
+    if response.is_null() {
+        *response = json!({
+            "description": "",
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": {} } },
+        });
+    }
+    let description = response["description"].as_str().unwrap_or_default();
+    let separator = if description.is_empty() { "" } else { " " };
+    response["description"] = format!("{description}{separator}`{}`: {}", code.name, code.when).into();
+    response["content"]["application/problem+json"]["examples"][code.name] = json!({ "value": {
+        "type": format!("/docs/errors#{}", code.name),
+        "title": code.title,
+        "status": code.status,
+        "detail": code.when,
+        "code": code.name,
+        "request_id": "5f0c3f8e9b1d4c6aa2e7d8b9c0f1e2d3",
+    }});
+}
+
+fn rename(schema: &mut Value, from: &str, to: &str) {
+    if from == to {
+        return;
+    }
+    if let Some(properties) = schema["properties"].as_object_mut()
+        && let Some(property) = properties.remove(from)
+    {
+        properties.insert(to.to_owned(), property);
+    }
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.iter_mut().filter(|name| **name == from).for_each(|name| *name = to.into());
+    }
+}
+
+/// What `signet openapi` prints: the document of a service with default settings.
+pub fn default_document() -> String {
+    let names = TokenNames { access: "access_token".to_owned(), refresh: "refresh_token".to_owned() };
+    let mut text = serde_json::to_string_pretty(&document("", &names)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_document_is_the_one_that_is_served() {
+        let committed = include_str!("../../openapi/openapi.json");
+        assert!(committed == default_document(), "run `cargo run -- openapi > openapi/openapi.json`");
+    }
+
+    #[test]
+    fn every_operation_is_summed_up_and_secured_as_it_is_served() {
+        let names = TokenNames { access: "at".to_owned(), refresh: "rt".to_owned() };
+        let document = document("/id", &names);
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let name = format!("{method} {path}");
+                assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
+                let needs_token = path.starts_with("/auth/users");
+                assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
+                let has_refusals = REFUSALS.iter().any(|row| row.0 == path && row.1 == method);
+                assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");
+            }
+        }
+        assert_eq!(document["servers"][0]["url"], "/id");
+        assert!(document["components"]["schemas"]["TokenPair"]["properties"]["rt"].is_object());
+        assert_eq!(
+            REFUSALS.len(),
+            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 3
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! Signing in, refreshing, signing out.
+
+use super::{
+    State,
+    body::{Body, FromMembers, Members, Noted},
+    error::Problem,
+};
+use crate::{
+    auth::{Client, SignIn},
+    domain::{LoginName, Password},
+};
+use actix_web::{HttpResponse, web::Data};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// Credentials: `email` or `username`, one of them.
+#[derive(ToSchema)]
+#[schema(as = SignInRequest, example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
+#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
+pub struct SignInRequest {
+    email: Option<String>,
+    username: Option<String>,
+    #[schema(format = Password)]
+    password: String,
+}
+
+impl FromMembers for SignIn {
+    fn from_members(members: &mut Members) -> Result<Self, Noted> {
+        let has_both = members.has("email") && members.has("username");
+        let email = members.optional("email", |text| Ok(LoginName::email(text)));
+        let username = members.optional("username", |text| Ok(LoginName::username(text)));
+        let password = members.required("password", |text| Ok(Password::attempt(text)));
+        let login = match (email?, username?) {
+            _ if has_both => return Err(members.fault("username", "must not be given together with email")),
+            (Some(login), _) | (None, Some(login)) => login,
+            (None, None) => return Err(members.fault("email", "is missing; email or username is needed")),
+        };
+        Ok(Self { login, password: password? })
+    }
+}
+
+/// A refresh token, as it was answered.
+#[derive(ToSchema)]
+pub struct RefreshRequest {
+    refresh_token: String,
+}
+
+impl FromMembers for RefreshRequest {
+    fn from_members(members: &mut Members) -> Result<Self, Noted> {
+        let refresh_token = members.required("refresh_token", |text| Ok(text.to_owned()))?;
+        Ok(Self { refresh_token })
+    }
+}
+
+/// The tokens of a new session. Times are in seconds from now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenPair)]
+pub struct TokenPairResponse {
+    access_token: String,
+    refresh_token: String,
+    #[schema(example = "Bearer")]
+    token_type: String,
+    #[schema(example = 300)]
+    expires_in: i64,
+    #[schema(example = 86400)]
+    refresh_expires_in: i64,
+}
+
+/// A new access token. The time is in seconds from now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccessToken)]
+pub struct AccessTokenResponse {
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: String,
+    #[schema(example = 300)]
+    expires_in: i64,
+}
+
+/// Writes a reply with the members that hold tokens named as the settings say.
+fn with_names(state: &State, reply: &impl Serialize) -> HttpResponse {
+    let Ok(Value::Object(members)) = serde_json::to_value(reply) else {
+        return HttpResponse::InternalServerError().finish();
+    };
+    let rename = |(name, value): (String, Value)| match name.as_str() {
+        "access_token" => (state.token_names.access.clone(), value),
+        "refresh_token" => (state.token_names.refresh.clone(), value),
+        _ => (name, value),
+    };
+    HttpResponse::Ok().json(members.into_iter().map(rename).collect::<Map<_, _>>())
+}
+
+/// Sign in with e-mail or username.
+#[utoipa::path(
+    post, path = "/auth/signin", tag = "User and Access", operation_id = "signin",
+    request_body = SignInRequest, responses((status = 200, description = "Signed in.", body = TokenPairResponse))
+)]
+pub async fn signin(state: Data<State>, client: Client, Body(sign_in): Body<SignIn>) -> Result<HttpResponse, Problem> {
+    let pair = state.auth.sign_in(sign_in, client, state.clock.now()).await?;
+    let reply = TokenPairResponse {
+        access_token: pair.access_token,
+        refresh_token: pair.refresh_token,
+        token_type: "Bearer".to_owned(),
+        expires_in: pair.expires_in.0,
+        refresh_expires_in: pair.refresh_expires_in.0,
+    };
+    Ok(with_names(&state, &reply))
+}
+
+/// Get a new access token for a refresh token.
+#[utoipa::path(
+    post, path = "/auth/refresh-access", tag = "User and Access", operation_id = "refresh_access",
+    request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse))
+)]
+pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
+    let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await?;
+    let reply = AccessTokenResponse {
+        access_token: refreshed.access_token,
+        token_type: "Bearer".to_owned(),
+        expires_in: refreshed.expires_in.0,
+    };
+    Ok(with_names(&state, &reply))
+}
+
+/// End the session of a refresh token: its refresh and access tokens.
+#[utoipa::path(
+    post, path = "/auth/signout", tag = "User and Access", operation_id = "signout",
+    request_body = RefreshRequest, responses((status = 204, description = "The session has ended, now or before."))
+)]
+pub async fn signout(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
+    state.auth.sign_out(&request.refresh_token, state.clock.now()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

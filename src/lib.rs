@@ -1,0 +1,10 @@
+mod app;
+mod auth;
+pub mod cli;
+pub mod config;
+mod crypto;
+pub mod domain;
+mod http;
+mod storage;
+mod telemetry;
+pub use app::{App, StartError};

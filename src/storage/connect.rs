@@ -1,0 +1,98 @@
+//! Opening the database that `database.url` names.
+
+use super::{Pool, Storage};
+use crate::config::Database;
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    fs::{DirBuilder, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+impl Storage {
+    /// Opens the database. SQLite's file and its folder are made when they are missing, for their owner only;
+    /// PostgreSQL is not asked for anything yet, because it may be away.
+    ///
+    /// # Errors
+    /// When SQLite's file cannot be opened or made.
+    pub async fn open(settings: &Database) -> Result<Self, OpenError> {
+        let pool = match settings.sqlite_path() {
+            Some(path) => open_sqlite(&path, settings).await?,
+            None => open_postgres(settings)?,
+        };
+        let deadline = settings.acquire_timeout + Duration::from_secs(2);
+        Ok(Self { pool, deadline, away: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// Whether this is the built-in SQLite: it belongs to us alone and migrates itself.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.pool, Pool::Sqlite { .. })
+    }
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("database.url: the folder {0} cannot be made: {1}")]
+    Folder(String, io::Error),
+    #[error("database.url: {0} cannot be opened as an SQLite database ({1})")]
+    File(String, String),
+    #[error("database.url is not an address that PostgreSQL's clients understand")]
+    Url,
+}
+
+async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError> {
+    let shown = || path.display().to_string();
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| OpenError::Folder(folder.display().to_string(), error))?;
+    }
+    // Made here, for its owner only: it holds password hashes. SQLite gives its other files the same mode.
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    file.map_err(|error| OpenError::File(shown(), error.to_string()))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // An acknowledged write survives a power cut (NORMAL would not promise that in WAL mode).
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(settings.acquire_timeout);
+    let lasting =
+        || SqlitePoolOptions::new().acquire_timeout(settings.acquire_timeout).idle_timeout(None).max_lifetime(None);
+    let opened: Result<(SqlitePool, SqlitePool), sqlx::Error> = async {
+        let write = lasting().max_connections(1).connect_with(options.clone()).await?;
+        let read_only = options.pragma("query_only", "ON");
+        let read = lasting().max_connections(settings.max_connections).connect_with(read_only).await?;
+        Ok((read, write))
+    }
+    .await;
+    let (read, write) = opened.map_err(|error| OpenError::File(shown(), super::classify(&error).to_string()))?;
+    Ok(Pool::Sqlite { read, write })
+}
+
+fn open_postgres(settings: &Database) -> Result<Pool, OpenError> {
+    let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        // A question before each use would double the round trips; one after a pause finds what a restart broke.
+        .test_before_acquire(false)
+        .before_acquire(|connection, use_so_far| {
+            Box::pin(async move {
+                if use_so_far.idle_for > Duration::from_secs(1) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options.application_name("signet"));
+    Ok(Pool::Postgres(pool))
+}

@@ -1,0 +1,70 @@
+//! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
+//! so that two versions can serve at once.
+
+use super::{Pool, Storage, StorageError, on};
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+/// Number, name, and the text for each database: the same file names in both folders.
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[(
+    1,
+    "users and sessions",
+    include_str!("../../migrations/postgres/0001_users_and_sessions.sql"),
+    include_str!("../../migrations/sqlite/0001_users_and_sessions.sql"),
+)];
+
+impl Storage {
+    /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once.
+    ///
+    /// # Errors
+    /// When the database is away, or holds tables that this program did not make.
+    pub async fn migrate(&self) -> Result<(), StorageError> {
+        let migrator = self.migrator();
+        on!(write self, |pool| migrator.run(pool).await.map_err(sqlx::Error::from)).await
+    }
+
+    /// Whether every migration that this program knows has run. A database that is ahead is welcome.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn is_migrated(&self) -> Result<bool, StorageError> {
+        const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
+        let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
+        let run: Result<i64, _> =
+            on!(read self, |pool| sqlx::query_scalar(SQL).bind(newest).fetch_one(pool).await).await;
+        Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))
+    }
+
+    fn migrator(&self) -> Migrator {
+        let migrations = MIGRATIONS.iter().map(|(version, name, postgres, sqlite)| {
+            let sql = match self.pool {
+                Pool::Postgres(_) => postgres,
+                Pool::Sqlite { .. } => sqlite,
+            };
+            Migration::new(*version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false)
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
+        migrator.set_ignore_missing(true);
+        migrator
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    #[test]
+    fn every_file_is_listed_and_both_folders_have_the_same_names() {
+        let names = |folder: &str| -> BTreeSet<String> {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        assert_eq!(names("postgres"), names("sqlite"));
+        let listed =
+            MIGRATIONS.iter().map(|(version, name, ..)| format!("{version:04}_{}.sql", name.replace(' ', "_")));
+        assert_eq!(listed.collect::<BTreeSet<_>>(), names("sqlite"));
+    }
+}

@@ -1,0 +1,327 @@
+//! Users: rows, look-ups and changes.
+
+use super::{Storage, StorageError, on};
+use crate::domain::{
+    Email, Limit, LoginName, Name, NewUser, Page, PasswordHash, Timestamp, User, UserCursor, UserId, Username,
+};
+
+/// The columns of [`UserRow`], qualified so that they can stand beside another table's.
+macro_rules! user_columns {
+    () => {
+        "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
+         users.is_superuser, users.is_verified, users.created_at, users.last_login"
+    };
+}
+pub(super) use user_columns;
+
+#[derive(sqlx::FromRow)]
+pub(super) struct UserRow {
+    id: i64,
+    email: String,
+    username: String,
+    first_name: String,
+    last_name: String,
+    is_active: bool,
+    is_staff: bool,
+    is_superuser: bool,
+    is_verified: bool,
+    created_at: i64,
+    last_login: Option<i64>,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: UserId(row.id),
+            email: Email::stored(row.email),
+            username: Username::stored(row.username),
+            first_name: Name::stored(row.first_name),
+            last_name: Name::stored(row.last_name),
+            is_active: row.is_active,
+            is_staff: row.is_staff,
+            is_superuser: row.is_superuser,
+            is_verified: row.is_verified,
+            created_at: Timestamp(row.created_at),
+            last_login: row.last_login.map(Timestamp),
+        }
+    }
+}
+
+/// What became of a user that was to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    User(User),
+    EmailTaken,
+    UsernameTaken,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Updated {
+    User(User),
+    UsernameTaken,
+    /// The user was deleted meanwhile.
+    Gone,
+}
+
+/// What a user may change of itself; `None` leaves a member as it is.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileChange {
+    pub username: Option<Username>,
+    pub first_name: Option<Name>,
+    pub last_name: Option<Name>,
+}
+
+/// What a sign-in needs to know of the account that somebody claims to be.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub id: UserId,
+    pub password_hash: PasswordHash,
+    pub is_active: bool,
+}
+
+/// How an operator names a user.
+#[derive(Debug, Clone)]
+pub enum Who {
+    Id(UserId),
+    Name(LoginName),
+}
+
+const INSERT: &str = concat!(
+    "INSERT INTO users (email, username, username_key, password_hash, first_name, last_name, \
+     is_active, is_staff, is_superuser, is_verified, created_at) \
+     VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7, $7, FALSE, $8) ON CONFLICT DO NOTHING RETURNING ",
+    user_columns!()
+);
+
+impl Storage {
+    /// Stores a new, active user. Of many at once with one e-mail, exactly one is created: the unique index decides.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn create_user(
+        &self,
+        user: &NewUser,
+        hash: &PasswordHash,
+        now: Timestamp,
+    ) -> Result<Created, StorageError> {
+        let row: Option<UserRow> = on!(write self, |pool| {
+            sqlx::query_as(INSERT)
+                .bind(user.email.as_str())
+                .bind(user.username.as_str())
+                .bind(user.username.key())
+                .bind(hash.as_str())
+                .bind(user.first_name.as_str())
+                .bind(user.last_name.as_str())
+                .bind(user.is_superuser)
+                .bind(now.0)
+                .fetch_optional(pool)
+                .await
+        })
+        .await?;
+        Ok(match row {
+            Some(row) => Created::User(row.into()),
+            None if self.has_email(&user.email).await? => Created::EmailTaken,
+            None => Created::UsernameTaken,
+        })
+    }
+
+    async fn has_email(&self, email: &Email) -> Result<bool, StorageError> {
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE email = $1";
+        let count: i64 =
+            on!(read self, |pool| sqlx::query_scalar(SQL).bind(email.as_str()).fetch_one(pool).await).await?;
+        Ok(count > 0)
+    }
+
+    /// The account that somebody claims to be, active or not.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn credentials(&self, login: &LoginName) -> Result<Option<Credentials>, StorageError> {
+        const BY_EMAIL: &str = "SELECT id, password_hash, is_active FROM users WHERE email = $1";
+        const BY_USERNAME: &str = "SELECT id, password_hash, is_active FROM users WHERE username_key = $1";
+        let Some(key) = login.key() else { return Ok(None) };
+        let sql = match login {
+            LoginName::Email(_) => BY_EMAIL,
+            LoginName::Username(_) => BY_USERNAME,
+        };
+        let row: Option<(i64, String, bool)> =
+            on!(read self, |pool| sqlx::query_as(sql).bind(key).fetch_optional(pool).await).await?;
+        Ok(row.map(|(id, hash, is_active)| Credentials {
+            id: UserId(id),
+            password_hash: PasswordHash::new(hash),
+            is_active,
+        }))
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn find_user(&self, who: &Who) -> Result<Option<User>, StorageError> {
+        const BY_ID: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
+        const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $1");
+        const BY_USERNAME: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE username_key = $1");
+        let row: Option<UserRow> = match who {
+            Who::Id(id) => on!(read self, |pool| sqlx::query_as(BY_ID).bind(id.0).fetch_optional(pool).await).await?,
+            Who::Name(login) => {
+                let Some(key) = login.key() else { return Ok(None) };
+                let sql = match login {
+                    LoginName::Email(_) => BY_EMAIL,
+                    LoginName::Username(_) => BY_USERNAME,
+                };
+                on!(read self, |pool| sqlx::query_as(sql).bind(key).fetch_optional(pool).await).await?
+            }
+        };
+        Ok(row.map(User::from))
+    }
+
+    /// A page of users. Both orders walk an index from a key, so that the last page costs what the first does.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_users(&self, cursor: &UserCursor, limit: Limit) -> Result<Page<User>, StorageError> {
+        const BY_ID: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id > $1 ORDER BY id LIMIT $2");
+        // A prefix is a range: LIKE would not use the index on every database, and `%` would mean something.
+        const BY_EMAIL: &str = concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE email >= $1 AND email < $2 AND email > $3 ORDER BY email LIMIT $4"
+        );
+        let one_more = limit.get() + 1;
+        let rows: Vec<UserRow> = match cursor {
+            UserCursor::ById { after } => {
+                on!(read self, |pool| sqlx::query_as(BY_ID).bind(after.0).bind(one_more).fetch_all(pool).await).await?
+            }
+            UserCursor::ByEmail { prefix, after } => {
+                let end = format!("{prefix}{}", char::MAX);
+                let after = after.as_ref().map_or("", Email::as_str);
+                on!(read self, |pool| {
+                    sqlx::query_as(BY_EMAIL)
+                        .bind(prefix.as_str())
+                        .bind(end.as_str())
+                        .bind(after)
+                        .bind(one_more)
+                        .fetch_all(pool)
+                        .await
+                })
+                .await?
+            }
+        };
+        Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
+    }
+
+    /// Changes what a user may change of itself.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn update_profile(&self, id: UserId, change: &ProfileChange) -> Result<Updated, StorageError> {
+        const SQL: &str = concat!(
+            "UPDATE users SET username = COALESCE($2, username), username_key = COALESCE($3, username_key), \
+             first_name = COALESCE($4, first_name), last_name = COALESCE($5, last_name) \
+             WHERE id = $1 RETURNING ",
+            user_columns!()
+        );
+        on!(write self, |pool| {
+            let row: Result<Option<UserRow>, sqlx::Error> = sqlx::query_as(SQL)
+                .bind(id.0)
+                .bind(change.username.as_ref().map(Username::as_str))
+                .bind(change.username.as_ref().map(Username::key))
+                .bind(change.first_name.as_ref().map(Name::as_str))
+                .bind(change.last_name.as_ref().map(Name::as_str))
+                .fetch_optional(pool)
+                .await;
+            match row {
+                Ok(Some(row)) => Ok(Updated::User(row.into())),
+                Ok(None) => Ok(Updated::Gone),
+                // The username is the only unique column that this statement writes.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Updated::UsernameTaken),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Sets a password and ends every session of its user: whoever knew the old one is out.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn set_password(
+        &self,
+        id: UserId,
+        hash: &PasswordHash,
+        now: Timestamp,
+    ) -> Result<Option<User>, StorageError> {
+        const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
+        on!(transaction self, |tx| {
+            let row: Option<UserRow> =
+                sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
+            sqlx::query(super::sessions::END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
+            row.map(User::from)
+        })
+        .await
+    }
+
+    /// Lets a user in again, or shuts it out and ends its sessions: they do not come back with an activation.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn set_active(&self, id: UserId, is_active: bool, now: Timestamp) -> Result<Option<User>, StorageError> {
+        const SQL: &str = concat!("UPDATE users SET is_active = $2 WHERE id = $1 RETURNING ", user_columns!());
+        on!(transaction self, |tx| {
+            let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).bind(is_active).fetch_optional(&mut *tx).await?;
+            if !is_active {
+                sqlx::query(super::sessions::END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
+            }
+            row.map(User::from)
+        })
+        .await
+    }
+
+    /// Deletes a user and its sessions; whether there was one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_user(&self, id: UserId) -> Result<bool, StorageError> {
+        const SQL: &str = "DELETE FROM users WHERE id = $1";
+        on!(write self, |pool| Ok(sqlx::query(SQL).bind(id.0).execute(pool).await?.rows_affected() > 0)).await
+    }
+
+    /// Whether anybody active may administer this service.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn has_superuser(&self) -> Result<bool, StorageError> {
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser AND is_active";
+        let count: i64 = on!(read self, |pool| sqlx::query_scalar(SQL).fetch_one(pool).await).await?;
+        Ok(count > 0)
+    }
+
+    /// Makes the user with this e-mail a superuser with this password, unless there is a superuser by now.
+    /// The sessions end: whoever signed up under that address before the operator did must not stay signed in.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn promote(
+        &self,
+        email: &Email,
+        hash: &PasswordHash,
+        now: Timestamp,
+    ) -> Result<Option<User>, StorageError> {
+        const SQL: &str = concat!(
+            "UPDATE users SET password_hash = $2, is_active = TRUE, is_staff = TRUE, is_superuser = TRUE \
+             WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser AND u.is_active) RETURNING ",
+            user_columns!()
+        );
+        on!(transaction self, |tx| {
+            let row: Option<UserRow> =
+                sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
+            let user = row.map(User::from);
+            if let Some(user) = &user {
+                sqlx::query(super::sessions::END_ALL).bind(user.id.0).bind(now.0).execute(&mut *tx).await?;
+            }
+            user
+        })
+        .await
+    }
+}
