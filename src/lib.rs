@@ -1,10 +1,31 @@
-mod app;
-mod auth;
+//! Signet issues tokens: sign up, sign in, refresh, and the users.
+//!
+//! # The map
+//!
+//! | where | what |
+//! |---|---|
+//! | [`cli`] | the command line: which words there are, and which code they run |
+//! | [`app`] | builds the service and runs it; the only wiring |
+//! | [`config`] | settings: layers, every fault at once |
+//! | [`telemetry`] | logs |
+//! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
+//! | [`auth`] | the use cases, a file for each sentence that a product owner says |
+//! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
+//! | [`storage`] | users, sessions, migrations; the only place that knows sqlx |
+//! | [`domain`] | nouns and pure decisions; no I/O, no framework |
+//!
+//! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
+//! never see each other. `config` is read where things are built.
+//!
+//! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
+//! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.
+
+pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
-mod crypto;
+pub mod crypto;
 pub mod domain;
-mod http;
-mod storage;
-mod telemetry;
-pub use app::{App, StartError};
+pub mod http;
+pub mod storage;
+pub mod telemetry;

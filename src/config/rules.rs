@@ -83,30 +83,28 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     must(acquire.contains(&database.acquire_timeout), "database.acquire_timeout", "from 10ms to 1m");
     must(jwt.access_token_lifetime > Seconds(0), "jwt.access_token_lifetime", "at least 1s");
     must(jwt.refresh_token_lifetime > Seconds(0), "jwt.refresh_token_lifetime", "at least 1s");
-    must(
-        jwt.session_lifetime >= jwt.refresh_token_lifetime,
-        "jwt.session_lifetime",
-        "at least jwt.refresh_token_lifetime",
-    );
-    must(jwt.refresh_grace <= jwt.refresh_token_lifetime, "jwt.refresh_grace", "at most jwt.refresh_token_lifetime");
     must(jwt.leeway <= Seconds(60), "jwt.leeway", "at most 60s");
     must((1..=16).contains(&passwords.parallelism), "passwords.parallelism", "from 1 to 16");
     must((1..=1000).contains(&passwords.iterations), "passwords.iterations", "from 1 to 1000");
     // RFC 9106 §3.1: at least 8 KiB for each lane.
     let memory = passwords.parallelism.saturating_mul(8)..=4 * 1024 * 1024;
     must(memory.contains(&passwords.memory_kib), "passwords.memory_kib", "from 8 for each lane to 4194304");
-    must(
-        passwords.max_memory_kib >= passwords.memory_kib && passwords.max_memory_kib <= 4 * 1024 * 1024,
-        "passwords.max_memory_kib",
-        "at least passwords.memory_kib, and at most 4194304",
-    );
+    must(passwords.max_memory_kib <= 4 * 1024 * 1024, "passwords.max_memory_kib", "at most 4194304");
     must(passwords.hash_threads() <= 1024, "passwords.hash_threads", "at most 1024");
     must(passwords.queue() <= 1_000_000, "passwords.queue", "at most 1000000");
     must(passwords.min_length >= 1, "passwords.min_length", "at least 1");
     // The longest password, four bytes a character, fits into the 16 KiB of a request.
-    let lengths = passwords.min_length..=2048;
-    must(lengths.contains(&passwords.max_length), "passwords.max_length", "from passwords.min_length to 2048");
+    must(passwords.max_length <= 2048, "passwords.max_length", "at most 2048");
     must(revocation.poll_interval > zero, "revocation.poll_interval", "longer than 0s");
+    let mut at_most = |is_right: bool, less: &str, more: &str| {
+        if !is_right {
+            reader.fault_at_one_of([less, more], format!("{less} must be at most {more}"));
+        }
+    };
+    at_most(jwt.refresh_token_lifetime <= jwt.session_lifetime, "jwt.refresh_token_lifetime", "jwt.session_lifetime");
+    at_most(jwt.refresh_grace <= jwt.refresh_token_lifetime, "jwt.refresh_grace", "jwt.refresh_token_lifetime");
+    at_most(passwords.memory_kib <= passwords.max_memory_kib, "passwords.memory_kib", "passwords.max_memory_kib");
+    at_most(passwords.min_length <= passwords.max_length, "passwords.min_length", "passwords.max_length");
 }
 
 fn names(settings: &Settings, reader: &mut Reader) {
@@ -124,7 +122,10 @@ fn names(settings: &Settings, reader: &mut Reader) {
         }
     }
     if jwt.access_token_name == jwt.refresh_token_name {
-        reader.fault_at("jwt.refresh_token_name", "must differ from jwt.access_token_name");
+        reader.fault_at_one_of(
+            ["jwt.refresh_token_name", "jwt.access_token_name"],
+            "jwt.access_token_name and jwt.refresh_token_name must differ",
+        );
     }
     if let Some(url) = &server.public_url
         && !((url.starts_with("https://") || url.starts_with("http://")) && url.chars().all(|c| c.is_ascii_graphic()))

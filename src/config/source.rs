@@ -9,6 +9,8 @@ use std::{
 };
 
 const PREFIX: &str = "SIGNET__";
+/// The place of a value that nobody set.
+const DEFAULT: &str = "default";
 
 /// The outside world as far as settings are concerned.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +84,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn merge(sources: &Sources) -> Self {
         let mut reader = Self { rows: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
-        reader.layer("default", include_str!("../../config/default.toml"));
+        reader.layer(DEFAULT, include_str!("../../config/default.toml"));
         let profile = match sources.profile() {
             Ok(Profile::Production) => ("production", include_str!("../../config/production.toml")),
             _ => ("development", include_str!("../../config/development.toml")),
@@ -148,8 +150,8 @@ impl Reader {
             self.replace_by_file(key);
         }
         let row = self.rows.get(key);
-        let shown = row.map(|row| (T::show(&row.value), row.place.clone()));
-        self.known.push(print::Line { key, shown, is_secret: T::SECRET });
+        let show = |row: &Sourced| if T::SECRET { "********".to_owned() } else { T::show(&row.value) };
+        self.known.push(print::Line { key, shown: row.map(|row| (show(row), row.place.clone())) });
         let parsed = match row {
             None => T::absent().ok_or_else(|| "must be set".to_owned()),
             Some(row) => T::parse(&row.value),
@@ -200,6 +202,13 @@ impl Reader {
     pub(super) fn fault_at(&mut self, key: &str, problem: impl Into<String>) {
         let place = self.rows.get(key).map_or("not set", |row| row.place.as_str()).to_owned();
         self.fault(Fault::new(key, &place, problem));
+    }
+
+    /// Notes that two settings do not fit together, at the one that somebody set.
+    pub(super) fn fault_at_one_of(&mut self, keys: [&str; 2], problem: impl Into<String>) {
+        let is_set = |key: &&str| self.rows.get(*key).is_some_and(|row| row.place != DEFAULT);
+        let key = keys.into_iter().find(is_set).unwrap_or(keys[0]);
+        self.fault_at(key, problem);
     }
 
     pub(super) fn fault(&mut self, fault: Fault) {

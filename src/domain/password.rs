@@ -35,11 +35,11 @@ impl Password {
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    pub(crate) fn new(phc: String) -> Self {
+    pub fn new(phc: String) -> Self {
         Self(phc)
     }
 
-    pub(crate) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -164,7 +164,7 @@ impl Members {
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         let first = self.left.iter().position(|(left, _)| left == name)?;
-        let (_, value) = self.left.swap_remove(first);
+        let (_, value) = self.left.remove(first);
         if self.has(name) {
             self.left.retain(|(left, _)| left != name);
             // RFC 8259 §4: which of them counts would depend on who reads.

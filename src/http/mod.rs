@@ -3,7 +3,7 @@
 mod bearer;
 mod body;
 mod docs;
-mod error;
+pub mod error;
 mod health;
 mod observe;
 mod openapi;

@@ -45,7 +45,9 @@ pub async fn observe(
         }
     };
 
-    if response.status().is_client_error() || response.status().is_server_error() {
+    // What is not JSON of ours is the framework's; `readyz` answers 503 in words of its own.
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
     let status = response.status().as_u16();

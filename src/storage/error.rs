@@ -1,5 +1,7 @@
 //! What can go wrong with a database, in two words. The database's own text stays here: it may quote a row.
 
+use sqlx::migrate::MigrateError;
+
 /// Why the database did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
@@ -28,7 +30,11 @@ pub(super) fn classify(error: &sqlx::Error) -> StorageError {
             }
         }
         sqlx::Error::ColumnDecode { index, .. } => Fault(format!("column {index} cannot be read")),
-        sqlx::Error::Migrate(error) => Fault(format!("migration: {error}")),
+        sqlx::Error::Migrate(error) => match &**error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
+            // The rest speaks of versions and checksums, not of rows.
+            other => Fault(other.to_string()),
+        },
         _ => Fault("sqlx".to_owned()),
     }
 }

@@ -1,0 +1,333 @@
+//! `POST /auth/create`
+
+use crate::support::{PASSWORD, Reply, TestApp, all, email};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_new_user_is_answered_without_password_or_rights() {
+    let app = TestApp::start().await;
+    let body = json!({"email": "Ann@Example.com", "password": PASSWORD, "username": "Ann_B", "first_name": "Ann", "last_name": "Ashe"});
+    let reply = app.anon().post("/auth/create", &body).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(reply.header("location"), "/auth/users/1");
+    assert_eq!(reply.header("content-type"), "application/json");
+    let created_at = signet::domain::Timestamp(app.now()).to_string();
+    let expected = json!({
+        "id": 1, "email": "ann@example.com", "username": "Ann_B", "first_name": "Ann", "last_name": "Ashe",
+        "is_active": true, "is_staff": false, "is_superuser": false, "is_verified": false,
+        "created_at": created_at, "last_login": null,
+    });
+    assert_eq!(reply.json, expected);
+}
+
+#[tokio::test]
+async fn the_username_is_the_email_unless_given() {
+    let app = TestApp::start().await;
+    let reply = app.create("ann@example.com").await;
+    assert_eq!(
+        (reply.json["username"].as_str(), reply.json["first_name"].as_str()),
+        (Some("ann@example.com"), Some(""))
+    );
+}
+
+#[tokio::test]
+async fn one_email_or_username_in_another_form_is_taken() {
+    let app = TestApp::start().await;
+    let first = json!({"email": "jos\u{e9}@example.com", "password": PASSWORD, "username": "Jos\u{e9}"});
+    assert_eq!(app.anon().post("/auth/create", &first).await.status, 201);
+    let rows = [
+        (json!({"email": "jos\u{e9}@example.com"}), "email-taken"),
+        (json!({"email": "JOS\u{c9}@EXAMPLE.COM"}), "email-taken"),
+        (json!({"email": "jose\u{301}@example.com"}), "email-taken"),
+        (json!({"email": "JOSE\u{301}@Example.com"}), "email-taken"),
+        (json!({"email": "other@example.com", "username": "JOS\u{c9}"}), "username-taken"),
+        (json!({"email": "other@example.com", "username": "jose\u{301}"}), "username-taken"),
+        (json!({"email": "jos\u{e9}@example.com", "username": "jos\u{e9}"}), "email-taken"),
+    ];
+    for (mut body, code) in rows.clone() {
+        body["password"] = PASSWORD.into();
+        let reply = app.anon().post("/auth/create", &body).await;
+        assert_eq!((reply.status, reply.code()), (409, code), "{body}");
+    }
+    println!("taken names: {} cases", rows.len());
+}
+
+#[tokio::test]
+async fn of_sixteen_at_once_one_is_created() {
+    let app = TestApp::with(&[("SERVER__WORKERS", "2"), ("PASSWORDS__HASH_THREADS", "2")]).await;
+    for _ in 0..3 {
+        let email = email();
+        let replies = join_all((0..16).map(|_| app.create(&email))).await;
+        let of = |status: u16| replies.iter().filter(|reply| reply.status == status).count();
+        assert_eq!((of(201), of(409)), (1, 15), "{replies:?}");
+        let rows =
+            app.database.value(&format!("SELECT CAST(COUNT(*) AS TEXT) FROM users WHERE email = '{email}'")).await;
+        assert_eq!(rows, "1");
+    }
+}
+
+#[tokio::test]
+async fn a_username_that_is_somebody_elses_email_is_refused() {
+    let app = TestApp::start().await;
+    app.create("ann@example.com").await;
+    for username in ["ann@example.com", "ANN@example.com", "nobody@example.com", "a@", "@"] {
+        let body = json!({"email": "bob@example.com", "password": PASSWORD, "username": username});
+        let reply = app.anon().post("/auth/create", &body).await;
+        assert_eq!(
+            (reply.status, reply.code(), reply.pointers()),
+            (400, "invalid-request", vec!["/username"]),
+            "{username}"
+        );
+    }
+    let body = json!({"email": "bob@example.com", "password": PASSWORD, "username": "Bob@Example.com"});
+    assert_eq!(app.anon().post("/auth/create", &body).await.json["username"], "bob@example.com");
+}
+
+#[tokio::test]
+async fn a_password_has_8_to_256_characters() {
+    let app = TestApp::start().await;
+    let rows: Vec<(String, u16, &str)> = vec![
+        (String::new(), 400, "weak-password"),
+        ("a".repeat(7), 400, "weak-password"),
+        ("é".repeat(7), 400, "weak-password"),
+        ("e\u{301}".repeat(7), 400, "weak-password"),
+        ("a".repeat(8), 201, ""),
+        ("é".repeat(8), 201, ""),
+        ("👩".repeat(8), 201, ""),
+        ("a".repeat(256), 201, ""),
+        ("👩".repeat(256), 201, ""),
+        ("a".repeat(257), 400, "weak-password"),
+        ("a".repeat(1024 * 1024), 413, "payload-too-large"),
+        ("a".repeat(9) + "\0", 400, "invalid-request"),
+        ("        ".to_owned(), 201, ""),
+        ("' OR 1=1 --".to_owned(), 201, ""),
+        ("\u{202e}abcdefgh".to_owned(), 201, ""),
+    ];
+    let mut replies = Vec::new();
+    for (password, status, code) in &rows {
+        let reply = app.anon().post("/auth/create", &json!({"email": email(), "password": password})).await;
+        replies.push((reply, *status, *code));
+    }
+    all(
+        "passwords",
+        &replies,
+        |(reply, ..)| format!("{reply:?}"),
+        |(reply, status, code)| {
+            ((reply.status, reply.code()) != (*status, *code)).then(|| format!("wanted {status} {code}"))
+        },
+    );
+    let short = &replies[1].0;
+    assert!(short.json["detail"].as_str().unwrap().contains("at least 8 characters"), "{short:?}");
+}
+
+/// Bodies that are wrong as a whole, or in one member; with the pointers that must be named.
+fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
+    let with = |member: &str, value: &str| {
+        let others = [("email", "\"ann@example.com\""), ("password", "\"correct horse battery\"")];
+        let others =
+            others.iter().filter(|(name, _)| *name != member).map(|(name, value)| format!("\"{name}\":{value}"));
+        format!("{{\"{member}\":{value},{}}}", others.collect::<Vec<_>>().join(","))
+    };
+    let mut rows: Vec<(String, Vec<&str>)> = [
+        "",
+        " ",
+        "null",
+        "true",
+        "1",
+        "\"a\"",
+        "[]",
+        "[{}]",
+        "{",
+        "}",
+        "{}}",
+        "{]",
+        "{\"email\"}",
+        "{'email':1}",
+        "{\"email\":}",
+        "{\"email\":\"a\",}",
+        "\u{feff}{}",
+        "{\"email\":\"\\ud800\"}",
+        "{\"email\":\"\\udc00\\ud800\"}",
+        "{\"email\":\"\\x\"}",
+        "{\"email\":\"a\nb\"}",
+        "{\"a\":01}",
+        "{\"a\":1e999}",
+        "{\"a\":NaN}",
+        "{} {}",
+        "/* */{}",
+        "email=a&password=b",
+        "<email/>",
+    ]
+    .into_iter()
+    .map(|body| (body.to_owned(), vec![]))
+    .collect();
+    rows.push(("[".repeat(12_000), vec![]));
+    rows.push((format!("{{\"email\":{}", "[".repeat(12_000)), vec![]));
+    rows.push((format!("{{\"email\":{}{}}}", "[".repeat(4_000), "]".repeat(4_000)), vec![]));
+    rows.push(("{}".to_owned(), vec!["/email", "/password"]));
+    for (member, pointer) in [
+        ("email", "/email"),
+        ("password", "/password"),
+        ("username", "/username"),
+        ("first_name", "/first_name"),
+        ("last_name", "/last_name"),
+    ] {
+        for value in ["null", "1", "1.5", "true", "[]", "{}", "[\"ann@example.com\"]", "{\"$ne\":null}"] {
+            rows.push((with(member, value), vec![pointer]));
+        }
+    }
+    let emails = [
+        "",
+        " ",
+        "@",
+        "a",
+        "a@b",
+        "a@b.",
+        "@b.cd",
+        "a b@c.de",
+        " a@b.cd",
+        "a@b.cd ",
+        "a@b.cd\\n",
+        "a@b.cd\\u0000",
+        "a\\u0000@b.cd",
+        "a@@b.cd",
+        "a@b@c.de",
+        "a@-b.cd",
+        "a..b@c.de",
+        ".a@b.cd",
+        "\\u202ea@b.cd",
+        "a\\u200b@b.cd",
+        "e\\u0301\\u0301@b.cd",
+        "a@b.cd,e@f.gh",
+    ];
+    rows.extend(emails.iter().map(|email| (with("email", &format!("\"{email}\"")), vec!["/email"])));
+    rows.push((with("email", &format!("\"{}@example.com\"", "a".repeat(243))), vec!["/email"]));
+    for username in ["", " ", "a b", "a/b", "a\\u0000", "a\\n", "\\u202eab", "a\\u200bb", "<script>", "a;--"] {
+        rows.push((with("username", &format!("\"{username}\"")), vec!["/username"]));
+    }
+    rows.push((with("username", &format!("\"{}\"", "a".repeat(151))), vec!["/username"]));
+    for name in ["a\\u0000", "a\\nb", "\\u001b[31m", "\\u0085", &"a".repeat(151)] {
+        rows.push((with("first_name", &format!("\"{name}\"")), vec!["/first_name"]));
+        rows.push((with("last_name", &format!("\"{name}\"")), vec!["/last_name"]));
+    }
+    // Mass assignment: whatever is not in the contract is unknown, the names of columns above all.
+    for member in [
+        "id",
+        "is_staff",
+        "is_superuser",
+        "is_active",
+        "is_verified",
+        "password_hash",
+        "roles",
+        "claims",
+        "created_at",
+        "",
+        "Email",
+        "__proto__",
+    ] {
+        rows.push((with(member, "true"), vec![""]));
+    }
+    let twice = |member: &str, one: &str, other: &str| {
+        format!(
+            "{{\"email\":\"ann@example.com\",\"password\":\"correct horse battery\",\"{member}\":{one},\"{member}\":{other}}}"
+        )
+    };
+    rows.push((twice("first_name", "\"a\"", "\"a\""), vec!["/first_name"]));
+    rows.push((twice("username", "null", "\"a\""), vec!["/username", "/username"]));
+    rows.push((
+        "{\"email\":\"ann@example.com\",\"email\":\"bob@example.com\",\"password\":\"correct horse battery\"}"
+            .to_owned(),
+        vec!["/email"],
+    ));
+    rows.push((
+        "{\"email\":\"ann@example.com\",\"password\":\"correct horse battery\",\"\\u0065mail\":\"bob@example.com\"}"
+            .to_owned(),
+        vec!["/email"],
+    ));
+    rows.push((
+        "{\"email\":1,\"password\":2,\"username\":3,\"first_name\":4,\"last_name\":5,\"more\":6}".to_owned(),
+        vec!["/email", "/password", "/username", "/first_name", "/last_name", ""],
+    ));
+    rows
+}
+
+#[tokio::test]
+async fn bad_input_is_400_and_says_where() {
+    let app = TestApp::start().await;
+    let mut replies: Vec<(String, Vec<&str>, Reply)> = Vec::new();
+    for (body, pointers) in bad_bodies() {
+        let reply = app.anon().post_raw("/auth/create", body.clone()).await;
+        replies.push((body, pointers, reply));
+    }
+    // Not UTF-8 at all.
+    let reply = app.anon().post_raw("/auth/create", b"{\"email\":\"\xff\xfe\"}".to_vec()).await;
+    replies.push(("not UTF-8".to_owned(), vec![], reply));
+    all(
+        "bad bodies",
+        &replies,
+        |(body, ..)| body.chars().take(80).collect(),
+        |(_, pointers, reply)| {
+            let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
+            (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.text))
+        },
+    );
+    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
+    assert_eq!(users, "0", "nothing was stored");
+}
+
+#[tokio::test]
+async fn no_reply_repeats_what_was_sent() {
+    let app = TestApp::start().await;
+    let bodies = [
+        json!({"email": "canary-1", "password": "canary-2", "canary-3": "canary-4"}),
+        json!({"email": ["canary-1"], "password": {"canary-2": 1}}),
+        json!({"email": "a@b.cd", "password": "canary"}),
+        Value::String("canary".to_owned()),
+    ];
+    for body in bodies {
+        for path in ["/auth/create", "/auth/signin", "/auth/refresh-access", "/auth/signout"] {
+            let reply = app.anon().post(path, &body).await;
+            assert!(reply.status >= 400 && !reply.text.contains("canary"), "{path} {body}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_email_has_at_most_254_characters_and_a_name_150() {
+    let app = TestApp::start().await;
+    let body = json!({
+        "email": format!("{}@example.com", "a".repeat(242)), "password": PASSWORD,
+        "username": "u".repeat(150), "first_name": "é".repeat(150), "last_name": "עברית ".repeat(25),
+    });
+    let reply = app.anon().post("/auth/create", &body).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+}
+
+#[tokio::test]
+async fn nobody_signs_up_where_registration_is_closed() {
+    let app = TestApp::with(&[("REGISTRATION__MODE", "closed")]).await;
+    let reply = app.create("ann@example.com").await;
+    assert_eq!((reply.status, reply.code()), (403, "registration-closed"));
+}
+
+#[tokio::test]
+async fn staff_creates_users_where_registration_is_for_staff() {
+    let app = TestApp::with(&[
+        ("REGISTRATION__MODE", "staff"),
+        ("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"),
+        ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD),
+    ])
+    .await;
+    let reply = app.create("ann@example.com").await;
+    assert_eq!((reply.status, reply.code()), (401, "token-missing"));
+    let root = app.sign_in("root@example.com").await;
+    let body = json!({"email": "ann@example.com", "password": PASSWORD});
+    assert_eq!(root.actor.post("/auth/create", &body).await.status, 201);
+    let ann = app.sign_in("ann@example.com").await;
+    let reply = ann.actor.post("/auth/create", &json!({"email": "bob@example.com", "password": PASSWORD})).await;
+    assert_eq!((reply.status, reply.code()), (403, "forbidden"));
+    let reply =
+        app.bearer("x.y.z").post("/auth/create", &json!({"email": "bob@example.com", "password": PASSWORD})).await;
+    assert_eq!((reply.status, reply.code()), (401, "invalid-token"));
+}

@@ -1,0 +1,11 @@
+//! Through HTTP, as clients see it.
+
+mod authorization;
+mod create;
+mod pages;
+mod protocol;
+mod refresh;
+mod signin;
+mod signout;
+mod tokens;
+mod users;

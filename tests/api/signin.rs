@@ -1,0 +1,242 @@
+//! `POST /auth/signin`
+
+use crate::support::{PASSWORD, TestApp, all, app::settings, email, token::take_apart};
+use serde_json::{Value, json};
+use signet::{
+    auth::{Client, SignIn},
+    domain::{LoginName, Password, Timestamp},
+    storage::Storage,
+};
+
+#[tokio::test]
+async fn signing_in_answers_two_tokens_and_how_long_they_last() {
+    let app = TestApp::start().await;
+    app.create("ann@example.com").await;
+    let reply = app.anon().post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await;
+    assert_eq!(reply.status, 200);
+    let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"]);
+    assert_eq!(
+        (&reply.json["token_type"], &reply.json["expires_in"], &reply.json["refresh_expires_in"]),
+        (&json!("Bearer"), &json!(300), &json!(86400))
+    );
+}
+
+#[tokio::test]
+async fn tokens_hold_the_claims_of_the_contract() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let (access, refresh) = (take_apart(&ann.access), take_apart(&ann.refresh));
+    assert_eq!((&access.header["typ"], &access.header["alg"]), (&json!("at+jwt"), &json!("HS256")));
+    assert_eq!((&refresh.header["typ"], &refresh.header["alg"]), (&json!("rt+jwt"), &json!("HS256")));
+    assert_ne!(access.header["kid"], refresh.header["kid"]);
+    let (sid, jti, now) = (&access.claims["sid"], &access.claims["jti"], app.now());
+    assert_eq!(jti.as_str().unwrap().len(), 22, "128 bits in base64url");
+    assert_eq!(
+        access.claims,
+        json!({
+            "sub": ann.id.to_string(), "sid": sid, "jti": jti, "iat": now, "exp": now + 300, "iss": "signet", "client_id": "signet",
+            "token_type": "access_token", "roles": [], "preferred_username": ann.email,
+        })
+    );
+    assert_eq!(
+        refresh.claims,
+        json!({
+            "sub": ann.id.to_string(), "sid": sid, "gen": 0, "iat": now, "exp": now + 86400, "iss": "signet", "token_type": "refresh_token",
+        })
+    );
+    let again = app.sign_in(&ann.email).await;
+    assert_ne!(take_apart(&again.access).claims["sid"], *sid, "each sign-in is a session of its own");
+}
+
+#[tokio::test]
+async fn settings_name_the_tokens_and_say_how_long_they_last() {
+    let app = TestApp::with(&[
+        ("JWT__ACCESS_TOKEN_NAME", "access"),
+        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "1m"),
+        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
+        ("JWT__SESSION_LIFETIME", "2h"),
+        ("JWT__ISSUER", "https://id.example.com"),
+        ("JWT__AUDIENCE", "shop"),
+        ("JWT__AUTHORIZATION_HEADER", "X-Token"),
+        ("JWT__AUTH_HEADER_TYPES", "JWT, Token"),
+    ])
+    .await;
+    let ann = email();
+    app.create(&ann).await;
+    let reply = app.anon().post("/auth/signin", &json!({"email": ann, "password": PASSWORD})).await;
+    assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
+    let access = reply.json["access"].as_str().expect("named so");
+    let claims = take_apart(access).claims;
+    assert_eq!(
+        (&claims["token_type"], &claims["iss"], &claims["aud"]),
+        (&json!("access"), &json!("https://id.example.com"), &json!("shop"))
+    );
+    for (header, value, status) in [
+        ("x-token", format!("JWT {access}"), 200),
+        ("X-Token", format!("token {access}"), 200),
+        ("authorization", format!("Bearer {access}"), 401),
+        ("x-token", format!("Bearer {access}"), 401),
+    ] {
+        let reply =
+            app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
+        assert_eq!(reply.status, status, "{header}: {value}");
+    }
+    let refreshed = app.refresh(reply.json["refresh"].as_str().unwrap()).await;
+    assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
+    assert!(
+        app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
+            .is_object()
+    );
+}
+
+#[tokio::test]
+async fn one_signs_in_with_email_or_username_in_any_letter_case() {
+    let app = TestApp::start().await;
+    let body = json!({"email": "jos\u{e9}@example.com", "username": "Jos\u{e9}_1", "password": "caf\u{e9} au lait"});
+    app.anon().post("/auth/create", &body).await;
+    for body in [
+        json!({"email": "JOSE\u{301}@example.com", "password": "caf\u{e9} au lait"}),
+        json!({"username": "jose\u{301}_1", "password": "cafe\u{301} au lait"}),
+        json!({"username": "JOS\u{c9}_1", "password": "caf\u{e9} au lait"}),
+    ] {
+        assert_eq!(app.anon().post("/auth/signin", &body).await.status, 200, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_credentials_is_answered_alike() {
+    let app = TestApp::start().await;
+    let (ann, inactive) = (app.user().await, app.user().await);
+    app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", inactive.id)).await;
+    let broken = app.user().await;
+    app.database.execute(&format!("UPDATE users SET password_hash = '!' WHERE id = {}", broken.id)).await;
+    let rows = [
+        json!({"email": ann.email, "password": "wrong horse battery"}),
+        json!({"email": ann.email, "password": ""}),
+        json!({"email": ann.email, "password": PASSWORD.to_uppercase()}),
+        json!({"email": ann.email, "password": format!("{PASSWORD} ")}),
+        json!({"email": ann.email, "password": format!("{PASSWORD}\0")}),
+        json!({"email": ann.email, "password": "a".repeat(257)}),
+        json!({"email": ann.email, "password": "a".repeat(15_000)}),
+        json!({"username": ann.email, "password": "wrong"}),
+        json!({"email": inactive.email, "password": PASSWORD}),
+        json!({"email": broken.email, "password": PASSWORD}),
+        json!({"email": "nobody@example.com", "password": PASSWORD}),
+        json!({"username": "nobody", "password": PASSWORD}),
+        json!({"email": "", "password": ""}),
+        json!({"email": "no address", "password": PASSWORD}),
+        json!({"email": "a\0b@example.com", "password": PASSWORD}),
+        json!({"username": "a\0b", "password": PASSWORD}),
+        json!({"email": "' OR ''='", "password": "' OR ''='"}),
+        json!({"email": "%", "password": PASSWORD}),
+        json!({"email": format!("{} ", ann.email), "password": PASSWORD}),
+        json!({"email": "\u{202e}\u{301}", "password": PASSWORD}),
+        json!({"email": format!("{}@example.com", "a".repeat(10_000)), "password": PASSWORD}),
+    ];
+    let mut replies = Vec::new();
+    for body in &rows {
+        let mut reply = app.anon().post("/auth/signin", body).await;
+        reply.json["request_id"] = Value::Null;
+        replies.push((body.to_string(), reply));
+    }
+    let first = replies[0].1.json.clone();
+    assert_eq!(first["detail"], "Invalid credentials.");
+    all(
+        "wrong credentials",
+        &replies,
+        |(body, _)| body.chars().take(90).collect(),
+        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text)),
+    );
+}
+
+#[tokio::test]
+async fn a_missing_or_mistyped_member_is_400() {
+    let app = TestApp::start().await;
+    let rows = [
+        (json!({}), vec!["/password", "/email"]),
+        (json!({"email": "a@b.cd"}), vec!["/password"]),
+        (json!({"password": "a"}), vec!["/email"]),
+        (json!({"email": null, "password": "a"}), vec!["/email"]),
+        (json!({"email": 1, "password": "a"}), vec!["/email"]),
+        (json!({"email": ["a@b.cd"], "password": "a"}), vec!["/email"]),
+        (json!({"username": {"a": 1}, "password": "a"}), vec!["/username"]),
+        (json!({"email": "a@b.cd", "password": 1}), vec!["/password"]),
+        (json!({"email": "a@b.cd", "password": null}), vec!["/password"]),
+        (json!({"email": "a@b.cd", "password": ["a"]}), vec!["/password"]),
+        (json!({"email": "a@b.cd", "username": "a", "password": "a"}), vec!["/username"]),
+        (json!({"email": "a@b.cd", "password": "a", "remember": true}), vec![""]),
+        (json!({"email": "a@b.cd", "password": "a", "userId": 1}), vec![""]),
+    ];
+    let mut replies = Vec::new();
+    for (body, pointers) in rows {
+        let reply = app.anon().post("/auth/signin", &body).await;
+        replies.push((body, pointers, reply));
+    }
+    let twice = r#"{"email":"a@b.cd","email":"c@d.ef","password":"a"}"#;
+    replies.push((json!(twice), vec!["/email"], app.anon().post_raw("/auth/signin", twice).await));
+    all(
+        "sign-in bodies",
+        &replies,
+        |(body, ..)| body.to_string(),
+        |(_, pointers, reply)| {
+            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.text.clone())
+        },
+    );
+}
+
+#[tokio::test]
+async fn signing_in_is_noted_in_last_login_and_in_a_session() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.pass(100);
+    let agent = |request: reqwest::RequestBuilder| {
+        request.header("user-agent", "tests/1").json(&json!({"email": ann.email, "password": PASSWORD}))
+    };
+    let reply = app.anon().send(reqwest::Method::POST, "/auth/signin", agent).await;
+    let me = app.bearer(reply.json["access_token"].as_str().unwrap()).get("/auth/users/me").await;
+    assert_eq!(me.json["last_login"], signet::domain::Timestamp(app.now()).to_string());
+    let sql = format!(
+        "SELECT user_agent || ' ' || ip || ' ' || generation || ' ' || (expires_at - created_at) || ' ' || (absolute_expires_at - created_at) \
+         FROM sessions WHERE created_at = {}",
+        app.now()
+    );
+    assert_eq!(app.database.value(&sql).await, format!("tests/1 127.0.0.1 0 86400 {}", 30 * 86400));
+}
+
+#[tokio::test]
+async fn a_password_is_stored_as_argon2id_and_a_token_not_at_all() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let hash = app.database.value(&format!("SELECT password_hash FROM users WHERE id = {}", ann.id)).await;
+    assert!(hash.starts_with("$argon2id$v=19$m=8,t=1,p=1$"), "{hash}");
+    for sql in [
+        "SELECT CAST(COUNT(*) AS TEXT) FROM sessions WHERE user_agent LIKE '%eyJ%'",
+        "SELECT CAST(COUNT(*) AS TEXT) FROM users WHERE password_hash LIKE '%horse%'",
+    ] {
+        assert_eq!(app.database.value(sql).await, "0");
+    }
+}
+
+#[tokio::test]
+async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
+    let app = TestApp::with(&[("PASSWORDS__ITERATIONS", "3")]).await;
+    let ann = app.user().await;
+    let before = app.database.value(&format!("SELECT password_hash FROM users WHERE id = {}", ann.id)).await;
+    assert!(before.contains("m=8,t=3,p=1"), "{before}");
+    let after = sign_in_at_another_cost(&app).await;
+    assert!(after.contains("m=16,t=1,p=1"), "{after}");
+    app.sign_in(&ann.email).await;
+}
+
+/// Signs in at a second service that was given another cost, and reads the hash that is stored then.
+async fn sign_in_at_another_cost(app: &TestApp) -> String {
+    let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
+    let storage = Storage::open(&settings.database).await.unwrap();
+    let auth = signet::app::auth(&settings, storage).unwrap();
+    let email = app.database.value("SELECT email FROM users").await;
+    let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
+    auth.sign_in(sign_in, Client::default(), Timestamp(app.now())).await.unwrap();
+    app.database.value("SELECT password_hash FROM users").await
+}

@@ -1,0 +1,466 @@
+//! Tokens as attackers send them. Most rows are signed with the right key: what refuses them is our own check.
+
+use crate::support::{
+    TestApp, all,
+    app::{REFRESH_KEY, SIGNING_KEY, SignedIn},
+    token::{sign_text, sign_with, take_apart},
+};
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+
+/// A kind of token under attack.
+struct Kind<'a> {
+    good: &'a str,
+    key: &'static str,
+    other_key: &'static str,
+}
+
+/// A name, and the token.
+type Row = (String, String);
+
+impl Kind<'_> {
+    fn rows(&self, now: i64) -> Vec<Row> {
+        let mut rows = self.headers();
+        rows.extend(self.claims(now));
+        rows.extend(self.texts());
+        rows
+    }
+
+    fn changed(&self, header: &[(&str, Value)], claims: &[(&str, Value)]) -> String {
+        let mut parts = take_apart(self.good);
+        let change = |part: &mut Value, changes: &[(&str, Value)]| {
+            for (name, value) in changes {
+                part[*name] = value.clone();
+            }
+        };
+        change(&mut parts.header, header);
+        change(&mut parts.claims, claims);
+        parts.sign(self.key)
+    }
+
+    fn without(&self, part: &str, name: &str) -> String {
+        let mut parts = take_apart(self.good);
+        let object = if part == "header" { &mut parts.header } else { &mut parts.claims };
+        object.as_object_mut().unwrap().remove(name).expect("a member that is there");
+        parts.sign(self.key)
+    }
+
+    fn headers(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let mut header = |name: &str, value: Value| {
+            rows.push((format!("header {name}: {value}"), self.changed(&[(name, value.clone())], &[])));
+        };
+        for alg in [
+            "none",
+            "None",
+            "NONE",
+            "nOnE",
+            "",
+            "HS384",
+            "HS512",
+            "hs256",
+            "RS256",
+            "ES256",
+            "PS256",
+            "EdDSA",
+            "HS256 ",
+            "HS256\u{0}",
+            "dir",
+        ] {
+            header("alg", alg.into());
+        }
+        for alg in [json!(null), json!(0), json!(["HS256"]), json!({"alg": "HS256"})] {
+            header("alg", alg);
+        }
+        let typs = [
+            "",
+            "JWT",
+            "jwt",
+            "at",
+            "AT+JWT",
+            "at+jwt ",
+            "application/at+jwt",
+            "application/rt+jwt",
+            "id+jwt",
+            "dpop+jwt",
+            "secevent+jwt",
+        ];
+        let other = if take_apart(self.good).header["typ"] == "at+jwt" { "rt+jwt" } else { "at+jwt" };
+        for typ in typs.into_iter().chain([other]) {
+            header("typ", typ.into());
+        }
+        for typ in [json!(null), json!(1), json!(["at+jwt", "rt+jwt"])] {
+            header("typ", typ);
+        }
+        for kid in [
+            "",
+            "/dev/null",
+            "../../../../../../dev/null",
+            "' UNION SELECT '1",
+            "|sleep 10",
+            "$(curl 127.0.0.1)",
+            "0",
+            &"k".repeat(5_000),
+        ] {
+            header("kid", kid.into());
+        }
+        for kid in [json!(null), json!(0), json!([]), json!({"a": 1})] {
+            header("kid", kid);
+        }
+        for crit in [
+            json!([]),
+            json!(["exp"]),
+            json!(["b64"]),
+            json!(["x"]),
+            json!(null),
+            json!("exp"),
+            json!(1),
+            json!({}),
+            json!(true),
+            json!(["alg"]),
+        ] {
+            header("crit", crit);
+        }
+        let jwk = json!({"kty": "oct", "k": "c2VjcmV0", "alg": "HS256", "kid": "a"});
+        for (name, value) in [
+            ("jwk", jwk),
+            ("jku", json!("http://127.0.0.1:9/jwks.json")),
+            ("x5u", json!("http://127.0.0.1:9/cert.pem")),
+            ("x5c", json!(["MIIB"])),
+            ("x5t", json!("a")),
+            ("zip", json!("DEF")),
+            ("b64", json!(false)),
+            ("cty", json!("JWT")),
+            ("enc", json!("A128GCM")),
+        ] {
+            header(name, value);
+        }
+        for name in ["alg", "typ", "kid"] {
+            rows.push((format!("no header {name}"), self.without("header", name)));
+        }
+        rows
+    }
+
+    fn claims(&self, now: i64) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let good = take_apart(self.good).claims;
+        for name in good.as_object().unwrap().keys() {
+            rows.push((format!("no claim {name}"), self.without("claims", name)));
+            for value in [json!(null), json!([]), json!({}), json!(true)] {
+                if good[name] != value {
+                    rows.push((format!("claim {name}: {value}"), self.changed(&[], &[(name, value)])));
+                }
+            }
+        }
+        let mut claim = |name: &str, value: Value| {
+            rows.push((format!("claim {name}: {value}"), self.changed(&[], &[(name, value.clone())])));
+        };
+        for value in [
+            json!(now),
+            json!(now - 1),
+            json!(0),
+            json!(-1),
+            json!((now + 300).to_string()),
+            json!(now as f64 + 300.0),
+            json!(now as f64 + 300.5),
+            json!(1e99),
+            json!(u64::MAX),
+        ] {
+            claim("exp", value);
+        }
+        for value in [
+            json!(now + 61),
+            json!(now + 1_000_000),
+            json!(i64::MAX),
+            json!(now.to_string()),
+            json!(now as f64),
+            json!(1e99),
+        ] {
+            claim("iat", value);
+        }
+        for iss in ["", "signe", "signet ", "signett", "Signet", "evil", "signet,evil", "https://signet"] {
+            claim("iss", iss.into());
+        }
+        claim("iss", json!(["signet"]));
+        claim("iss", json!(["signet", "evil"]));
+        claim("iss", json!(1));
+        claim("sub", json!(1));
+        for sub in
+            ["", "0x1", "01", "+1", "-1", "1 ", " 1", "1.0", "99999999999999999999", "1; DROP TABLE users", "١", "999"]
+        {
+            claim("sub", sub.into());
+        }
+        for sid in ["", "0", &"0".repeat(32), &"F".repeat(32), "' OR ''='", "00000000-0000-0000-0000-000000000000"] {
+            claim("sid", sid.into());
+        }
+        for token_type in [
+            "",
+            "access",
+            "refresh",
+            "Bearer",
+            "Access_Token",
+            if good["token_type"] == "access_token" { "refresh_token" } else { "access_token" },
+        ] {
+            claim("token_type", token_type.into());
+        }
+        for name in good.as_object().unwrap().keys() {
+            let twice = format!("{{{}:{},{}", json!(name), good[name], &good.to_string()[1..]);
+            let header = take_apart(self.good).header.to_string();
+            rows.push((format!("claim {name} twice"), sign_text(&header, &twice, self.key)));
+        }
+        let header = take_apart(self.good).header.to_string();
+        for name in ["alg", "typ", "kid"] {
+            let value = &take_apart(self.good).header[name];
+            let twice = format!("{{{}:{value},{}", json!(name), &header[1..]);
+            rows.push((format!("header {name} twice"), sign_text(&twice, &good.to_string(), self.key)));
+        }
+        for text in
+            ["", " ", "null", "[]", "{}", "1", "\"a\"", "{", &"[".repeat(3_000), "\u{feff}{}", "{\"exp\":1}{\"exp\":2}"]
+        {
+            rows.push((format!("claims {text:.20}"), sign_text(&header, text, self.key)));
+            rows.push((format!("header {text:.20}"), sign_text(text, &good.to_string(), self.key)));
+        }
+        rows
+    }
+
+    fn texts(&self) -> Vec<Row> {
+        let parts = take_apart(self.good);
+        let (header, claims) = (parts.header.to_string(), parts.claims.to_string());
+        let pieces: Vec<&str> = self.good.split('.').collect();
+        let [h, c, s] = pieces[..] else { panic!("three parts") };
+        let mut rows: Vec<Row> =
+            [self.other_key, "", "secret", "a", &self.key[..self.key.len() - 1], &self.key.to_uppercase()]
+                .iter()
+                .map(|key| (format!("signed with {key:?}"), sign_text(&header, &claims, key)))
+                .collect();
+        for (name, algorithm) in [("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
+            let as_said = header.replace("HS256", name);
+            rows.push((
+                format!("{name} under the right key"),
+                sign_with(algorithm, &as_said, &claims, self.key.as_bytes()),
+            ));
+            rows.push((
+                format!("HS256 said, {name} done"),
+                sign_with(algorithm, &header, &claims, self.key.as_bytes()),
+            ));
+        }
+        let none = sign_text(&header.replace("HS256", "none"), &claims, self.key);
+        let none = none.rsplit_once('.').unwrap().0;
+        let other_tail = {
+            let mut tail = s.to_owned();
+            let last = tail.pop().unwrap();
+            tail.push(if last == 'A' { 'B' } else { 'A' });
+            tail
+        };
+        // HMAC-SHA256 fills 43 characters and leaves two bits: other last characters could decode to the same bytes.
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let last = alphabet.find(s.chars().last().unwrap()).unwrap();
+        let unused_bit = format!("{}{}", &s[..s.len() - 1], &alphabet[last ^ 1..=last ^ 1]);
+        let texts = [
+            ("no signature", format!("{h}.{c}.")),
+            ("two parts", format!("{h}.{c}")),
+            ("one part", h.to_owned()),
+            ("empty", String::new()),
+            ("dots", "..".to_owned()),
+            ("none without signature", format!("{none}.")),
+            ("none with the old one", format!("{none}.{s}")),
+            ("four parts", format!("{}.{s}", self.good)),
+            ("five parts, as JWE", format!("{h}.{c}.{s}.{c}.{s}")),
+            ("leading dot", format!(".{}", self.good)),
+            ("trailing dot", format!("{}.", self.good)),
+            ("another signature", format!("{h}.{c}.{other_tail}")),
+            ("a cut signature", format!("{h}.{c}.{}", &s[..20])),
+            ("a doubled signature", format!("{h}.{c}.{s}{s}")),
+            ("padding", format!("{h}.{c}.{s}=")),
+            ("an unused bit", format!("{h}.{c}.{unused_bit}")),
+            ("swapped", format!("{c}.{h}.{s}")),
+            ("the standard alphabet", self.good.replace('-', "+").replace('_', "/") + "+"),
+            ("quoted", format!("\"{}\"", self.good)),
+            ("percent-encoded", self.good.replace('.', "%2E")),
+            ("doubled", format!("{}{}", self.good, self.good)),
+            ("cut", self.good[..self.good.len() / 2].to_owned()),
+            ("too long", format!("{h}.{}.{s}", "A".repeat(9_000))),
+        ];
+        rows.extend(texts.map(|(name, text)| (name.to_owned(), text)));
+        rows
+    }
+}
+
+fn access(ann: &SignedIn) -> Kind<'_> {
+    Kind { good: &ann.access, key: SIGNING_KEY, other_key: REFRESH_KEY }
+}
+
+fn refresh(ann: &SignedIn) -> Kind<'_> {
+    Kind { good: &ann.refresh, key: REFRESH_KEY, other_key: SIGNING_KEY }
+}
+
+#[tokio::test]
+async fn hostile_access_tokens_are_refused() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let mut replies = Vec::new();
+    for (name, token) in access(&ann).rows(app.now()) {
+        replies.push((name, app.bearer(&token).get("/auth/users/me").await));
+    }
+    all(
+        "hostile access tokens",
+        &replies,
+        |(name, _)| name.chars().take(70).collect(),
+        |(_, reply)| {
+            ((reply.status, reply.code()) != (401, "invalid-token"))
+                .then(|| format!("{} {}", reply.status, reply.code()))
+        },
+    );
+    // The same key, header and claims again: what was refused was refused for its change.
+    let again = take_apart(&ann.access).sign(SIGNING_KEY);
+    assert_eq!(app.bearer(&again).get("/auth/users/me").await.status, 200);
+}
+
+#[tokio::test]
+async fn hostile_refresh_tokens_are_refused() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let mut rows = refresh(&ann).rows(app.now());
+    for generation in
+        [json!(-1), json!(1), json!(i64::MAX), json!(i64::MIN), json!(u64::MAX), json!(0.0), json!(1e99), json!("0")]
+    {
+        rows.push((format!("gen {generation}"), refresh(&ann).changed(&[], &[("gen", generation)])));
+    }
+    let mut replies = Vec::new();
+    for (name, token) in rows {
+        replies.push((name, app.refresh(&token).await));
+    }
+    all(
+        "hostile refresh tokens",
+        &replies,
+        |(name, _)| name.chars().take(70).collect(),
+        |(_, reply)| {
+            ((reply.status, reply.code()) != (401, "invalid-token"))
+                .then(|| format!("{} {}", reply.status, reply.code()))
+        },
+    );
+    let again = take_apart(&ann.refresh).sign(REFRESH_KEY);
+    assert_eq!(app.refresh(&again).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_kind_of_token_is_not_taken_for_the_other() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let reply = app.refresh(&ann.access).await;
+    assert_eq!((reply.status, reply.code()), (401, "wrong-token-type"));
+    assert_eq!(reply.json["detail"], "Only refresh tokens are allowed.");
+    let reply = app.bearer(&ann.refresh).get("/auth/users/me").await;
+    assert_eq!((reply.status, reply.code()), (401, "wrong-token-type"));
+    assert_eq!(reply.json["detail"], "Refresh tokens cannot be used for operations.");
+    // Not for one that would not verify as the other kind either: an expired one, a forged one.
+    app.pass(301);
+    assert_eq!(app.refresh(&ann.access).await.code(), "invalid-token");
+    app.pass(86_400);
+    assert_eq!(app.bearer(&ann.refresh).get("/auth/users/me").await.code(), "invalid-token");
+}
+
+/// Each kind under the other's `typ`, signed with its own key: `typ` is what tells them apart before the claims do.
+#[tokio::test]
+async fn the_typ_of_a_token_is_checked() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    for typ in ["JWT", "rt+jwt", "at+JWT", ""] {
+        let token = access(&ann).changed(&[("typ", typ.into())], &[]);
+        assert_eq!(app.bearer(&token).get("/auth/users/me").await.status, 401, "an access token with typ {typ:?}");
+    }
+    for typ in ["JWT", "at+jwt", "rt+JWT", ""] {
+        let token = refresh(&ann).changed(&[("typ", typ.into())], &[]);
+        assert_eq!(app.refresh(&token).await.status, 401, "a refresh token with typ {typ:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_access_token_ends_with_its_lifetime_and_not_a_second_later() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.pass(299);
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
+    app.pass(1);
+    assert_eq!(ann.actor.get("/auth/users/me").await.code(), "invalid-token");
+}
+
+#[tokio::test]
+async fn leeway_is_for_clocks_that_differ() {
+    let app = TestApp::with(&[("JWT__LEEWAY", "10s")]).await;
+    let ann = app.user().await;
+    app.pass(309);
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
+    app.pass(1);
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_from_a_little_ahead_is_taken_and_from_further_not() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.pass(-60);
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200);
+    app.pass(-1);
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
+    assert_eq!(app.refresh(&ann.refresh).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_token_older_than_the_lifetime_is_refused_whatever_its_end() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let token = |iat: i64| access(&ann).changed(&[], &[("iat", iat.into()), ("exp", (app.now() + 10_000).into())]);
+    assert_eq!(app.bearer(&token(app.now() - 300)).get("/auth/users/me").await.status, 200);
+    assert_eq!(app.bearer(&token(app.now() - 301)).get("/auth/users/me").await.status, 401);
+}
+
+#[tokio::test]
+async fn the_audience_is_exactly_the_configured_one() {
+    let app = TestApp::with(&[("JWT__AUDIENCE", "shop")]).await;
+    let ann = app.user().await;
+    let rows = [
+        json!("shop "),
+        json!("sho"),
+        json!("Shop"),
+        json!("shop,evil"),
+        json!(["shop"]),
+        json!([]),
+        json!({}),
+        json!(null),
+        json!(1),
+        json!(""),
+    ];
+    let mut replies =
+        vec![("none".to_owned(), app.bearer(&access(&ann).without("claims", "aud")).get("/auth/users/me").await)];
+    for aud in rows {
+        let token = access(&ann).changed(&[], &[("aud", aud.clone())]);
+        replies.push((aud.to_string(), app.bearer(&token).get("/auth/users/me").await));
+    }
+    all(
+        "audiences",
+        &replies,
+        |(name, _)| name.clone(),
+        |(_, reply)| (reply.status != 401).then(|| reply.text.clone()),
+    );
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
+    // Without an audience configured, a token for somebody else's is not ours.
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    for aud in [json!("shop"), json!(null), json!([])] {
+        let token = access(&ann).changed(&[], &[("aud", aud.clone())]);
+        assert_eq!(app.bearer(&token).get("/auth/users/me").await.status, 401, "{aud}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_one_is_no_session_of_another() {
+    let app = TestApp::start().await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let sid = take_apart(&bob.access).claims["sid"].clone();
+    let token = access(&ann).changed(&[], &[("sid", sid.clone())]);
+    assert_eq!(app.bearer(&token).get("/auth/users/me").await.status, 401);
+    let token = refresh(&ann).changed(&[], &[("sid", sid)]);
+    assert_eq!(app.refresh(&token).await.status, 401);
+}

@@ -1,0 +1,324 @@
+//! The program as an operator runs it: a process, its output and its exit code.
+
+use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+fn signet(folder: &Path, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
+    command.current_dir(folder).env_clear().envs(environment.iter().copied());
+    command
+}
+
+/// Runs a command to its end, with this on its standard input.
+fn run(folder: &Path, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+    let mut command = signet(folder, environment);
+    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Whoever does not read its input may be gone by now.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A service in a process of its own, with nothing but what `cargo run` gives it.
+struct Service {
+    child: Child,
+    address: SocketAddr,
+    welcome: String,
+}
+
+impl Service {
+    fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = signet(folder, environment)
+            .env("SIGNET__SERVER__BIND", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut welcome = String::new();
+        while !welcome.contains("Ctrl-C") {
+            assert_ne!(output.read_line(&mut welcome).unwrap(), 0, "it ended: {welcome}");
+        }
+        // Whoever writes to a pipe that nobody reads waits for ever.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let address = welcome.split("listening on http://").nth(1).unwrap().lines().next().unwrap();
+        let address = address.parse().unwrap();
+        Self { child, address, welcome }
+    }
+
+    fn anon(&self) -> Actor {
+        Actor::new(http_client(), self.address, None)
+    }
+
+    fn bearer(&self, token: &str) -> Actor {
+        Actor::new(http_client(), self.address, Some(token.to_owned()))
+    }
+
+    fn signal(&mut self, name: &str) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = json!({"email": "ann@example.com", "password": PASSWORD});
+    let (access, refresh);
+    {
+        let mut service = Service::start(folder.path(), &[]);
+        assert!(
+            service.welcome.contains("/docs/swagger/") && service.welcome.contains("curl http://"),
+            "{}",
+            service.welcome
+        );
+        assert_eq!(service.anon().post("/auth/create", &credentials).await.status, 201);
+        let tokens = service.anon().post("/auth/signin", &credentials).await.json;
+        access = tokens["access_token"].as_str().unwrap().to_owned();
+        refresh = json!({ "refresh_token": tokens["refresh_token"] });
+        assert_eq!(service.signal("-TERM"), Some(0));
+    }
+    for file in ["signing_key", "refresh_key", "signet.db"] {
+        let mode = fs::metadata(folder.path().join("data").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let mut service = Service::start(folder.path(), &[]);
+    assert_eq!(service.bearer(&access).get("/auth/users").await.json[0]["email"], "ann@example.com");
+    assert_eq!(service.anon().post("/auth/refresh-access", &refresh).await.status, 200);
+    assert_eq!(service.anon().post("/auth/signin", &credentials).await.status, 200);
+    assert_eq!(service.signal("-INT"), Some(0), "Ctrl-C");
+}
+
+#[tokio::test]
+async fn healthcheck_says_whether_the_service_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let address = service.address.to_string();
+    let check = |bind: &str| run(folder.path(), &[("SIGNET__SERVER__BIND", bind)], &["healthcheck"], "");
+    let output = check(&address);
+    assert!(output.status.success() && text(&output.stdout).contains("\"ready\""), "{output:?}");
+    drop(service);
+    assert_eq!(check(&address).status.code(), Some(1));
+}
+
+#[test]
+fn wrong_settings_end_with_78_and_nothing_half_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment =
+        [("SIGNET__SERVER__BIND", "nowhere"), ("SIGNET__JWT__SIGNING_KEY", "hunter2"), ("SIGNET__TYPO__KEY", "1")];
+    for arguments in [
+        &["serve"][..],
+        &[],
+        &["config", "check"],
+        &["config", "print"],
+        &["migrate"],
+        &["user", "list"],
+        &["healthcheck"],
+    ] {
+        let output = run(folder.path(), &environment, arguments, "");
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {output:?}");
+        let error = text(&output.stderr);
+        assert!(
+            error.contains("SIGNET__SERVER__BIND") && error.contains("SIGNET__TYPO__KEY") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
+    let output = run(folder.path(), &[], &["config", "check"], "");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "The settings are right.\n"));
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = taken.local_addr().unwrap().to_string();
+    let output = run(folder.path(), &[("SIGNET__SERVER__BIND", &bind)], &[], "");
+    let error = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && error.contains("server.bind") && error.contains(&bind), "{output:?}");
+}
+
+#[test]
+fn printed_settings_show_where_they_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[("SIGNET__USERS__LIST", "staff")], &["config", "print"], "");
+    assert!(text(&output.stdout).contains("users.list = \"staff\"  # SIGNET__USERS__LIST"), "{output:?}");
+}
+
+#[test]
+fn the_document_is_printed_without_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[("SIGNET__TYPO", "1")], &["openapi"], "");
+    assert_eq!(text(&output.stdout), include_str!("../openapi/openapi.json"));
+}
+
+/// A database for the command line, and how to reach it.
+struct Operator {
+    folder: TempDir,
+    environment: Vec<(&'static str, String)>,
+    _database: TestDatabase,
+}
+
+impl Operator {
+    async fn start() -> Self {
+        let database = TestDatabase::create().await;
+        let environment = vec![
+            ("SIGNET__DATABASE__URL", database.url()),
+            ("SIGNET__PASSWORDS__MEMORY_KIB", "8".to_owned()),
+            ("SIGNET__PASSWORDS__ITERATIONS", "1".to_owned()),
+        ];
+        let operator = Self { folder: tempfile::tempdir().unwrap(), environment, _database: database };
+        let output = operator.run(&["migrate"], "");
+        assert!(output.status.success(), "{output:?}");
+        operator
+    }
+
+    fn environment(&self) -> Vec<(&str, &str)> {
+        self.environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        run(self.folder.path(), &self.environment(), arguments, input)
+    }
+
+    /// A `user` command that succeeds, and what it printed as JSON.
+    fn user(&self, arguments: &[&str], input: &str) -> Value {
+        let output = self.run(&[&["user"], arguments, &["--json"]].concat(), input);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"))
+    }
+
+    /// A `user` command that fails, and what it said.
+    fn refused(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(&[&["user"], arguments].concat(), input);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        text(&output.stderr)
+    }
+}
+
+#[tokio::test]
+async fn the_operator_looks_after_users() {
+    let operator = Operator::start().await;
+    let root = operator.user(&["create", "--superuser", "Root@Example.com"], "correct horse\n");
+    assert_eq!(
+        (&root["id"], &root["email"], &root["is_superuser"], &root["is_staff"]),
+        (&json!(1), &json!("root@example.com"), &json!(true), &json!(true))
+    );
+    let ann = operator.user(
+        &["create", "--email", "ann@example.com", "--username", "Ann", "--first-name", "Ann"],
+        "correct horse\r\n",
+    );
+    assert_eq!((&ann["username"], &ann["first_name"], &ann["is_staff"]), (&json!("Ann"), &json!("Ann"), &json!(false)));
+    for who in ["2", "ANN@example.com", "ann"] {
+        assert_eq!(operator.user(&["show", who], "")["id"], 2, "{who}");
+    }
+    let list = text(&operator.run(&["user", "list"], "").stdout);
+    assert_eq!(list, "1  root@example.com  root@example.com  active  superuser\n2  ann@example.com  Ann  active\n");
+    assert_eq!(text(&operator.run(&["user", "list", "--json"], "").stdout).lines().count(), 2);
+
+    assert!(operator.refused(&["create", "ann@example.com"], "correct horse\n").contains("e-mail already"));
+    assert!(operator.refused(&["create", "other@example.com"], "short\n").contains("at least 8 characters"));
+    assert!(operator.refused(&["create", "no address"], "correct horse\n").contains("ann@example.com"));
+    assert!(operator.refused(&["show", "nobody"], "").contains("no user"));
+    assert!(operator.refused(&["set-password", "ann"], "\n").contains("at least 8 characters"));
+
+    let environment = operator.environment();
+    let service = Service::start(operator.folder.path(), &environment);
+    let sign_in = async |password: &str| {
+        service.anon().post("/auth/signin", &json!({"username": "ann", "password": password})).await
+    };
+    let token = |reply: crate::support::Reply| reply.json["access_token"].as_str().unwrap().to_owned();
+    let me = async |token: &str| service.bearer(token).get("/auth/users/me").await.status;
+
+    let before = token(sign_in("correct horse").await);
+    operator.user(&["set-password", "ann"], "another horse\n");
+    assert_eq!(
+        (me(&before).await, sign_in("correct horse").await.status),
+        (401, 401),
+        "a new password ends every session"
+    );
+    let before = token(sign_in("another horse").await);
+    assert_eq!(operator.user(&["deactivate", "2"], "")["is_active"], false);
+    assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));
+    assert_eq!(operator.user(&["activate", "2"], "")["is_active"], true);
+    assert_eq!(
+        (me(&before).await, sign_in("another horse").await.status),
+        (401, 200),
+        "ended sessions do not come back"
+    );
+    let before = token(sign_in("another horse").await);
+    assert_eq!(operator.user(&["delete", "2"], "")["id"], 2);
+    assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));
+}
+
+#[tokio::test]
+async fn a_password_is_no_argument() {
+    let operator = Operator::start().await;
+    for arguments in [
+        &["user", "create", "a@b.cd", "--password", "correct horse"][..],
+        &["user", "create", "a@b.cd", "correct horse"],
+    ] {
+        let output = operator.run(arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_line_holds_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let environment = [
+        ("SIGNET__TELEMETRY__LOG", "trace"),
+        ("SIGNET__TELEMETRY__FORMAT", "json"),
+        ("SIGNET__SERVER__BIND", "127.0.0.1:0"),
+    ];
+    let mut child = signet(folder.path(), &environment).stdout(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let address = loop {
+        let text = fs::read_to_string(&log).unwrap();
+        if let Some(rest) = text.split("listening on http://").nth(1).filter(|rest| rest.contains('\n')) {
+            break rest.lines().next().unwrap().parse().unwrap();
+        }
+        std::thread::yield_now();
+    };
+    let anon = Actor::new(http_client(), address, None);
+    let credentials = json!({"email": "canary-address@example.com", "password": "canary password"});
+    anon.post("/auth/create", &credentials).await;
+    let tokens = anon.post("/auth/signin", &credentials).await.json;
+    anon.post("/auth/signin", &json!({"email": "canary-address@example.com", "password": "canary wrong"})).await;
+    anon.post("/auth/refresh-access", &json!({"refresh_token": tokens["refresh_token"]})).await;
+    anon.get("/auth/users?q=canary-address&access_token=canary-token").await;
+    let access = tokens["access_token"].as_str().unwrap();
+    Actor::new(http_client(), address, Some(access.to_owned())).get("/auth/users?q=canary-address").await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let text = fs::read_to_string(&log).unwrap();
+    let lines = text.lines().filter(|line| line.contains("\"answered\"")).count();
+    assert_eq!(lines, 6, "one line for each request");
+    let signature = access.rsplit('.').next().unwrap();
+    let ours = text.lines().filter(|line| line.contains("\"target\":\"signet"));
+    for line in ours {
+        for secret in ["canary", signature, "$argon2"] {
+            assert!(!line.contains(secret), "{line}");
+        }
+    }
+}

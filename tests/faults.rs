@@ -1,0 +1,160 @@
+//! A database that goes away, a service that is asked to stop, sign-ins beyond what can be hashed.
+
+use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email};
+use futures_util::future::join_all;
+use serde_json::json;
+use signet::storage::{Storage, StorageError};
+use std::time::Duration;
+
+/// What must be over by then.
+async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| panic!("not within {seconds} s"))
+}
+
+/// Asks until the answer is the awaited one; how soon it comes is the service's affair, within ten seconds.
+async fn eventually(actor: &Actor, path: &str, status: u16) {
+    within(10, async {
+        while actor.get(path).await.status != status {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_is_503_and_all_is_well_when_it_is_back() {
+    let mut app = TestApp::start().await;
+    let ann = app.user().await;
+    app.database.take_away().await;
+    for _ in 0..2 {
+        let reply = within(6, app.create(&email())).await;
+        assert_eq!((reply.status, reply.code()), (503, "unavailable"));
+    }
+    assert_eq!(app.anon().get("/livez").await.status, 200);
+    if !app.database.is_sqlite() {
+        // SQLite's readers do not mind a writer; PostgreSQL is away for everybody.
+        let ready = app.anon().get("/readyz").await;
+        assert_eq!((ready.status, &ready.json["checks"]["database"]), (503, &json!("unavailable")));
+        assert_eq!(ann.actor.get("/auth/users/me").await.code(), "unavailable");
+    }
+    app.database.bring_back().await;
+    eventually(&app.anon(), "/readyz", 200).await;
+    eventually(&ann.actor, "/auth/users/me", 200).await;
+    for _ in 0..5 {
+        assert_eq!(app.create(&email()).await.status, 201);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_at_the_start_is_waited_for() {
+    let mut database = TestDatabase::create().await;
+    if database.is_sqlite() {
+        // Nobody waits for a file: one that cannot be opened is said to be so, and the service does not start.
+        let file = settings(&database, &[("DATABASE__URL", "sqlite:///proc/nowhere/signet.db")]);
+        let error = Storage::open(&file.database).await.err().expect("no such folder").to_string();
+        assert!(error.contains("database.url") && error.contains("/proc/nowhere"), "{error}");
+        return;
+    }
+    database.take_away().await;
+    let bootstrap = [("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"), ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD)];
+    let mut app = TestApp::on(database, &bootstrap).await;
+    assert_eq!(app.anon().get("/livez").await.status, 200);
+    assert_eq!(app.anon().get("/readyz").await.status, 503);
+    assert_eq!(app.create("ann@example.com").await.code(), "unavailable");
+    app.database.bring_back().await;
+    eventually(&app.anon(), "/readyz", 200).await;
+    // The tables are made and so is the first superuser, as if nothing had been.
+    let body = json!({"email": "root@example.com", "password": PASSWORD});
+    within(10, async { while app.anon().post("/auth/signin", &body).await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn a_database_without_tables_is_unavailable_and_says_what_to_do() {
+    let database = TestDatabase::create().await;
+    let storage = Storage::open(&settings(&database, &[]).database).await.unwrap();
+    if let Err(StorageError::Unavailable(reason)) = storage.has_superuser().await {
+        assert!(reason.contains("signet migrate"), "{reason}");
+    } else {
+        assert!(database.is_sqlite(), "PostgreSQL has a code for it");
+    }
+}
+
+#[tokio::test]
+async fn the_bootstrap_superuser_is_made_once() {
+    let bootstrap = [("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"), ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD)];
+    let mut app = TestApp::with(&bootstrap).await;
+    let root = app.sign_in("root@example.com").await;
+    let me = root.actor.get("/auth/users/me").await.json;
+    assert_eq!(
+        (&me["is_superuser"], &me["is_staff"], &me["username"]),
+        (&json!(true), &json!(true), &json!("root@example.com"))
+    );
+    app.stopped();
+    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
+    let other = [("BOOTSTRAP__SUPERUSER_EMAIL", "other@example.com"), ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD)];
+    let app = TestApp::on(database, &other).await;
+    assert_eq!(app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await, "1");
+    assert_eq!(app.bearer(&root.access).get("/auth/users/me").await.status, 200, "tokens outlive a restart");
+}
+
+#[tokio::test]
+async fn whoever_took_the_address_of_the_superuser_before_is_out() {
+    let mut app = TestApp::start().await;
+    let squatter = app.user_named("root@example.com").await;
+    app.stopped();
+    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
+    let bootstrap = [
+        ("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"),
+        ("BOOTSTRAP__SUPERUSER_PASSWORD", "another horse battery"),
+    ];
+    let app = TestApp::on(database, &bootstrap).await;
+    assert_eq!(app.refresh(&squatter.refresh).await.status, 401);
+    assert_eq!(app.bearer(&squatter.access).get("/auth/users/me").await.status, 401);
+    let body = |password: &str| json!({"email": "root@example.com", "password": password});
+    assert_eq!(app.anon().post("/auth/signin", &body(PASSWORD)).await.status, 401);
+    assert_eq!(app.anon().post("/auth/signin", &body("another horse battery")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stop_finishes_the_requests_in_flight() {
+    // A hash that takes long enough to be in flight when the stop comes.
+    let slow = [("PASSWORDS__MEMORY_KIB", "65536"), ("PASSWORDS__ITERATIONS", "4")];
+    let mut app = TestApp::with(&slow).await;
+    let address = email();
+    app.create(&address).await;
+    let body = json!({"email": address, "password": PASSWORD});
+    let sign_ins = (0..3).map(|_| {
+        let (anon, body) = (app.anon(), body.clone());
+        tokio::spawn(async move { anon.post("/auth/signin", &body).await.status })
+    });
+    let sign_ins: Vec<_> = sign_ins.collect();
+    // All three have arrived when the second of two that came later is answered: one hash thread, first come, first served.
+    let later = app.anon().post("/auth/signin", &body).await;
+    assert_eq!(later.status, 200);
+    let last = {
+        let (anon, body) = (app.anon(), body.clone());
+        tokio::spawn(async move { anon.post("/auth/signin", &body).await.status })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    app.stopped();
+    for sign_in in sign_ins.into_iter().chain([last]) {
+        assert_eq!(sign_in.await.unwrap(), 200);
+    }
+    assert!(tokio::net::TcpStream::connect(app.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn more_sign_ins_than_can_wait_are_503_at_once() {
+    let app =
+        TestApp::with(&[("PASSWORDS__MEMORY_KIB", "65536"), ("PASSWORDS__ITERATIONS", "4"), ("PASSWORDS__QUEUE", "1")])
+            .await;
+    let body = json!({"email": "nobody@example.com", "password": PASSWORD});
+    let replies = join_all((0..12).map(|_| {
+        let (anon, body) = (app.anon(), body.clone());
+        async move { anon.post("/auth/signin", &body).await }
+    }))
+    .await;
+    let refused = replies.iter().filter(|reply| (reply.status, reply.code()) == (503, "overloaded")).count();
+    let answered = replies.iter().filter(|reply| reply.status == 401).count();
+    assert!(refused >= 1 && answered >= 2 && refused + answered == 12, "{refused} refused, {answered} answered");
+}

@@ -1,0 +1,277 @@
+//! Settings: layers, and every fault at once with its place.
+
+use crate::support::all;
+use secrecy::ExposeSecret;
+use signet::config::{Profile, Settings, Sources};
+use std::fs;
+use tempfile::TempDir;
+
+const KEY: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+const OTHER_KEY: &str = "zyxwvutsrqponmlkjihgfedcba9876543210";
+
+fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
+    load_from(None, environment)
+}
+
+fn load_from(directory: Option<&TempDir>, environment: &[(&str, &str)]) -> Result<Settings, String> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let directory = directory.map(|directory| directory.path().to_owned());
+    Settings::load(&Sources { directory, environment }).map_err(|faults| faults.to_string())
+}
+
+fn production(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    let keys =
+        [("SIGNET_PROFILE", "production"), ("SIGNET__JWT__SIGNING_KEY", KEY), ("SIGNET__JWT__REFRESH_KEY", OTHER_KEY)];
+    keys.iter().chain(more).copied().collect()
+}
+
+#[test]
+fn without_any_setting_the_defaults_hold() {
+    let settings = load(&[]).unwrap();
+    assert_eq!(settings.profile, Profile::Development);
+    assert_eq!(settings.server.bind.to_string(), "127.0.0.1:8000");
+    assert_eq!(settings.database.sqlite_path().unwrap().to_str(), Some("data/signet.db"));
+    assert_eq!(settings.issuer(), "signet");
+    assert_eq!((settings.jwt.access_token_lifetime.0, settings.jwt.refresh_token_lifetime.0), (300, 86_400));
+    // OWASP's cost, pinned: whatever tests use, this is what a service gets.
+    let passwords = &settings.passwords;
+    assert_eq!((passwords.memory_kib, passwords.iterations, passwords.parallelism), (19_456, 2, 1));
+    assert_eq!((passwords.min_length, passwords.max_length), (8, 256));
+    assert_eq!(passwords.queue(), 32 * passwords.hash_threads());
+}
+
+#[test]
+fn each_layer_goes_over_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    let workers = |environment: &[(&str, &str)]| load_from(Some(&directory), environment).unwrap().server.workers();
+    write("development.toml", "[server]\nworkers = 3");
+    assert_eq!(workers(&[]), 3);
+    write("local.toml", "[server]\nworkers = 4");
+    assert_eq!(workers(&[]), 4);
+    assert_eq!(workers(&[("SIGNET__SERVER__WORKERS", "5")]), 5);
+    write("key", &format!("{KEY}\n"));
+    let key = directory.path().join("key");
+    let environment =
+        [("SIGNET__JWT__SIGNING_KEY", OTHER_KEY), ("SIGNET__JWT__SIGNING_KEY_FILE", key.to_str().unwrap())];
+    let settings = load_from(Some(&directory), &environment).unwrap();
+    assert_eq!(settings.jwt.signing_key.unwrap().expose_secret(), KEY, "the file, without its line end");
+}
+
+#[test]
+fn the_environment_speaks_of_every_kind_of_value() {
+    let settings = load(&[
+        ("SIGNET__SERVER__DOCS", "false"),
+        ("SIGNET__JWT__AUTH_HEADER_TYPES", "Bearer, JWT"),
+        ("SIGNET__JWT__AUDIENCE", "123"),
+        ("SIGNET__JWT__LEEWAY", "5s"),
+        ("SIGNET__DATABASE__ACQUIRE_TIMEOUT", "500ms"),
+        ("SIGNET__JWT__ISSUER", ""),
+        ("SIGNET__REVOCATION__MAX_STALENESS", "never"),
+        ("SIGNET_OTHER", "is not ours"),
+        ("PATH", "/bin"),
+    ])
+    .unwrap();
+    assert!(!settings.server.docs);
+    assert_eq!(settings.jwt.auth_header_types, ["Bearer", "JWT"]);
+    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits stay text");
+    assert_eq!(settings.jwt.leeway.0, 5);
+    assert_eq!(settings.database.acquire_timeout.as_millis(), 500);
+    assert_eq!(settings.issuer(), "signet", "an empty text is as good as none");
+}
+
+#[test]
+fn every_fault_is_named_at_once_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(
+        directory.path().join("local.toml"),
+        "typo = 1\n[server]\nbnid = \"a\"\nworkers = \"many\"\n[sever]\nbind = \"x\"",
+    )
+    .unwrap();
+    let faults = load_from(
+        Some(&directory),
+        &[
+            ("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", "5"),
+            ("SIGNET__JWT__SIGNING_KEY", "hunter2"),
+            ("SIGNET__USERS__LIST", "everybody"),
+            ("SIGNET__FOO", "1"),
+            ("SIGNET__JWT__REFRESH_KEY_FILE", "/nowhere/refresh_key"),
+        ],
+    )
+    .unwrap_err();
+    println!("{faults}");
+    let local = directory.path().join("local.toml").display().to_string();
+    let rows = [
+        format!("typo ({local}): there is no such section"),
+        format!("server.bnid ({local}): there is no such key; [server] has bind, workers"),
+        format!("server.workers ({local}): must be a whole number from 1"),
+        format!("sever.bind ({local}): there is no such section"),
+        "jwt.access_token_lifetime (SIGNET__JWT__ACCESS_TOKEN_LIFETIME): must be a duration such as".to_owned(),
+        "users.list (SIGNET__USERS__LIST): must be one of authenticated, staff".to_owned(),
+        "foo (SIGNET__FOO): there is no such section".to_owned(),
+        "jwt.refresh_key (SIGNET__JWT__REFRESH_KEY_FILE): the file cannot be read".to_owned(),
+    ];
+    all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not named".to_owned()));
+    assert!(!faults.contains("hunter2"), "no secret is repeated");
+}
+
+#[test]
+fn a_value_that_cannot_be_is_refused() {
+    let rows = [
+        ("SERVER__BIND", "8000"),
+        ("SERVER__BIND", "localhost"),
+        ("SERVER__BIND", "127.0.0.1:99999"),
+        ("SERVER__BIND", "0.0.0.0:8000"),
+        ("SERVER__BIND", ""),
+        ("SERVER__WORKERS", "0"),
+        ("SERVER__WORKERS", "-1"),
+        ("SERVER__WORKERS", "2.5"),
+        ("SERVER__WORKERS", "100000"),
+        ("SERVER__DOCS", "yes"),
+        ("SERVER__BASE_PATH", "id"),
+        ("SERVER__BASE_PATH", "/id/"),
+        ("SERVER__BASE_PATH", "/"),
+        ("SERVER__BASE_PATH", "/a b"),
+        ("SERVER__BASE_PATH", "/{id}"),
+        ("SERVER__PUBLIC_URL", "id.example.com"),
+        ("SERVER__REQUEST_TIMEOUT", "0s"),
+        ("SERVER__REQUEST_TIMEOUT", "10"),
+        ("SERVER__SHUTDOWN_TIMEOUT", "-1s"),
+        ("DATABASE__URL", "mysql://localhost/a"),
+        ("DATABASE__URL", ""),
+        ("DATABASE__URL", "signet.db"),
+        ("DATABASE__URL", "sqlite::memory:"),
+        ("DATABASE__URL", "sqlite://a.db?mode=ro"),
+        ("DATABASE__URL", "postgres://host:port/a"),
+        ("DATABASE__MAX_CONNECTIONS", "0"),
+        ("DATABASE__ACQUIRE_TIMEOUT", "1h"),
+        ("JWT__SIGNING_KEY", "short"),
+        ("JWT__SIGNING_KEY", "a-string-secret-at-least-256-bits-long"),
+        ("JWT__SIGNING_KEY", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("JWT__REFRESH_KEY", "django-insecure-0123456789abcdefghijklmnop"),
+        ("JWT__ALGORITHM", "none"),
+        ("JWT__ALGORITHM", "hs256"),
+        ("JWT__ALGORITHM", "RS256"),
+        ("JWT__ALGORITHM", "HS512"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "0s"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "500ms"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "1000y"),
+        ("JWT__SESSION_LIFETIME", "1h"),
+        ("JWT__REFRESH_GRACE", "2d"),
+        ("JWT__LEEWAY", "2m"),
+        ("JWT__AUTH_HEADER_TYPES", ""),
+        ("JWT__AUTH_HEADER_TYPES", "Bearer token"),
+        ("JWT__AUTHORIZATION_HEADER", "a b"),
+        ("JWT__ACCESS_TOKEN_NAME", "expires_in"),
+        ("JWT__ACCESS_TOKEN_NAME", "refresh_token"),
+        ("JWT__USER_ID_FIELD", "password"),
+        ("JWT__ROTATE_REFRESH_TOKENS", "true"),
+        ("JWT__KEYS_DIR", "keys"),
+        ("JWT__JTI_CLAIM", "id"),
+        ("JWT__USER_ID_CLAIM", "user_id"),
+        ("JWT__VERIFYING_KEY", "a"),
+        ("PASSWORDS__MEMORY_KIB", "7"),
+        ("PASSWORDS__MEMORY_KIB", "70000"),
+        ("PASSWORDS__ITERATIONS", "0"),
+        ("PASSWORDS__PARALLELISM", "0"),
+        ("PASSWORDS__HASH_THREADS", "0"),
+        ("PASSWORDS__MIN_LENGTH", "0"),
+        ("PASSWORDS__MIN_LENGTH", "300"),
+        ("PASSWORDS__MAX_LENGTH", "100000"),
+        ("REGISTRATION__MODE", "Open"),
+        ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "30"),
+        ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "0/m"),
+        ("REVOCATION__POLL_INTERVAL", "0s"),
+        ("TELEMETRY__FORMAT", "xml"),
+        ("TELEMETRY__LOG", "signet=loud"),
+        ("TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+        ("SERVER__TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("BOOTSTRAP__SUPERUSER_EMAIL", "root"),
+        ("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"),
+        ("BOOTSTRAP__SUPERUSER_PASSWORD", "correct horse"),
+    ];
+    all(
+        "settings",
+        &rows,
+        |(name, value)| format!("{name}={value}"),
+        |(name, value)| {
+            let variable = format!("SIGNET__{name}");
+            match load(&[(&variable, value)]) {
+                Ok(_) => Some("was taken".to_owned()),
+                Err(faults) if faults.contains(&variable) || faults.contains("not set") => None,
+                Err(faults) => Some(format!("does not say where: {faults}")),
+            }
+        },
+    );
+}
+
+#[test]
+fn production_refuses_what_development_makes_up() {
+    let rows = vec![
+        ("right", production(&[]), None),
+        ("bound everywhere", production(&[("SIGNET__SERVER__BIND", "0.0.0.0:8000")]), None),
+        ("no keys", vec![("SIGNET_PROFILE", "production")], Some("jwt.refresh_key")),
+        (
+            "no refresh key",
+            vec![("SIGNET_PROFILE", "production"), ("SIGNET__JWT__SIGNING_KEY", KEY)],
+            Some("jwt.refresh_key"),
+        ),
+        ("an empty key", production(&[("SIGNET__JWT__SIGNING_KEY", "")]), Some("jwt.signing_key")),
+        (
+            "31 bytes",
+            production(&[("SIGNET__JWT__SIGNING_KEY", "0123456789abcdefghijklmnopqrstu")]),
+            Some("at least 32 bytes"),
+        ),
+        ("equal keys", production(&[("SIGNET__JWT__REFRESH_KEY", KEY)]), Some("must not be the signing key")),
+        ("a known key", production(&[("SIGNET__JWT__SIGNING_KEY", "your-256-bit-secret")]), Some("jwt.signing_key")),
+        ("no such profile", vec![("SIGNET_PROFILE", "staging")], Some("SIGNET_PROFILE")),
+    ];
+    all(
+        "production",
+        &rows,
+        |row| row.0.to_owned(),
+        |(_, environment, fault)| match (load(environment), fault) {
+            (Ok(_), None) => None,
+            (Err(faults), Some(fault)) if faults.contains(fault) => None,
+            (loaded, _) => Some(format!("{:?}", loaded.map(|_| ()))),
+        },
+    );
+}
+
+#[test]
+fn production_warns_of_what_is_allowed_and_unwise() {
+    let warnings = load(&production(&[])).unwrap().warnings().join("\n");
+    assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
+    assert!(load(&[]).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn printed_settings_show_their_place_and_no_secret() {
+    let mut environment = production(&[("SIGNET__SERVER__WORKERS", "3")]);
+    environment.push(("SIGNET__DATABASE__URL", "postgres://signet:hunter2@db/signet"));
+    let text = load(&environment).unwrap().print();
+    for line in [
+        "server.workers = \"3\"  # SIGNET__SERVER__WORKERS",
+        "server.bind = \"127.0.0.1:8000\"  # default",
+        "telemetry.format = \"json\"  # production",
+        "jwt.signing_key = ********  # SIGNET__JWT__SIGNING_KEY",
+        "database.url = ********  # SIGNET__DATABASE__URL",
+        "# jwt.audience is not set",
+    ] {
+        assert!(text.lines().any(|printed| printed == line), "no line {line}\n{text}");
+    }
+    for secret in [KEY, OTHER_KEY, "hunter2"] {
+        assert!(!text.contains(secret));
+    }
+    let debug = format!("{:?}", load(&environment).unwrap());
+    assert!(!debug.contains(KEY) && !debug.contains("hunter2"));
+}
+
+#[test]
+fn a_broken_file_is_a_fault_that_does_not_quote_it() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("local.toml"), "[jwt]\nsigning_key = \"hunter2\nx").unwrap();
+    let faults = load_from(Some(&directory), &[]).unwrap_err();
+    assert!(faults.contains("local.toml") && faults.contains("is not TOML") && faults.contains("line 3"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}

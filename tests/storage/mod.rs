@@ -1,0 +1,242 @@
+//! The storage contract and its races, on real connections.
+
+use crate::support::{TestDatabase, app::settings, email};
+use futures_util::future::join_all;
+use signet::{
+    crypto::random,
+    domain::{
+        Email, Limit, Name, NewSession, NewUser, PasswordHash, RefreshToken, SessionId, Timestamp, User, UserCursor,
+        Username,
+    },
+    storage::{Created, ProfileChange, Storage, Updated},
+};
+
+const NOW: Timestamp = Timestamp(1_795_000_000);
+
+struct Fixture {
+    storage: Storage,
+    /// Kept for as long as the storage is used.
+    database: TestDatabase,
+}
+
+async fn fixture() -> Fixture {
+    let database = TestDatabase::create().await;
+    let storage = Storage::open(&settings(&database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]).database).await.unwrap();
+    storage.migrate().await.unwrap();
+    Fixture { storage, database }
+}
+
+fn hash(text: &str) -> PasswordHash {
+    PasswordHash::new(text.to_owned())
+}
+
+fn new_user(address: &str) -> NewUser {
+    let email = Email::parse(address).unwrap();
+    let username = Username::of_email(&email);
+    NewUser { email, username, first_name: Name::default(), last_name: Name::default(), is_superuser: false }
+}
+
+fn new_session() -> NewSession {
+    let id = SessionId::from_random(random());
+    NewSession {
+        id,
+        expires_at: Timestamp(NOW.0 + 100),
+        absolute_expires_at: Timestamp(NOW.0 + 200),
+        user_agent: None,
+        ip: None,
+    }
+}
+
+impl Fixture {
+    async fn user(&self) -> User {
+        match self.storage.create_user(&new_user(&email()), &hash("old"), NOW).await.unwrap() {
+            Created::User(user) => user,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A session of `user`, and its refresh token.
+    async fn session(&self, user: &User) -> RefreshToken {
+        let session = new_session();
+        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, NOW).await.unwrap();
+        assert!(begun.is_some());
+        token(user, &session)
+    }
+
+    async fn is_alive(&self, token: &RefreshToken) -> bool {
+        let refreshable = self.storage.refreshable(token, NOW).await.unwrap().is_some();
+        let bearer = self.storage.bearer(token.user, token.session).await.unwrap().is_some();
+        assert_eq!(refreshable, bearer, "refresh and access tokens end together");
+        bearer
+    }
+}
+
+fn token(user: &User, session: &NewSession) -> RefreshToken {
+    RefreshToken { user: user.id, session: session.id, generation: 0, issued_at: NOW, expires_at: session.expires_at }
+}
+
+#[tokio::test]
+async fn migrating_again_changes_nothing_and_many_may_at_once() {
+    let Fixture { storage, database } = fixture().await;
+    join_all((0..4).map(|_| storage.migrate())).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    assert!(storage.is_migrated().await.unwrap());
+    assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, "1");
+}
+
+#[tokio::test]
+async fn of_many_creations_of_one_email_one_succeeds() {
+    let Fixture { storage, database: _database } = fixture().await;
+    let user = new_user("ann@example.com");
+    let old = hash("old");
+    let outcomes = join_all((0..16).map(|_| storage.create_user(&user, &old, NOW))).await;
+    let outcomes: Vec<Created> = outcomes.into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Created::User(_))).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Created::EmailTaken).count(), 15);
+}
+
+#[tokio::test]
+async fn of_many_changes_to_one_username_one_succeeds() {
+    let fixture = fixture().await;
+    let users = [fixture.user().await, fixture.user().await, fixture.user().await, fixture.user().await];
+    let change = |user: &User| ProfileChange {
+        username: Some(Username::parse("ann", &user.email).unwrap()),
+        ..ProfileChange::default()
+    };
+    let changes = users.iter().map(|user| (user.id, change(user))).collect::<Vec<_>>();
+    let outcomes = join_all(changes.iter().map(|(id, change)| fixture.storage.update_profile(*id, change))).await;
+    let outcomes: Vec<Updated> = outcomes.into_iter().collect::<Result<_, _>>().unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Updated::User(_))).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Updated::UsernameTaken).count(), 3);
+}
+
+#[tokio::test]
+async fn an_id_is_never_given_twice() {
+    let fixture = fixture().await;
+    let first = fixture.user().await;
+    assert!(fixture.storage.delete_user(first.id).await.unwrap());
+    assert!(fixture.user().await.id > first.id);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    // The sign-in has verified "old" and is about to begin its session; the password changes now.
+    fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
+    let session = new_session();
+    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, NOW).await.unwrap();
+    assert_eq!(begun, None);
+    assert!(!fixture.is_alive(&token(&user, &session)).await);
+    let stored = fixture.database.value("SELECT password_hash FROM users").await;
+    assert_eq!(stored, "new", "and the old hash does not come back");
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_session() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    fixture.storage.set_active(user.id, false, NOW).await.unwrap();
+    assert_eq!(fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), NOW).await.unwrap(), None);
+    fixture.storage.delete_user(user.id).await.unwrap();
+    assert_eq!(fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), NOW).await.unwrap(), None);
+}
+
+/// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
+#[tokio::test]
+async fn no_sign_in_survives_a_password_change_it_raced() {
+    let fixture = fixture().await;
+    for round in 0..10 {
+        let user = fixture.user().await;
+        let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
+        let (old, new) = (hash("old"), hash("new"));
+        let sign_ins =
+            join_all(sessions.iter().map(|session| fixture.storage.begin_session(user.id, &old, None, session, NOW)));
+        let (begun, changed) = tokio::join!(sign_ins, fixture.storage.set_password(user.id, &new, NOW));
+        assert!(changed.unwrap().is_some());
+        begun.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+        for session in &sessions {
+            assert!(!fixture.is_alive(&token(&user, session)).await, "round {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_once_and_for_good() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let (one, other) = (fixture.session(&user).await, fixture.session(&user).await);
+    fixture.storage.end_session(one.session, NOW).await.unwrap();
+    fixture.storage.end_session(one.session, Timestamp(NOW.0 + 50)).await.unwrap();
+    assert!(!fixture.is_alive(&one).await);
+    assert!(fixture.is_alive(&other).await);
+    let ended =
+        fixture.database.value("SELECT CAST(revoked_at AS TEXT) FROM sessions WHERE revoked_at IS NOT NULL").await;
+    assert_eq!(ended, NOW.0.to_string(), "the second end changes nothing");
+}
+
+#[tokio::test]
+async fn shutting_a_user_out_ends_sessions_that_no_activation_brings_back() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let token = fixture.session(&user).await;
+    fixture.storage.set_active(user.id, false, NOW).await.unwrap();
+    assert!(!fixture.is_alive(&token).await);
+    fixture.storage.set_active(user.id, true, NOW).await.unwrap();
+    assert!(!fixture.is_alive(&token).await);
+}
+
+#[tokio::test]
+async fn deleting_a_user_deletes_its_sessions() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let token = fixture.session(&user).await;
+    assert!(fixture.storage.delete_user(user.id).await.unwrap());
+    assert!(!fixture.storage.delete_user(user.id).await.unwrap());
+    assert!(!fixture.is_alive(&token).await);
+    assert_eq!(fixture.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM sessions").await, "0");
+}
+
+#[tokio::test]
+async fn a_session_is_refreshable_until_it_expires() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let token = fixture.session(&user).await;
+    let at =
+        async |seconds: i64| fixture.storage.refreshable(&token, Timestamp(NOW.0 + seconds)).await.unwrap().is_some();
+    assert!(at(0).await && at(99).await);
+    assert!(!at(100).await);
+    let other = RefreshToken { generation: 1, ..token };
+    assert!(fixture.storage.refreshable(&other, NOW).await.unwrap().is_none(), "of another generation");
+    let other = RefreshToken { user: fixture.user().await.id, ..token };
+    assert!(fixture.storage.refreshable(&other, NOW).await.unwrap().is_none(), "of another user");
+}
+
+#[tokio::test]
+async fn the_first_superuser_is_made_once() {
+    let fixture = fixture().await;
+    let (ann, bob) = (fixture.user().await, fixture.user().await);
+    let token = fixture.session(&ann).await;
+    assert!(!fixture.storage.has_superuser().await.unwrap());
+    let promoted = fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap().unwrap();
+    assert!(promoted.is_superuser && promoted.is_staff && promoted.is_active);
+    assert!(!fixture.is_alive(&token).await, "whoever had signed up under that address is out");
+    assert!(fixture.storage.has_superuser().await.unwrap());
+    assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn both_databases_order_and_search_by_bytes() {
+    let Fixture { storage, database: _database } = fixture().await;
+    let names = ["b", "a", "z", "ä", "a_", "a-", "a.b", "aa", "ab"];
+    for name in names {
+        storage.create_user(&new_user(&format!("{name}@example.com")), &hash("old"), NOW).await.unwrap();
+    }
+    let listed = async |prefix: &str| -> Vec<String> {
+        let cursor = UserCursor::ByEmail { prefix: prefix.to_owned(), after: None };
+        let page = storage.list_users(&cursor, Limit::default()).await.unwrap();
+        page.items.iter().map(|user| user.email.as_str().trim_end_matches("@example.com").to_owned()).collect()
+    };
+    assert_eq!(listed("").await, ["a-", "a.b", "a", "a_", "aa", "ab", "b", "z", "ä"]);
+    assert_eq!(listed("a").await, ["a-", "a.b", "a", "a_", "aa", "ab"]);
+    assert_eq!(listed("ä").await, ["ä"]);
+}

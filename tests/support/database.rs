@@ -1,0 +1,92 @@
+//! A database for one test, gone with it.
+
+use super::proxy::Proxy;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use std::{env, process};
+use tempfile::TempDir;
+
+/// SQLite in a folder of its own, or a database of its own in the PostgreSQL that `scripts/test` started,
+/// reached through a proxy that can break the connection.
+pub enum TestDatabase {
+    Sqlite { folder: TempDir, lock: Option<SqliteConnection> },
+    Postgres { name: String, server: String, proxy: Proxy },
+}
+
+impl TestDatabase {
+    pub async fn create() -> Self {
+        match env::var("SIGNET_TEST_DATABASE").as_deref() {
+            Err(_) | Ok("sqlite") => Self::Sqlite { folder: tempfile::tempdir().unwrap(), lock: None },
+            Ok("postgres") => {
+                let server = env::var("SIGNET_TEST_POSTGRES").expect("SIGNET_TEST_POSTGRES; run scripts/test");
+                let name = format!("test_{}_{}", process::id(), super::email().replace(['@', '.'], "_"));
+                let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+                admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+                let upstream = server.rsplit_once('@').unwrap().1.to_owned();
+                Self::Postgres { name, server, proxy: Proxy::start(upstream).await }
+            }
+            Ok(other) => panic!("SIGNET_TEST_DATABASE={other}: must be sqlite or postgres"),
+        }
+    }
+
+    /// What the service is told.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite { folder, .. } => format!("sqlite://{}", folder.path().join("signet.db").display()),
+            Self::Postgres { name, proxy, .. } => format!("postgres://signet@{}/{name}", proxy.address()),
+        }
+    }
+
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    /// Changes rows behind the service's back.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                connection.execute(sql).await.unwrap().rows_affected()
+            }
+            Self::Postgres { name, server, .. } => {
+                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await.unwrap();
+                connection.execute(sql).await.unwrap().rows_affected()
+            }
+        }
+    }
+
+    /// One value of one row, as text.
+    pub async fn value(&self, sql: &str) -> String {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+            Self::Postgres { name, server, .. } => {
+                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// Makes every write fail from now on: another writer holds SQLite's lock, PostgreSQL's connections break.
+    pub async fn take_away(&mut self) {
+        let url = self.url();
+        match self {
+            Self::Sqlite { lock, .. } => {
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                connection.execute("BEGIN IMMEDIATE").await.unwrap();
+                *lock = Some(connection);
+            }
+            Self::Postgres { proxy, .. } => proxy.refuse(),
+        }
+    }
+
+    pub async fn bring_back(&mut self) {
+        match self {
+            Self::Sqlite { lock, .. } => lock.take().unwrap().close().await.unwrap(),
+            Self::Postgres { proxy, .. } => proxy.accept(),
+        }
+    }
+}
