@@ -8,9 +8,16 @@ use crate::{
     http::{self, State},
     storage::{OpenError, Storage, StorageError},
 };
-use actix_web::{App as Routes, HttpServer, dev::Server, middleware::from_fn, web::Data};
+use actix_web::{dev::Server, web::Data};
 use secrecy::SecretString;
-use std::{convert::Infallible, future::pending, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+use tokio::net::TcpSocket;
 
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -74,22 +81,16 @@ impl App {
         }
 
         let bind = settings.server.bind;
-        let server = HttpServer::new(move || {
-            let state = state.clone();
-            Routes::new()
-                .app_data(state.clone())
-                .wrap(from_fn(http::observe))
-                .configure(|config| http::routes(&state, config))
-        })
-        .workers(settings.server.workers())
-        .client_request_timeout(settings.server.request_timeout)
-        .client_disconnect_timeout(Duration::from_secs(1))
-        .shutdown_timeout(settings.server.shutdown_timeout.as_secs())
-        .disable_signals()
-        .bind(bind)
-        .map_err(|error| StartError::Bind(bind, error))?;
-        let address = server.addrs().first().copied().unwrap_or(bind);
-        Ok(Self { address, server: server.run(), storage, preparation })
+        let refused = |error| StartError::Bind(bind, error);
+        let listener = listen(bind).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let options = http::Options {
+            workers: settings.server.workers(),
+            request_timeout: settings.server.request_timeout,
+            shutdown_timeout: settings.server.shutdown_timeout,
+        };
+        let server = http::serve(listener, state, &options).map_err(refused)?;
+        Ok(Self { address, server, storage, preparation })
     }
 
     /// Where it listens: the port that was chosen, when port 0 was asked for.
@@ -118,6 +119,15 @@ impl App {
         storage.close().await;
         ended.map_err(io::Error::other)?
     }
+}
+
+/// Takes a port. Many may knock at once: a short backlog would make their connections fail before we see them.
+fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait until the last connections of the one before are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(1024)?.into_std()
 }
 
 /// Wires the use cases: what the command line needs, too.

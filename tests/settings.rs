@@ -134,7 +134,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("SERVER__BASE_PATH", "/a b"),
         ("SERVER__BASE_PATH", "/{id}"),
         ("SERVER__PUBLIC_URL", "id.example.com"),
-        ("SERVER__REQUEST_TIMEOUT", "0s"),
+        ("SERVER__REQUEST_TIMEOUT", "999ms"),
         ("SERVER__REQUEST_TIMEOUT", "10"),
         ("SERVER__SHUTDOWN_TIMEOUT", "-1s"),
         ("DATABASE__URL", "mysql://localhost/a"),

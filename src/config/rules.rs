@@ -76,7 +76,8 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
             reader.fault_at(key, format!("must be {what}"));
         }
     };
-    must(server.request_timeout > zero, "server.request_timeout", "longer than 0s");
+    // The framework counts this one in half seconds.
+    must(server.request_timeout >= Duration::from_secs(1), "server.request_timeout", "at least 1s");
     must(server.workers() <= 1024, "server.workers", "at most 1024");
     must((1..=10_000).contains(&database.max_connections), "database.max_connections", "from 1 to 10000");
     let acquire = Duration::from_millis(10)..=Duration::from_mins(1);

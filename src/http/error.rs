@@ -166,6 +166,7 @@ impl Problem {
             408 => Self::RequestTimeout,
             413 => Self::PayloadTooLarge,
             415 => Self::UnsupportedMediaType,
+            431 => Self::Malformed("The head of the request is too large.".to_owned()),
             400..=499 => Self::Malformed("The request is malformed.".to_owned()),
             _ => Self::Panicked,
         }
@@ -179,8 +180,8 @@ impl Problem {
         }
     }
 
-    /// The answer. `base_path` goes before the address at which the code is explained.
-    pub fn response(&self, base_path: &str, request_id: &str) -> HttpResponse {
+    /// The body of the answer. `base_path` goes before the address at which the code is explained.
+    pub fn json(&self, base_path: &str, request_id: &str) -> String {
         let Code { name: code, status, title, .. } = *self.code();
         let body = ProblemResponse {
             r#type: format!("{base_path}/docs/errors#{code}"),
@@ -191,6 +192,12 @@ impl Problem {
             request_id: request_id.to_owned(),
             errors: self.faults(),
         };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+
+    /// The answer.
+    pub fn response(&self, base_path: &str, request_id: &str) -> HttpResponse {
+        let Code { name: code, status, .. } = *self.code();
         let mut response = HttpResponse::build(self.status_code());
         match status {
             // RFC 6750 §3: `invalid_token` where a token was sent.
@@ -208,7 +215,7 @@ impl Problem {
         if let Self::MethodNotAllowed(allow) = self {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
-        response.content_type("application/problem+json").body(serde_json::to_string(&body).unwrap_or_default())
+        response.content_type("application/problem+json").body(self.json(base_path, request_id))
     }
 }
 

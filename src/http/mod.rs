@@ -7,11 +7,13 @@ pub mod error;
 mod health;
 mod observe;
 mod openapi;
+mod serve;
+mod stream;
 mod tokens;
 mod users;
 
-pub use observe::observe;
 pub use openapi::default_document;
+pub use serve::{Options, serve};
 pub use users::UserResponse;
 
 use crate::{auth::Auth, config::Settings, crypto::TokenNames, domain::Clock, storage::Storage};

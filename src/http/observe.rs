@@ -93,5 +93,10 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:+/=@".contains(c))
     };
     let given = headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sane);
-    given.map_or_else(|| crate::domain::SessionId::from_random(crate::crypto::random()).to_string(), str::to_owned)
+    given.map_or_else(new_request_id, str::to_owned)
+}
+
+/// An id of 128 random bits.
+pub fn new_request_id() -> String {
+    crate::domain::SessionId::from_random(crate::crypto::random()).to_string()
 }

@@ -1,0 +1,65 @@
+//! The server: how connections are taken, and how long they may take.
+
+use super::{State, observe, routes, stream::Stream};
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_service::{ServiceFactoryExt, fn_service, map_config};
+use actix_web::{
+    App,
+    dev::{AppConfig, Server},
+    middleware::from_fn,
+    web::Data,
+};
+use std::{convert::Infallible, io, net::TcpListener, time::Duration};
+use tokio::net::TcpStream;
+
+/// What the server needs to know.
+pub struct Options {
+    pub workers: usize,
+    /// To receive a request.
+    pub request_timeout: Duration,
+    /// To finish what is in flight when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+/// A server on `listener` that serves once it is polled.
+///
+/// This is what actix-web's `HttpServer` does, but for the [`Stream`] around each connection.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, state: Data<State>, options: &Options) -> io::Result<Server> {
+    let address = listener.local_addr()?;
+    let request_timeout = options.request_timeout;
+    let builder =
+        Server::build().workers(options.workers).shutdown_timeout(options.shutdown_timeout.as_secs()).disable_signals();
+    let stopping = builder.graceful_shutdown_signal();
+    let server = builder.listen("http", listener, move || {
+        let state = state.clone();
+        let base_path = state.base_path.clone();
+        let stopping = stopping.clone();
+        let app = App::new()
+            .app_data(state.clone())
+            .wrap(from_fn(observe::observe))
+            .configure(|config| routes(&state, config));
+        let http = HttpService::build()
+            .keep_alive(KeepAlive::Timeout(Duration::from_secs(5)))
+            .client_request_timeout(request_timeout)
+            .client_disconnect_timeout(Duration::from_secs(1))
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .local_addr(address)
+            .finish(map_config(app, |()| AppConfig::default()));
+        fn_service(move |tcp: TcpStream| {
+            let peer = tcp.peer_addr().ok();
+            // An answer is one small write: waiting to fill a packet would only delay it.
+            let _ = tcp.set_nodelay(true);
+            let stream = Stream::new(tcp, base_path.clone());
+            async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }
+        })
+        .map_err(|never| match never {})
+        .and_then(http)
+    })?;
+    Ok(server.run())
+}
