@@ -169,6 +169,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("JWT__KEYS_DIR", "keys"),
         ("JWT__JTI_CLAIM", "id"),
         ("JWT__USER_ID_CLAIM", "user_id"),
+        ("JWT__USER_ID_FIELD", "email"),
         ("JWT__VERIFYING_KEY", "a"),
         ("PASSWORDS__MEMORY_KIB", "7"),
         ("PASSWORDS__MEMORY_KIB", "70000"),
@@ -184,8 +185,6 @@ fn a_value_that_cannot_be_is_refused() {
         ("REVOCATION__POLL_INTERVAL", "0s"),
         ("TELEMETRY__FORMAT", "xml"),
         ("TELEMETRY__LOG", "signet=loud"),
-        ("TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
-        ("SERVER__TRUSTED_PROXIES", "10.0.0.0/8"),
         ("BOOTSTRAP__SUPERUSER_EMAIL", "root"),
         ("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"),
         ("BOOTSTRAP__SUPERUSER_PASSWORD", "correct horse"),
@@ -243,6 +242,15 @@ fn production_warns_of_what_is_allowed_and_unwise() {
     let warnings = load(&production(&[])).unwrap().warnings().join("\n");
     assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
     assert!(load(&[]).unwrap().warnings().is_empty());
+    let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__USERS__MAX_SESSIONS", "5")];
+    let warnings = load(&inert).unwrap().warnings();
+    assert_eq!(
+        warnings,
+        [
+            "users.max_sessions (SIGNET__USERS__MAX_SESSIONS) has no effect in this version",
+            "rate_limit.enabled (SIGNET__RATE_LIMIT__ENABLED) has no effect in this version",
+        ]
+    );
 }
 
 #[test]

@@ -77,17 +77,18 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<Exi
         storage.migrate().await?;
     }
     let auth = app::auth(settings, storage.clone())?;
-    let ended = Session { operator: Operator(&auth), clock: Clock::System }.run(command).await;
+    let ended = Desk { operator: Operator(&auth), clock: Clock::System }.run(command).await;
     storage.close().await;
     ended
 }
 
-struct Session<'a> {
+/// Where the operator works.
+struct Desk<'a> {
     operator: Operator<'a>,
     clock: Clock,
 }
 
-impl Session<'_> {
+impl Desk<'_> {
     async fn run(&self, command: UserCommand) -> Result<ExitCode, Failure> {
         let operator = &self.operator;
         let now = self.clock.now();

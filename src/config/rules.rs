@@ -1,6 +1,10 @@
 //! What settings must be together, and what this version does not have yet.
 
-use super::{Algorithm, Profile, Settings, source::Reader, value::is_plain};
+use super::{
+    Algorithm, Profile, Settings, UserIdField,
+    source::{DEFAULT, Reader},
+    value::is_plain,
+};
 use crate::domain::{Password, Seconds};
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashSet, time::Duration};
@@ -154,13 +158,10 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
     }
 }
 
-/// A setting that is known but would have no effect is refused: false comfort is worse than an error.
+/// What this version cannot do and must not seem to do: whoever asks for it would rely on it.
 fn not_available_yet(settings: &Settings, reader: &mut Reader) {
-    let Settings { server, jwt, telemetry, mail, .. } = settings;
-    let set = [
-        ("server.metrics_bind", server.metrics_bind.is_some()),
-        ("server.cors_allowed_origins", !server.cors_allowed_origins.is_empty()),
-        ("server.trusted_proxies", !server.trusted_proxies.is_empty()),
+    let jwt = &settings.jwt;
+    let asked_for = [
         ("jwt.algorithm", jwt.algorithm != Algorithm::Hs256),
         ("jwt.verifying_key", jwt.verifying_key.is_some()),
         ("jwt.keys_dir", jwt.keys_dir.is_some()),
@@ -168,13 +169,27 @@ fn not_available_yet(settings: &Settings, reader: &mut Reader) {
         ("jwt.rotate_refresh_tokens", jwt.rotate_refresh_tokens),
         ("jwt.jti_claim", &*jwt.jti_claim != "jti"),
         ("jwt.user_id_claim", &*jwt.user_id_claim != "sub"),
-        ("telemetry.otlp_endpoint", telemetry.otlp_endpoint.is_some()),
-        ("mail.smtp_url", mail.smtp_url.is_some()),
+        ("jwt.user_id_field", jwt.user_id_field != UserIdField::Id),
     ];
-    for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+    for (key, _) in asked_for.into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
         reader.fault_at(key, "this value is not available in this version of Signet; leave it at its default");
     }
 }
+
+/// What this version knows and does not do yet, without harm to whoever sets it: keys, or their beginning.
+const WITHOUT_EFFECT: &[&str] = &[
+    "server.metrics_bind",
+    "server.cors_allowed_origins",
+    "server.forwarded_header",
+    "server.trusted_proxies",
+    "jwt.refresh_grace",
+    "users.max_sessions",
+    "rate_limit.",
+    "revocation.",
+    "telemetry.otlp_endpoint",
+    "mail.",
+    "audit.",
+];
 
 /// What is allowed and yet worth a line.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {
@@ -189,7 +204,13 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             warnings.push("users.list = \"authenticated\": every user may list all users".to_owned());
         }
         if settings.rate_limit.enabled {
-            warnings.push("rate_limit has no effect in this version: limit sign-ins in your proxy".to_owned());
+            warnings.push("there are no rate limits in this version: limit sign-ins in your proxy".to_owned());
+        }
+    }
+    let set = settings.printable.iter().filter_map(|line| line.shown.as_ref().map(|(_, place)| (line.key, place)));
+    for (key, place) in set.filter(|(_, place)| *place != DEFAULT) {
+        if WITHOUT_EFFECT.iter().any(|known| key.starts_with(known)) {
+            warnings.push(format!("{key} ({place}) has no effect in this version"));
         }
     }
     warnings

@@ -10,7 +10,7 @@ use std::{
 
 const PREFIX: &str = "SIGNET__";
 /// The place of a value that nobody set.
-const DEFAULT: &str = "default";
+pub(super) const DEFAULT: &str = "default";
 
 /// The outside world as far as settings are concerned.
 #[derive(Debug, Clone, Default)]

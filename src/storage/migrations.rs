@@ -1,7 +1,7 @@
 //! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
 //! so that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, on};
+use super::{Pool, Storage, StorageError, classify, on};
 use sqlx::{
     SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
@@ -22,7 +22,12 @@ impl Storage {
     /// When the database is away, or holds tables that this program did not make.
     pub async fn migrate(&self) -> Result<(), StorageError> {
         let migrator = self.migrator();
-        on!(write self, |pool| migrator.run(pool).await.map_err(sqlx::Error::from)).await
+        // No deadline: a large table may take its time, and another replica may be at it.
+        let migrated = match &self.pool {
+            Pool::Postgres(pool) => migrator.run(pool).await,
+            Pool::Sqlite { write, .. } => migrator.run(write).await,
+        };
+        migrated.map_err(|error| classify(&error.into()))
     }
 
     /// Whether every migration that this program knows has run. A database that is ahead is welcome.

@@ -8,6 +8,7 @@ mod connect;
 mod error;
 mod migrations;
 mod sessions;
+mod user_row;
 mod users;
 
 pub use connect::OpenError;
@@ -47,8 +48,8 @@ enum Pool {
 
 /// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
 ///
-/// `read` and `write` hand the body a pool; `transaction` hands it an open transaction, commits when the body
-/// ends with `Ok(Some(_))` or `Ok(())`-like values, and rolls back when the body returns early.
+/// `read` and `write` hand the body a pool. `transaction` hands it an open transaction, which is committed with the
+/// body's value, and rolled back when the body returns early.
 macro_rules! on {
     (read $storage:expr, |$pool:ident| $body:expr) => {
         $storage.run(async || match &$storage.pool {
@@ -112,29 +113,34 @@ impl Storage {
         tracing::error!("the database is unavailable ({reason}); answering 503 until it is back");
         let storage = self.clone();
         tokio::spawn(async move {
-            while storage.ping().await.is_err() {
+            loop {
                 tokio::time::sleep(Duration::from_millis(500)).await;
+                if storage.can_work().await {
+                    break;
+                }
             }
             storage.away.store(false, Ordering::Relaxed);
             tracing::info!("the database is back");
         });
     }
 
-    /// Asks the database for nothing, and notices nothing: for the watch above and for `readyz`.
+    /// Whether the database answers, and takes writes where somebody else may hold its lock. Notices nothing.
+    async fn can_work(&self) -> bool {
+        let answer = async {
+            match &self.pool {
+                Pool::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop),
+                Pool::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await?.rollback().await,
+            }
+        };
+        matches!(tokio::time::timeout(self.deadline, answer).await, Ok(Ok(())))
+    }
+
+    /// Asks the database for nothing.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        let answer = async {
-            match &self.pool {
-                Pool::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop),
-                Pool::Sqlite { read, .. } => sqlx::query("SELECT 1 FROM sqlite_schema").execute(read).await.map(drop),
-            }
-        };
-        match tokio::time::timeout(self.deadline, answer).await {
-            Ok(answer) => answer.map_err(|error| classify(&error)),
-            Err(_) => Err(StorageError::Unavailable("no answer in time".to_owned())),
-        }
+        on!(read self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop)).await
     }
 
     /// The database's clock in unix seconds; `None` for SQLite, whose clock is this machine's.

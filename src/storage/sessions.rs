@@ -2,7 +2,7 @@
 
 use super::{
     Storage, StorageError, on,
-    users::{UserRow, user_columns},
+    user_row::{UserRow, user_columns},
 };
 use crate::domain::{NewSession, PasswordHash, RefreshToken, SessionId, Timestamp, User, UserId};
 

@@ -1,51 +1,13 @@
 //! Users: rows, look-ups and changes.
 
-use super::{Storage, StorageError, on};
+use super::{
+    Storage, StorageError, on,
+    sessions::END_ALL,
+    user_row::{UserRow, user_columns},
+};
 use crate::domain::{
     Email, Limit, LoginName, Name, NewUser, Page, PasswordHash, Timestamp, User, UserCursor, UserId, Username,
 };
-
-/// The columns of [`UserRow`], qualified so that they can stand beside another table's.
-macro_rules! user_columns {
-    () => {
-        "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
-         users.is_superuser, users.is_verified, users.created_at, users.last_login"
-    };
-}
-pub(super) use user_columns;
-
-#[derive(sqlx::FromRow)]
-pub(super) struct UserRow {
-    id: i64,
-    email: String,
-    username: String,
-    first_name: String,
-    last_name: String,
-    is_active: bool,
-    is_staff: bool,
-    is_superuser: bool,
-    is_verified: bool,
-    created_at: i64,
-    last_login: Option<i64>,
-}
-
-impl From<UserRow> for User {
-    fn from(row: UserRow) -> Self {
-        Self {
-            id: UserId(row.id),
-            email: Email::stored(row.email),
-            username: Username::stored(row.username),
-            first_name: Name::stored(row.first_name),
-            last_name: Name::stored(row.last_name),
-            is_active: row.is_active,
-            is_staff: row.is_staff,
-            is_superuser: row.is_superuser,
-            is_verified: row.is_verified,
-            created_at: Timestamp(row.created_at),
-            last_login: row.last_login.map(Timestamp),
-        }
-    }
-}
 
 /// What became of a user that was to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,7 +218,7 @@ impl Storage {
         on!(transaction self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            sqlx::query(super::sessions::END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
+            sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
             row.map(User::from)
         })
         .await
@@ -271,7 +233,7 @@ impl Storage {
         on!(transaction self, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).bind(is_active).fetch_optional(&mut *tx).await?;
             if !is_active {
-                sqlx::query(super::sessions::END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
+                sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
             }
             row.map(User::from)
         })
@@ -318,7 +280,7 @@ impl Storage {
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let user = row.map(User::from);
             if let Some(user) = &user {
-                sqlx::query(super::sessions::END_ALL).bind(user.id.0).bind(now.0).execute(&mut *tx).await?;
+                sqlx::query(END_ALL).bind(user.id.0).bind(now.0).execute(&mut *tx).await?;
             }
             user
         })

@@ -1,0 +1,45 @@
+//! A user as a row.
+
+use crate::domain::{Email, Name, Timestamp, User, UserId, Username};
+
+/// The columns of [`UserRow`], qualified so that they can stand beside another table's.
+macro_rules! user_columns {
+    () => {
+        "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
+         users.is_superuser, users.is_verified, users.created_at, users.last_login"
+    };
+}
+pub(super) use user_columns;
+
+#[derive(sqlx::FromRow)]
+pub(super) struct UserRow {
+    id: i64,
+    email: String,
+    username: String,
+    first_name: String,
+    last_name: String,
+    is_active: bool,
+    is_staff: bool,
+    is_superuser: bool,
+    is_verified: bool,
+    created_at: i64,
+    last_login: Option<i64>,
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: UserId(row.id),
+            email: Email::stored(row.email),
+            username: Username::stored(row.username),
+            first_name: Name::stored(row.first_name),
+            last_name: Name::stored(row.last_name),
+            is_active: row.is_active,
+            is_staff: row.is_staff,
+            is_superuser: row.is_superuser,
+            is_verified: row.is_verified,
+            created_at: Timestamp(row.created_at),
+            last_login: row.last_login.map(Timestamp),
+        }
+    }
+}
