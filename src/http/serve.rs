@@ -23,7 +23,7 @@ pub struct Options {
 
 /// A server on `listener` that serves once it is polled.
 ///
-/// This is what actix-web's `HttpServer` does, but for the [`Stream`] around each connection.
+/// This is what actix-web's `HttpServer` does, but for the `Stream` around each connection.
 ///
 /// # Errors
 /// When the listener cannot be used.
