@@ -66,9 +66,10 @@ impl Service {
         Actor::new(http_client(), self.address, Some(token.to_owned()))
     }
 
+    /// Sends a signal and waits for the end. (`kill` is built into every shell; as a program it may be missing.)
     fn signal(&mut self, name: &str) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         self.child.wait().unwrap().code()
     }
 }
@@ -96,7 +97,7 @@ async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {
         let tokens = service.anon().post("/auth/signin", &credentials).await.json;
         access = tokens["access_token"].as_str().unwrap().to_owned();
         refresh = json!({ "refresh_token": tokens["refresh_token"] });
-        assert_eq!(service.signal("-TERM"), Some(0));
+        assert_eq!(service.signal("TERM"), Some(0));
     }
     for file in ["signing_key", "refresh_key", "signet.db"] {
         let mode = fs::metadata(folder.path().join("data").join(file)).unwrap().permissions().mode();
@@ -106,7 +107,7 @@ async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {
     assert_eq!(service.bearer(&access).get("/auth/users").await.json[0]["email"], "ann@example.com");
     assert_eq!(service.anon().post("/auth/refresh-access", &refresh).await.status, 200);
     assert_eq!(service.anon().post("/auth/signin", &credentials).await.status, 200);
-    assert_eq!(service.signal("-INT"), Some(0), "Ctrl-C");
+    assert_eq!(service.signal("INT"), Some(0), "Ctrl-C");
 }
 
 #[tokio::test]
