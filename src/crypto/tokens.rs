@@ -284,3 +284,78 @@ fn verified_claims<C: DeserializeOwned>(kind: &Kind, token: &str) -> Option<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key cannot sign and verify")]
 pub struct SelfTestFailed;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Email, Name, Username};
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_795_000_000);
+    const SESSION: [u8; 16] = [7; 16];
+
+    fn tokens() -> Tokens {
+        let names = TokenNames { access: "access_token".into(), refresh: "refresh_token".into() };
+        let issuer =
+            Issuer { iss: "signet".into(), aud: None, names, access_lifetime: Seconds(300), leeway: Seconds(0) };
+        let secret = |text: &str| Secret::new(&text.into());
+        Tokens::new(issuer, secret("a signing key"), secret("a refresh key")).unwrap()
+    }
+
+    fn pair(tokens: &Tokens) -> (String, String) {
+        let email = Email::parse("ann@example.com").unwrap();
+        let user = User {
+            id: UserId(1),
+            username: Username::of_email(&email),
+            email,
+            first_name: Name::default(),
+            last_name: Name::default(),
+            is_active: true,
+            is_staff: true,
+            is_superuser: false,
+            is_verified: false,
+            created_at: NOW,
+            last_login: None,
+        };
+        let session = SessionId::from_random(SESSION);
+        let refresh =
+            RefreshToken { user: user.id, session, generation: 3, issued_at: NOW, expires_at: NOW + Seconds(100) };
+        let (access, _) = tokens.mint_access(&user, session, NOW + Seconds(1000), NOW).unwrap();
+        (access, tokens.mint_refresh(&refresh).unwrap())
+    }
+
+    #[test]
+    fn what_is_minted_verifies_as_what_it_is_and_nothing_else() {
+        let tokens = tokens();
+        let (access, refresh) = pair(&tokens);
+        let session = SessionId::from_random(SESSION);
+        assert_eq!(tokens.verify_access(&access, NOW), Ok(AccessToken { user: UserId(1), session }));
+        assert_eq!(tokens.verify_refresh(&refresh, NOW).map(|token| token.generation), Ok(3));
+        assert_eq!(tokens.verify_access(&refresh, NOW), Err(Refusal::WrongType));
+        assert_eq!(tokens.verify_refresh(&access, NOW), Err(Refusal::WrongType));
+        assert_eq!(tokens.verify_refresh_of_any_age(&access), Err(Refusal::Invalid));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_verifies_or_panics(text in any::<String>(), dotted in "[A-Za-z0-9_=-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,43}") {
+            let tokens = tokens();
+            for text in [text, dotted] {
+                prop_assert_eq!(tokens.verify_access(&text, NOW), Err(Refusal::Invalid));
+                prop_assert_eq!(tokens.verify_refresh(&text, NOW), Err(Refusal::Invalid));
+            }
+        }
+
+        #[test]
+        fn a_token_with_one_character_changed_is_refused(place in any::<prop::sample::Index>(), other in "[ -~]") {
+            let tokens = tokens();
+            for (number, token) in <[String; 2]>::from(pair(&tokens)).into_iter().enumerate() {
+                let place = place.index(token.len());
+                prop_assume!(token[place..=place] != other);
+                let changed = format!("{}{other}{}", &token[..place], &token[place + 1..]);
+                prop_assert!(tokens.verify_access(&changed, NOW).is_err(), "{} {}", number, changed);
+                prop_assert!(tokens.verify_refresh(&changed, NOW).is_err(), "{} {}", number, changed);
+            }
+        }
+    }
+}

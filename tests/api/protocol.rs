@@ -139,6 +139,8 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
         let reply = app.anon().post_raw("/auth/signout", "a".repeat(size)).await;
         assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "{size} bytes");
     }
+    let reply = app.anon().post_raw("/auth/create", "[".repeat(20_000)).await;
+    assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "20,000 brackets");
     // In chunks, whose sum nobody has announced.
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth/signout HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();

@@ -149,11 +149,15 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
         let user = fixture.user().await;
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
         let (old, new) = (hash("old"), hash("new"));
-        let sign_ins =
-            join_all(sessions.iter().map(|session| fixture.storage.begin_session(user.id, &old, None, session, NOW)));
-        let (begun, changed) = tokio::join!(sign_ins, fixture.storage.set_password(user.id, &new, NOW));
+        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, NOW);
+        // Some before and some after, in the order in which SQLite's one writer takes them.
+        let (before, changed, after) = tokio::join!(
+            join_all(sessions[..4].iter().map(sign_in)),
+            fixture.storage.set_password(user.id, &new, NOW),
+            join_all(sessions[4..].iter().map(sign_in)),
+        );
         assert!(changed.unwrap().is_some());
-        begun.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+        before.into_iter().chain(after).collect::<Result<Vec<_>, _>>().unwrap();
         for session in &sessions {
             assert!(!fixture.is_alive(&token(&user, session)).await, "round {round}");
         }
