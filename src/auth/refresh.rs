@@ -34,7 +34,8 @@ impl Auth {
         };
 
         if now - session.last_used_at >= LAST_USED_PRECISION {
-            self.storage.touch_session(token.session, now).await?;
+            // Only the list of sessions would miss this: no reason to refuse, and the storage has logged it.
+            let _ = self.storage.touch_session(token.session, now).await;
         }
         let (access_token, expires_in) =
             self.tokens.mint_access(&session.user, token.session, session.absolute_expires_at, now)?;

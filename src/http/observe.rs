@@ -2,7 +2,7 @@
 
 use super::{State, error::Problem};
 use actix_web::{
-    Error, HttpResponse,
+    Error,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
@@ -33,14 +33,21 @@ pub async fn observe(
     let holds_secrets = request.path().strip_prefix(base_path).is_some_and(|path| path.starts_with("/auth/"));
     let span = tracing::info_span!("request", request.id = %id);
 
+    let log = |route: &str, status: u16| {
+        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+        tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+    };
+
     let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
     let _entered = span.enter();
     let mut response = match outcome {
         Ok(Ok(response)) => response.map_into_boxed_body(),
         Ok(Err(error)) => return Err(error),
         Err(_) => {
-            // The panic hook has logged it.
-            let response = finish(Problem::Panicked.response(base_path, &id), &id, true);
+            // The panic hook has logged where.
+            log("-", 500);
+            let mut response = Problem::Panicked.response(base_path, &id);
+            add_headers(response.headers_mut(), &id, true);
             return Err(actix_web::error::InternalError::from_response("panic", response).into());
         }
     };
@@ -50,10 +57,7 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
-    let status = response.status().as_u16();
-    let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
-    let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
-    tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+    log(response.request().match_pattern().as_deref().unwrap_or("-"), response.status().as_u16());
     Ok(response.map_body(|head, body| {
         add_headers(&mut head.headers, &id, holds_secrets);
         body
@@ -70,11 +74,6 @@ fn rewrite(response: ServiceResponse<BoxBody>, base_path: &str, id: &str) -> Ser
     }
     let answer = problem.response(base_path, id);
     response.into_response(answer)
-}
-
-fn finish(mut response: HttpResponse, id: &str, holds_secrets: bool) -> HttpResponse {
-    add_headers(response.headers_mut(), id, holds_secrets);
-    response
 }
 
 fn add_headers(headers: &mut HeaderMap, id: &str, holds_secrets: bool) {
@@ -99,4 +98,27 @@ fn request_id(headers: &HeaderMap) -> String {
 /// An id of 128 random bits.
 pub fn new_request_id() -> String {
     crate::domain::SessionId::from_random(crate::crypto::random()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::{App, body::to_bytes, dev::Service, middleware::from_fn, test, web};
+
+    #[actix_web::test]
+    async fn a_panic_is_a_problem_like_any_other() {
+        async fn panics() -> String {
+            panic!("on purpose, with a secret")
+        }
+        let app = App::new().wrap(from_fn(observe)).route("/auth/panic", web::get().to(panics));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get().uri("/auth/panic").insert_header(("x-request-id", "mine")).to_request();
+        let response = app.call(request).await.unwrap_err().error_response();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers().get("x-request-id").unwrap(), "mine");
+        let body = to_bytes(response.into_body()).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["code"], &body["request_id"]), (&"internal".into(), &"mine".into()));
+        assert!(!body.to_string().contains("purpose"));
+    }
 }
