@@ -11,7 +11,6 @@ RUN mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
 # 2. Signet itself.
 COPY migrations migrations
 COPY config config
-COPY openapi openapi
 COPY src src
 # Cargo compares times, and those of the copied files may be older than the stand-ins above.
 RUN touch src/main.rs src/lib.rs && cargo build --release --locked --bin signet

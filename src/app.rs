@@ -1,14 +1,13 @@
 //! Wires everything and runs it. The only wiring there is: tests start what `main` starts.
 
 use crate::{
-    auth::{Auth, Operator},
+    auth::{Accounts, Auth, AuthError},
     config::Settings,
     crypto::{Issuer, Passwords, Secret, SelfTestFailed, Tokens, keys},
-    domain::Clock,
-    http::{self, State},
+    domain::{Clock, Email},
+    http::{self, Server, State},
     storage::{OpenError, Storage, StorageError},
 };
-use actix_web::{dev::Server, web::Data};
 use secrecy::SecretString;
 use std::{
     convert::Infallible,
@@ -31,7 +30,7 @@ pub struct App {
     preparation: Option<Preparation>,
 }
 
-/// Why the service does not start.
+/// Why the service does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -47,48 +46,53 @@ pub enum StartError {
     #[error("server.bind: cannot listen on {0}: {1}")]
     Bind(SocketAddr, io::Error),
     #[error("bootstrap: {0}")]
-    Bootstrap(crate::auth::AuthError),
+    Bootstrap(AuthError),
+    #[error("the server broke off: {0}")]
+    Server(io::Error),
+}
+
+impl StartError {
+    /// Whether it passes by itself.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Storage(StorageError::Unavailable(_)))
+    }
 }
 
 impl App {
-    /// Opens the database, loads the keys and binds the port. A PostgreSQL that is away is waited for while serving
+    /// Takes the port, opens the database and loads the keys. A PostgreSQL that is away is waited for while serving
     /// (503); an SQLite file that cannot be used is an error, because waiting would not help.
     ///
     /// # Errors
     /// When something is missing that will not come by itself.
     pub async fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let storage = Storage::open(&settings.database).await?;
-        let auth = auth(settings, storage.clone())?;
-        let state = Data::new(State::new(settings, auth, storage.clone(), clock.clone()));
-
-        let mut preparation = Some(Preparation {
-            state: state.clone(),
-            storage: storage.clone(),
-            clock,
-            migrates: storage.is_sqlite() || settings.database.migrate_on_start,
-            first_superuser: settings
-                .bootstrap
-                .superuser_email
-                .clone()
-                .zip(settings.bootstrap.superuser_password.clone()),
-        });
-        if let Some(due) = &preparation {
-            match due.run().await {
-                Ok(()) => preparation = None,
-                Err(StartError::Storage(StorageError::Unavailable(_))) if !storage.is_sqlite() => {}
-                Err(error) => return Err(error),
-            }
-        }
-
+        // First: whoever starts a second one by mistake must not migrate the database of the first.
         let bind = settings.server.bind;
         let refused = |error| StartError::Bind(bind, error);
         let listener = listen(bind).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+
+        let workers = settings.server.workers();
+        let storage = Storage::open(&settings.database, workers).await?;
+        let auth = auth(settings, storage.clone())?;
+        let due = Preparation {
+            accounts: auth.accounts().clone(),
+            storage: storage.clone(),
+            clock: clock.clone(),
+            migrates: storage.is_sqlite() || settings.database.migrate_on_start,
+            first_superuser: settings.first_superuser(),
+        };
+        let preparation = match due.run().await {
+            Ok(()) => None,
+            Err(error) if error.is_passing() && !storage.is_sqlite() => Some(due),
+            Err(error) => return Err(error),
+        };
+
         let options = http::Options {
-            workers: settings.server.workers(),
+            workers,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
+        let state = State::new(settings, auth, storage.clone(), clock);
         let server = http::serve(listener, state, &options).map_err(refused)?;
         Ok(Self { address, server, storage, preparation })
     }
@@ -102,22 +106,21 @@ impl App {
     /// the database.
     ///
     /// # Errors
-    /// When the server breaks off by itself.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    /// When the server breaks off by itself, or the database turns out to be one that cannot be used.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self { server, storage, preparation, .. } = self;
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
-        let ended = tokio::select! {
-            ended = &mut serving => ended,
-            () = shutdown => {
-                handle.stop(true).await;
-                serving.await
-            }
-            // Goes on beside serving, and never ends.
-            never = prepare(preparation) => match never {},
+        let reason_to_stop = tokio::select! {
+            ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
+            () = shutdown => Ok(()),
+            // Goes on beside serving.
+            failed = prepare(preparation) => match failed { Err(error) => Err(error) },
         };
+        handle.stop(true).await;
+        let ended = serving.await.map_err(io::Error::other).and_then(|ended| ended);
         storage.close().await;
-        ended.map_err(io::Error::other)?
+        reason_to_stop.and(ended.map_err(StartError::Server))
     }
 }
 
@@ -130,7 +133,7 @@ fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1024)?.into_std()
 }
 
-/// Wires the use cases: what the command line needs, too.
+/// Wires the use cases.
 ///
 /// # Errors
 /// When a key cannot be used, or the system gives no threads.
@@ -156,40 +159,37 @@ pub fn auth(settings: &Settings, storage: Storage) -> Result<Auth, StartError> {
 
 /// What must be done once before the service can serve.
 struct Preparation {
-    state: Data<State>,
+    accounts: Accounts,
     storage: Storage,
     clock: Clock,
     migrates: bool,
-    first_superuser: Option<(crate::domain::Email, SecretString)>,
+    first_superuser: Option<(Email, SecretString)>,
 }
 
 impl Preparation {
     async fn run(&self) -> Result<(), StartError> {
-        use crate::auth::AuthError;
-        use secrecy::ExposeSecret;
         if self.migrates {
             self.storage.migrate().await?;
         }
         let Some((email, password)) = &self.first_superuser else { return Ok(()) };
-        match Operator(self.state.auth()).bootstrap(email, password.expose_secret(), self.clock.now()).await {
+        match self.accounts.bootstrap(email, password, self.clock.now()).await {
             Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
             Ok(None) => {}
-            Err(AuthError::Unavailable) => return Err(StorageError::Unavailable("at the start".to_owned()).into()),
+            Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),
             Err(error) => return Err(StartError::Bootstrap(error)),
         }
         Ok(())
     }
 }
 
-/// Prepares a database that was away at the start, as soon as it is there.
-async fn prepare(due: Option<Preparation>) -> Infallible {
-    if let Some(due) = due {
-        while let Err(error) = due.run().await {
-            if !matches!(error, StartError::Storage(StorageError::Unavailable(_))) {
-                tracing::error!("cannot prepare the database: {error}");
-            }
-            tokio::time::sleep(RETRY).await;
+/// Prepares a database that was away at the start as soon as it is there; ends only when that is hopeless.
+async fn prepare(due: Option<Preparation>) -> Result<Infallible, StartError> {
+    let Some(due) = due else { return pending().await };
+    loop {
+        match due.run().await {
+            Ok(()) => return pending().await,
+            Err(error) if error.is_passing() => tokio::time::sleep(RETRY).await,
+            Err(error) => return Err(error),
         }
     }
-    pending().await
 }

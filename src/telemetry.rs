@@ -7,9 +7,9 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 /// Begins to log to standard output. What begins a second time in one process, as tests do, changes nothing.
 pub fn start(settings: &Telemetry) {
     // The settings have checked that this can be read.
-    // The framework speaks of its workers, and loudly of whatever is no request, which has a line of ours.
-    // These come first, so that the setting can bring them back.
-    let directives = format!("actix_server=warn,actix_http::h1=off,{}", settings.log);
+    // The framework speaks of its workers, and loudly of whatever is no request, which has a line of ours; sqlx repeats
+    // the database's text. These come first, so that the setting can bring them back.
+    let directives = format!("actix_server=warn,actix_http::h1=off,sqlx=off,{}", settings.log);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match settings.format {

@@ -1,7 +1,7 @@
 //! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
 
 use crate::{
-    crypto::{Overloaded, SelfTestFailed},
+    crypto::{HashError, SelfTestFailed},
     domain::{Invalid, WeakPassword},
     storage::StorageError,
 };
@@ -36,8 +36,9 @@ pub enum AuthError {
     UsernameTaken,
     #[error("Too many sign-ins are waiting. Try again in a moment.")]
     Overloaded,
+    /// The database cannot do its work. Why is for the log and the operator.
     #[error("The service cannot reach its database. Try again in a moment.")]
-    Unavailable,
+    Unavailable(String),
     /// A fault of ours. What it was is for the log.
     #[error("Something went wrong here.")]
     Internal(String),
@@ -46,15 +47,18 @@ pub enum AuthError {
 impl From<StorageError> for AuthError {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Unavailable(_) => Self::Unavailable,
+            StorageError::Unavailable(reason) => Self::Unavailable(reason),
             StorageError::Fault(_) => Self::Internal(error.to_string()),
         }
     }
 }
 
-impl From<Overloaded> for AuthError {
-    fn from(Overloaded: Overloaded) -> Self {
-        Self::Overloaded
+impl From<HashError> for AuthError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded => Self::Overloaded,
+            HashError::BrokeOff => Self::Internal(error.to_string()),
+        }
     }
 }
 

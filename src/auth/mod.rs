@@ -1,6 +1,6 @@
 //! The use cases, one file for each sentence that a product owner says. They know what may happen, not how it travels.
 
-mod administer;
+mod accounts;
 mod authenticate;
 mod error;
 mod refresh;
@@ -9,7 +9,7 @@ mod sign_in;
 mod sign_out;
 mod users;
 
-pub use administer::Operator;
+pub use accounts::Accounts;
 pub use authenticate::{Caller, Presented};
 pub use error::AuthError;
 pub use register::SignUp;
@@ -19,14 +19,16 @@ pub use users::ProfileUpdate;
 use crate::{
     config::{Listing, RegistrationMode, Settings},
     crypto::{Passwords, Tokens},
-    domain::{PasswordRules, Seconds},
+    domain::Seconds,
     storage::Storage,
 };
+use std::sync::Arc;
 
 /// Everything that a use case needs, and nothing of HTTP.
 pub struct Auth {
     storage: Storage,
-    passwords: Passwords,
+    accounts: Accounts,
+    passwords: Arc<Passwords>,
     tokens: Tokens,
     policy: Policy,
 }
@@ -34,22 +36,29 @@ pub struct Auth {
 /// What the settings allow.
 #[derive(Debug, Clone)]
 struct Policy {
-    password: PasswordRules,
     registration: RegistrationMode,
     listing: Listing,
     refresh_token_lifetime: Seconds,
     session_lifetime: Seconds,
+    leeway: Seconds,
 }
 
 impl Auth {
     pub fn new(settings: &Settings, storage: Storage, passwords: Passwords, tokens: Tokens) -> Self {
+        let passwords = Arc::new(passwords);
+        let accounts = Accounts::new(storage.clone(), Arc::clone(&passwords), settings.passwords.rules());
         let policy = Policy {
-            password: settings.passwords.rules(),
             registration: settings.registration.mode,
             listing: settings.users.list,
             refresh_token_lifetime: settings.jwt.refresh_token_lifetime,
             session_lifetime: settings.jwt.session_lifetime,
+            leeway: settings.jwt.leeway,
         };
-        Self { storage, passwords, tokens, policy }
+        Self { storage, accounts, passwords, tokens, policy }
+    }
+
+    /// The use cases that no token opens.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     domain::{Seconds, Timestamp},
 };
 
-/// How exactly the list of sessions knows when one was used: a write for each refresh would be dear.
+/// `last_used_at` is exact to a minute, so that most refreshes write nothing.
 const LAST_USED_PRECISION: Seconds = Seconds(60);
 
 /// A new access token, and how many seconds it is good for.
@@ -22,14 +22,15 @@ impl Auth {
     /// # Errors
     /// [`AuthError::AccessTokenAsRefresh`], [`AuthError::InvalidToken`], or the database is away.
     pub async fn refresh(&self, token: &str, now: Timestamp) -> Result<Refreshed, AuthError> {
-        // Forged, malformed, expired, of the other kind: nothing is read for it.
+        // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
 
-        // Signed out, expired, superseded, or its user is deleted or inactive: one query sees session and user at one moment.
-        let Some(session) = self.storage.refreshable(&token, now).await? else {
+        // Signed out, expired, of another generation, or its user deleted or inactive: one query sees session and user
+        // at one moment. (Rotation is not here yet: generation 0 is the only one there is.)
+        let Some(session) = self.storage.refreshable(&token, now - self.policy.leeway).await? else {
             return Err(AuthError::InvalidToken);
         };
 

@@ -3,8 +3,7 @@
 use super::{Auth, AuthError, Presented};
 use crate::{
     config::RegistrationMode,
-    domain::{Email, Name, NewUser, Password, Timestamp, User, Username},
-    storage::Created,
+    domain::{Email, Name, Password, Timestamp, User, Username},
 };
 
 /// What somebody who signs up may say of themselves. There is no place for a right here.
@@ -33,20 +32,6 @@ impl Auth {
                 }
             }
         }
-        self.create(sign_up, false, now).await
-    }
-
-    /// Creates a user whoever asks: for the paths that have checked that already.
-    pub(super) async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
-        let SignUp { email, username, first_name, last_name, password } = sign_up;
-        self.policy.password.check(&password)?;
-        let hash = self.passwords.hash(password).await?;
-        let user = NewUser { email, username, first_name, last_name, is_superuser };
-        // Not asked before hashing: of sixteen at once the index lets one through, and a question would only be older.
-        match self.storage.create_user(&user, &hash, now).await? {
-            Created::User(user) => Ok(user),
-            Created::EmailTaken => Err(AuthError::EmailTaken),
-            Created::UsernameTaken => Err(AuthError::UsernameTaken),
-        }
+        self.accounts.create(sign_up, false, now).await
     }
 }

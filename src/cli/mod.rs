@@ -13,6 +13,10 @@ use crate::{
 };
 use clap::{Parser, Subcommand};
 use std::{io, process::ExitCode};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 
 /// Something in the configuration is wrong (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -103,14 +107,17 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
 async fn serve(settings: &Settings) -> Result<(), Failure> {
     telemetry::start(&settings.telemetry);
     settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    // Before anything is bound: a signal that comes at once must not be missed.
-    let signals = Signals::listen()?;
-    let app = App::build(settings, Clock::System).await?;
+    let mut stop = stop_signal()?;
+    let app = tokio::select! {
+        app = App::build(settings, Clock::System) => app?,
+        // Nothing serves yet: there is nothing to finish.
+        _ = &mut stop => return Ok(()),
+    };
     tracing::info!(address = %app.address(), version = env!("CARGO_PKG_VERSION"), "listening");
     if settings.profile == crate::config::Profile::Development {
         welcome(settings, &app);
     }
-    app.run_until(signals.first()).await?;
+    app.run_until(async { drop(stop.await) }).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -126,29 +133,30 @@ fn welcome(settings: &Settings, app: &App) {
     println!("  Stop             Ctrl-C\n");
 }
 
-/// SIGTERM, as containers are stopped, and SIGINT, as people stop programs.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn first(mut self) {
-        let name = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping: finishing the requests in flight");
-    }
+/// Comes with the first SIGTERM, as containers are stopped, or SIGINT, as people stop programs. The second ends the
+/// process at once.
+fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        let signal = next().await;
+        tracing::info!(signal, "stopping: finishing the requests in flight");
+        let _ = stop.send(());
+        let signal = next().await;
+        tracing::warn!(signal, "leaving at once");
+        std::process::exit(130);
+    });
+    Ok(stopped)
 }
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {
-    let storage = Storage::open(&settings.database).await?;
+    let storage = Storage::open(&settings.database, 1).await?;
     storage.migrate().await?;
     storage.close().await;
     println!("The database is up to date.");

@@ -2,10 +2,10 @@
 
 use super::Failure;
 use crate::{
-    app,
-    auth::{Operator, SignUp},
+    auth::{Accounts, AuthError, SignUp},
     config::Settings,
-    domain::{Clock, Email, Limit, Name, Password, User, UserCursor, UserId, Username},
+    crypto::Passwords,
+    domain::{Clock, Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
     storage::Storage,
 };
@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 #[derive(Subcommand)]
@@ -72,72 +73,74 @@ pub(super) struct Which {
 
 /// Runs one command on the database that the settings name.
 pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<ExitCode, Failure> {
-    let storage = Storage::open(&settings.database).await?;
+    let storage = Storage::open(&settings.database, 1).await?;
     if storage.is_sqlite() {
         storage.migrate().await?;
     }
-    let auth = app::auth(settings, storage.clone())?;
-    let ended = Desk { operator: Operator(&auth), clock: Clock::System }.run(command).await;
+    let passwords = Arc::new(Passwords::start(&settings.passwords)?);
+    let accounts = Accounts::new(storage.clone(), passwords, settings.passwords.rules());
+    let ended = execute(command, &accounts, Clock::System.now()).await;
     storage.close().await;
-    ended
+    ended.map(|()| ExitCode::SUCCESS)
 }
 
-/// Where the operator works.
-struct Desk<'a> {
-    operator: Operator<'a>,
-    clock: Clock,
-}
-
-impl Desk<'_> {
-    async fn run(&self, command: UserCommand) -> Result<ExitCode, Failure> {
-        let operator = &self.operator;
-        let now = self.clock.now();
-        match command {
-            UserCommand::Create(create) => {
-                let (sign_up, is_superuser, json) = sign_up(create)?;
-                print(operator.create(sign_up, is_superuser, now).await?, json);
-            }
-            UserCommand::List { json } => self.list(json).await?,
-            UserCommand::Show(which) => print(self.find(&which).await?, which.json),
-            UserCommand::SetPassword(which) => {
-                let user = self.find(&which).await?;
-                let password = Password::parse(new_password()?.expose_secret())?;
-                let user = operator.set_password(user.id, password, now).await?;
-                print(user.ok_or("the user was deleted meanwhile")?, which.json);
-            }
-            UserCommand::Activate(which) => self.set_active(&which, true).await?,
-            UserCommand::Deactivate(which) => self.set_active(&which, false).await?,
-            UserCommand::Delete(which) => {
-                let user = self.find(&which).await?;
-                operator.delete(user.id).await?;
-                print(user, which.json);
-            }
+async fn execute(command: UserCommand, accounts: &Accounts, now: Timestamp) -> Result<(), Failure> {
+    match command {
+        UserCommand::Create(create) => {
+            let (sign_up, is_superuser, json) = sign_up(create)?;
+            print(accounts.create(sign_up, is_superuser, now).await.map_err(explain)?, json);
         }
-        Ok(ExitCode::SUCCESS)
+        UserCommand::List { json } => list(accounts, json).await?,
+        UserCommand::Show(which) => print(find(accounts, &which).await?, which.json),
+        UserCommand::SetPassword(which) => {
+            let user = find(accounts, &which).await?;
+            let password = Password::parse(new_password()?.expose_secret())?;
+            let user = accounts.set_password(user.id, password, now).await.map_err(explain)?;
+            print(user.ok_or(GONE)?, which.json);
+        }
+        UserCommand::Activate(which) => set_active(accounts, &which, true, now).await?,
+        UserCommand::Deactivate(which) => set_active(accounts, &which, false, now).await?,
+        UserCommand::Delete(which) => {
+            let user = find(accounts, &which).await?;
+            let was_there = accounts.delete(user.id).await.map_err(explain)?;
+            print(was_there.then_some(user).ok_or(GONE)?, which.json);
+        }
     }
+    Ok(())
+}
 
-    async fn find(&self, which: &Which) -> Result<User, Failure> {
-        let user = self.operator.find(&which.user).await?;
-        Ok(user.ok_or("there is no user with this id, e-mail or username")?)
+const GONE: &str = "the user was deleted meanwhile";
+
+/// What clients are not told, the operator is.
+fn explain(error: AuthError) -> Failure {
+    match error {
+        AuthError::Unavailable(reason) => format!("the database is unavailable ({reason})").into(),
+        AuthError::Internal(reason) => reason.into(),
+        other => other.into(),
     }
+}
 
-    async fn set_active(&self, which: &Which, is_active: bool) -> Result<(), Failure> {
-        let user = self.find(which).await?;
-        let user = self.operator.set_active(user.id, is_active, self.clock.now()).await?;
-        print(user.ok_or("the user was deleted meanwhile")?, which.json);
-        Ok(())
-    }
+async fn find(accounts: &Accounts, which: &Which) -> Result<User, Failure> {
+    let user = accounts.find(&which.user).await.map_err(explain)?;
+    Ok(user.ok_or("there is no user with this id, e-mail or username")?)
+}
 
-    /// All users, a page at a time: a long list is never held as a whole.
-    async fn list(&self, json: bool) -> Result<(), Failure> {
-        let mut after = UserId(0);
-        loop {
-            let page = self.operator.list(&UserCursor::ById { after }, Limit::default()).await?;
-            after = page.items.last().map_or(after, |user| user.id);
-            page.items.into_iter().for_each(|user| print(user, json));
-            if !page.has_more {
-                return Ok(());
-            }
+async fn set_active(accounts: &Accounts, which: &Which, is_active: bool, now: Timestamp) -> Result<(), Failure> {
+    let user = find(accounts, which).await?;
+    let user = accounts.set_active(user.id, is_active, now).await.map_err(explain)?;
+    print(user.ok_or(GONE)?, which.json);
+    Ok(())
+}
+
+/// All users, a page at a time: a long list is never held as a whole.
+async fn list(accounts: &Accounts, json: bool) -> Result<(), Failure> {
+    let mut after = UserId(0);
+    loop {
+        let page = accounts.list(&UserCursor::ById { after }, Limit::default()).await.map_err(explain)?;
+        after = page.items.last().map_or(after, |user| user.id);
+        page.items.into_iter().for_each(|user| print(user, json));
+        if !page.has_more {
+            return Ok(());
         }
     }
 }

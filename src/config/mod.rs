@@ -1,7 +1,7 @@
 //! Settings: compiled-in defaults < config/{profile}.toml < config/local.toml < `SIGNET__SECTION__KEY` < `…_FILE`.
 //!
-//! Everything is parsed into what it means here, so that nothing below holds a raw string, and every fault is
-//! found at once: the merged layers are walked key by key, and what no section asked for is unknown.
+//! Everything is parsed into what it means here, and every fault is found at once: the merged layers are walked key by
+//! key, and what no section asked for is unknown.
 
 mod print;
 mod rules;
@@ -12,7 +12,7 @@ pub use source::{Fault, Faults, Sources};
 pub use value::{Algorithm, Listing, LogFormat, MaxStaleness, Rate, RegistrationMode, UserIdField};
 
 use crate::domain::{Email, PasswordRules, Seconds};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use source::Reader;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
 use value::{BasePath, DatabaseUrl, HeaderName, MemberName};
@@ -32,10 +32,8 @@ macro_rules! section {
         pub struct $name { $($(#[$doc])* pub $key: $type,)* }
 
         impl $name {
-            /// Reads every key before giving up on any, so that all faults are found.
-            fn read(reader: &mut Reader) -> Option<Self> {
-                $(let $key = reader.read::<$type>(concat!($section, ".", stringify!($key)));)*
-                Some(Self { $($key: $key?,)* })
+            fn read(reader: &mut Reader) -> Self {
+                Self { $($key: reader.read(concat!($section, ".", stringify!($key))),)* }
             }
         }
     };
@@ -206,49 +204,26 @@ impl Settings {
     /// Every fault of every layer, each with the place it came from.
     pub fn load(sources: &Sources) -> Result<Self, Faults> {
         let mut reader = Reader::merge(sources);
-        let profile = sources.profile();
-        // Everything is read before anything is given up.
-        let server = Server::read(&mut reader);
-        let database = Database::read(&mut reader);
-        let jwt = Jwt::read(&mut reader);
-        let passwords = Passwords::read(&mut reader);
-        let users = Users::read(&mut reader);
-        let registration = Registration::read(&mut reader);
-        let rate_limit = RateLimit::read(&mut reader);
-        let revocation = Revocation::read(&mut reader);
-        let telemetry = Telemetry::read(&mut reader);
-        let mail = Mail::read(&mut reader);
-        let audit = Audit::read(&mut reader);
-        let bootstrap = Bootstrap::read(&mut reader);
+        let settings = Self {
+            profile: reader.profile(sources),
+            server: Server::read(&mut reader),
+            database: Database::read(&mut reader),
+            jwt: Jwt::read(&mut reader),
+            passwords: Passwords::read(&mut reader),
+            users: Users::read(&mut reader),
+            registration: Registration::read(&mut reader),
+            rate_limit: RateLimit::read(&mut reader),
+            revocation: Revocation::read(&mut reader),
+            telemetry: Telemetry::read(&mut reader),
+            mail: Mail::read(&mut reader),
+            audit: Audit::read(&mut reader),
+            bootstrap: Bootstrap::read(&mut reader),
+            printable: reader.printable(),
+        };
         reader.refuse_unknown_keys();
-        let settings = (|| {
-            Some(Self {
-                profile: profile.clone().ok()?,
-                server: server?,
-                database: database?,
-                jwt: jwt?,
-                passwords: passwords?,
-                users: users?,
-                registration: registration?,
-                rate_limit: rate_limit?,
-                revocation: revocation?,
-                telemetry: telemetry?,
-                mail: mail?,
-                audit: audit?,
-                bootstrap: bootstrap?,
-                printable: reader.printable(),
-            })
-        })();
-        if let Err(fault) = profile {
-            reader.fault(fault);
-        }
-        if let Some(settings) = &settings {
-            rules::check(settings, &mut reader);
-        }
-        match settings {
-            Some(settings) if reader.faults().is_empty() => Ok(settings),
-            _ => Err(reader.into_faults()),
-        }
+        // A value that could not be read is its default here, so that the rules find whatever else is wrong.
+        rules::check(&settings, &mut reader);
+        reader.finish(settings)
     }
 
     /// What is allowed and yet worth a line at the start.
@@ -268,8 +243,11 @@ fn cores() -> NonZero<usize> {
 }
 
 impl Server {
+    /// The most that the framework takes.
+    pub const MAX_WORKERS: usize = 512;
+
     pub fn workers(&self) -> usize {
-        self.workers.unwrap_or_else(cores).get()
+        self.workers.map_or_else(|| cores().get().min(Self::MAX_WORKERS), NonZero::get)
     }
 }
 
@@ -293,9 +271,8 @@ impl Settings {
     }
 
     /// The first superuser, when one is configured.
-    pub fn first_superuser(&self) -> Option<(&Email, &str)> {
-        let password = self.bootstrap.superuser_password.as_ref()?.expose_secret();
-        Some((self.bootstrap.superuser_email.as_ref()?, password))
+    pub fn first_superuser(&self) -> Option<(Email, SecretString)> {
+        self.bootstrap.superuser_email.clone().zip(self.bootstrap.superuser_password.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What settings must be together, and what this version does not have yet.
 
 use super::{
-    Algorithm, Profile, Settings, UserIdField,
+    Algorithm, Profile, Server, Settings, UserIdField,
     source::{DEFAULT, Reader},
     value::is_plain,
 };
@@ -9,14 +9,8 @@ use crate::domain::{Password, Seconds};
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashSet, time::Duration};
 
-/// Keys that somebody has published: documentation, examples and generators.
+/// Keys that somebody has published and that are long enough: documentation, examples and generators.
 const KNOWN_KEYS: &[&str] = &[
-    "my secret",
-    "secret",
-    "changeme",
-    "your-256-bit-secret",
-    "your-384-bit-secret",
-    "your-512-bit-secret",
     "a-string-secret-at-least-256-bits-long",
     "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
     "super-secret-jwt-token-with-at-least-32-characters-long",
@@ -82,7 +76,7 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     };
     // The framework counts this one in half seconds.
     must(server.request_timeout >= Duration::from_secs(1), "server.request_timeout", "at least 1s");
-    must(server.workers() <= 1024, "server.workers", "at most 1024");
+    must(server.workers() <= Server::MAX_WORKERS, "server.workers", "at most 512");
     must((1..=10_000).contains(&database.max_connections), "database.max_connections", "from 1 to 10000");
     let acquire = Duration::from_millis(10)..=Duration::from_mins(1);
     must(acquire.contains(&database.acquire_timeout), "database.acquire_timeout", "from 10ms to 1m");
@@ -96,6 +90,7 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     must(memory.contains(&passwords.memory_kib), "passwords.memory_kib", "from 8 for each lane to 4194304");
     must(passwords.max_memory_kib <= 4 * 1024 * 1024, "passwords.max_memory_kib", "at most 4194304");
     must(passwords.hash_threads() <= 1024, "passwords.hash_threads", "at most 1024");
+    must(passwords.queue_timeout >= Duration::from_millis(10), "passwords.queue_timeout", "at least 10ms");
     must(passwords.queue() <= 1_000_000, "passwords.queue", "at most 1000000");
     must(passwords.min_length >= 1, "passwords.min_length", "at least 1");
     // The longest password, four bytes a character, fits into the 16 KiB of a request.
@@ -148,7 +143,7 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
         reader.fault_at("bootstrap.superuser_email", "must be set together with bootstrap.superuser_password");
     }
     let Some((_, password)) = settings.first_superuser() else { return };
-    match Password::parse(password) {
+    match Password::parse(password.expose_secret()) {
         Err(fault) => reader.fault_at("bootstrap.superuser_password", fault.to_string()),
         Ok(password) => {
             if let Err(weak) = settings.passwords.rules().check(&password) {

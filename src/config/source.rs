@@ -11,6 +11,8 @@ use std::{
 const PREFIX: &str = "SIGNET__";
 /// The place of a value that nobody set.
 pub(super) const DEFAULT: &str = "default";
+/// The place of a value that is not there.
+const NOT_SET: &str = "not set";
 
 /// The outside world as far as settings are concerned.
 #[derive(Debug, Clone, Default)]
@@ -77,14 +79,17 @@ struct Sourced {
 /// Hands out the merged settings one by one, and notes what was asked for and what was wrong.
 pub(super) struct Reader {
     rows: BTreeMap<String, Sourced>,
+    defaults: BTreeMap<String, Value>,
     known: Vec<print::Line>,
     faults: Vec<Fault>,
 }
 
 impl Reader {
     pub(super) fn merge(sources: &Sources) -> Self {
-        let mut reader = Self { rows: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
+        let mut reader =
+            Self { rows: BTreeMap::new(), defaults: BTreeMap::new(), known: Vec::new(), faults: Vec::new() };
         reader.layer(DEFAULT, include_str!("../../config/default.toml"));
+        reader.defaults = reader.rows.iter().map(|(key, row)| (key.clone(), row.value.clone())).collect();
         let profile = match sources.profile() {
             Ok(Profile::Production) => ("production", include_str!("../../config/production.toml")),
             _ => ("development", include_str!("../../config/development.toml")),
@@ -144,19 +149,33 @@ impl Reader {
         }
     }
 
-    /// Reads one setting; what is wrong with it is noted, and `None`.
-    pub(super) fn read<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn profile(&mut self, sources: &Sources) -> Profile {
+        sources.profile().unwrap_or_else(|fault| {
+            self.fault(fault);
+            Profile::Development
+        })
+    }
+
+    /// Reads one setting; what is wrong with it is noted, and its default stands in.
+    pub(super) fn read<T: Setting>(&mut self, key: &'static str) -> T {
         if T::SECRET {
             self.replace_by_file(key);
         }
         let row = self.rows.get(key);
         let show = |row: &Sourced| if T::SECRET { "********".to_owned() } else { T::show(&row.value) };
         self.known.push(print::Line { key, shown: row.map(|row| (show(row), row.place.clone())) });
-        let parsed = match row {
-            None => T::absent().ok_or_else(|| "must be set".to_owned()),
-            Some(row) => T::parse(&row.value),
+        let parsed = row.map(|row| T::parse(&row.value));
+        let fault = match parsed {
+            Some(Ok(value)) => return value,
+            Some(Err(fault)) => Some(fault),
+            None => None,
         };
-        parsed.map_err(|problem| self.fault_at(key, problem)).ok()
+        if let Some(fault) = fault {
+            self.fault_at(key, fault);
+        }
+        let default = self.defaults.get(key).and_then(|value| T::parse(value).ok());
+        #[expect(clippy::expect_used, reason = "default.toml is compiled in; a test reads it")]
+        default.or_else(T::absent).expect("a key that may not be absent has a default in default.toml")
     }
 
     /// A secret may be kept in a file that `…_FILE` names; the line end that editors leave is not part of it.
@@ -200,7 +219,7 @@ impl Reader {
 
     /// Notes a fault of a known key, with the place its value came from.
     pub(super) fn fault_at(&mut self, key: &str, problem: impl Into<String>) {
-        let place = self.rows.get(key).map_or("not set", |row| row.place.as_str()).to_owned();
+        let place = self.rows.get(key).map_or(NOT_SET, |row| row.place.as_str()).to_owned();
         self.fault(Fault::new(key, &place, problem));
     }
 
@@ -211,16 +230,17 @@ impl Reader {
         self.fault_at(key, problem);
     }
 
+    /// Notes a fault, unless the same key has one: the first is the cause.
     pub(super) fn fault(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        let is_known = |known: &Fault| known.key == fault.key && (known.place == fault.place || fault.place == NOT_SET);
+        if !self.faults.iter().any(is_known) {
+            self.faults.push(fault);
+        }
     }
 
-    pub(super) fn faults(&self) -> &[Fault] {
-        &self.faults
-    }
-
-    pub(super) fn into_faults(self) -> Faults {
-        Faults(self.faults)
+    /// `settings`, if nothing was wrong.
+    pub(super) fn finish<T>(self, settings: T) -> Result<T, Faults> {
+        if self.faults.is_empty() { Ok(settings) } else { Err(Faults(self.faults)) }
     }
 
     pub(super) fn printable(&self) -> Vec<print::Line> {

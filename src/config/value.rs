@@ -4,6 +4,7 @@ use crate::domain::{Email, Seconds};
 use config::{Value, ValueKind};
 use secrecy::{ExposeSecret, SecretString};
 use std::{fmt, net::SocketAddr, num::NonZero, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
+use url::Url;
 
 /// Something that a setting can be. From the environment everything comes as text, from TOML with a type.
 pub(super) trait Setting: Sized {
@@ -283,9 +284,7 @@ impl Setting for DatabaseUrl {
             if path.is_empty() || path.contains(":memory:") || path.contains('?') {
                 return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
             }
-        } else if sqlx::postgres::PgConnectOptions::from_str(&url).is_err()
-            || !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
-        {
+        } else if !Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql")) {
             return Err(format!("must be {WHAT}"));
         }
         Ok(Self(url.into()))

@@ -14,10 +14,16 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// The queue is full, or nobody was free in time.
+/// Why nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many passwords are waiting to be hashed")]
-pub struct Overloaded;
+pub enum HashError {
+    /// The queue is full, or nobody was free in time.
+    #[error("too many passwords are waiting to be hashed")]
+    Overloaded,
+    /// A fault of ours.
+    #[error("hashing broke off")]
+    BrokeOff,
+}
 
 /// The memory that Argon2 fills, kept from one hash to the next.
 #[derive(Default)]
@@ -88,20 +94,21 @@ impl HashThreads {
     /// Runs `work` on one of the threads.
     ///
     /// # Errors
-    /// [`Overloaded`] at once when the queue is full, and after the time-out when no thread was free.
+    /// [`HashError::Overloaded`] at once when the queue is full, and after the time-out when no thread was free.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Scratch) -> T + Send + 'static,
-    ) -> Result<T, Overloaded> {
+    ) -> Result<T, HashError> {
         let (begun, has_begun) = oneshot::channel();
         let (done, result) = oneshot::channel();
         let work = Box::new(move |scratch: &mut Scratch| {
             // Nobody may be listening by now; the hash is made all the same, so that its time tells nothing.
             let _ = done.send(work(scratch));
         });
-        self.queue.try_send(Job { begun, work }).map_err(|_| Overloaded)?;
-        timeout(self.queue_timeout, has_begun).await.map_err(|_| Overloaded)?.map_err(|_| Overloaded)?;
-        result.await.map_err(|_| Overloaded)
+        self.queue.try_send(Job { begun, work }).map_err(|_| HashError::Overloaded)?;
+        let has_begun = timeout(self.queue_timeout, has_begun).await.map_err(|_| HashError::Overloaded)?;
+        has_begun.map_err(|_| HashError::BrokeOff)?;
+        result.await.map_err(|_| HashError::BrokeOff)
     }
 }
 
@@ -133,17 +140,17 @@ mod tests {
         let waiting = Arc::clone(&threads);
         let waiting = tokio::spawn(async move { waiting.run(|_| 1).await });
         tokio::task::yield_now().await;
-        assert_eq!(threads.run(|_| 2).await, Err(Overloaded));
+        assert_eq!(threads.run(|_| 2).await, Err(HashError::Overloaded));
         drop(release);
         assert_eq!(waiting.await.unwrap(), Ok(1));
     }
 
     #[tokio::test]
     async fn who_waited_too_long_is_refused_and_never_hashed() {
-        let (threads, release) = busy(8, Duration::from_millis(20)).await;
+        let (threads, release) = busy(8, Duration::from_secs(1)).await;
         let hashed = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&hashed);
-        assert_eq!(threads.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(Overloaded));
+        assert_eq!(threads.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(HashError::Overloaded));
         drop(release);
         assert_eq!(threads.run(|_| 3).await, Ok(3), "the thread goes on");
         assert_eq!(hashed.load(Ordering::SeqCst), 0);
@@ -167,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_one_request_and_not_the_thread() {
         let threads = HashThreads::start(1, 8, Duration::from_hours(1), 8).unwrap();
-        assert_eq!(threads.run(|_| -> u8 { panic!("on purpose") }).await, Err(Overloaded));
+        assert_eq!(threads.run(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
         assert_eq!(threads.run(|_| 5).await, Ok(5));
     }
 

@@ -54,7 +54,7 @@ pub fn load_or_create(folder: &Path, name: &str) -> Result<SecretString, KeyFile
     };
     if !path.exists() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault("made"))?;
-        let draft = folder.join(format!(".{name}.{}", std::process::id()));
+        let draft = folder.join(format!(".{name}.{:x}", u64::from_ne_bytes(super::random())));
         let written = write_secret(&draft).and_then(|()| match fs::hard_link(&draft, &path) {
             // Somebody else was quicker; theirs is read below.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -5,7 +5,7 @@ pub mod keys;
 mod passwords;
 mod tokens;
 
-pub use hash_threads::Overloaded;
+pub use hash_threads::HashError;
 pub use keys::Secret;
 pub use passwords::{Passwords, Verdict};
 pub use tokens::{Issuer, Refusal, SelfTestFailed, TokenNames, Tokens};

@@ -1,6 +1,6 @@
 //! Argon2id (RFC 9106): hashing, verifying, and paying the same for an account that does not exist.
 
-use super::hash_threads::{HashThreads, Overloaded, Scratch};
+use super::hash_threads::{HashError, HashThreads, Scratch};
 use crate::{
     config,
     domain::{Password, PasswordHash},
@@ -55,7 +55,7 @@ impl Passwords {
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, Overloaded> {
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
         self.threads.run(move |scratch| cost.hash(&password, scratch)).await
     }
@@ -65,7 +65,7 @@ impl Passwords {
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<Verdict, Overloaded> {
+    pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<Verdict, HashError> {
         let cost = self.cost.clone();
         self.threads.run(move |scratch| cost.verify(&password, stored.as_ref(), scratch)).await
     }
@@ -140,9 +140,8 @@ fn argon2id(
     let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
     let blocks = scratch.blocks(params.block_count());
-    // It fails for sizes that `Params`, `Salt` and the body limit have ruled out; an output of zeros would then match
-    // nothing, because no stored output is compared without having been computed.
-    #[expect(clippy::expect_used, reason = "sizes were checked; the panic would end one request, not the thread")]
+    // Cannot fail: `Params`, `Salt` and the body limit bound every size.
+    #[expect(clippy::expect_used, reason = "the sizes are bounded")]
     argon2.hash_password_into_with_memory(password.expose(), salt, &mut output, blocks).expect("checked sizes");
     output
 }

@@ -173,7 +173,8 @@ impl Tokens {
             preferred_username: user.username.as_str().to_owned(),
         };
         let token = self.access.sign(&claims).map_err(|_| SelfTestFailed)?;
-        Ok((token, exp - now))
+        // Within the leeway a session may have ended already.
+        Ok((token, (exp - now).max(Seconds(0))))
     }
 
     /// The refresh token of a session's generation.

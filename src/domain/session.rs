@@ -39,7 +39,7 @@ pub struct NewSession {
     pub ip: Option<String>,
 }
 
-/// A refresh token that was rightly signed. Whether it is still good is decided with the session's row.
+/// What a refresh token says. Whether it is still good is decided with the session's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshToken {
     pub user: UserId,

@@ -26,6 +26,13 @@ impl Add<Seconds> for Timestamp {
     }
 }
 
+impl Sub<Seconds> for Timestamp {
+    type Output = Self;
+    fn sub(self, length: Seconds) -> Self {
+        Self(self.0.saturating_sub(length.0))
+    }
+}
+
 impl Sub for Timestamp {
     type Output = Seconds;
     fn sub(self, earlier: Self) -> Seconds {

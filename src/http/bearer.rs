@@ -26,7 +26,7 @@ impl FromRequest for Bearer {
         let presented = presented(request);
         let state = request.app_data::<Data<State>>().cloned();
         Box::pin(async move {
-            let state = state.ok_or(Problem::Panicked)?;
+            let state = state.ok_or(Problem::Internal)?;
             let caller = state.auth.authenticate(&presented, state.clock.now()).await?;
             Ok(Self(caller))
         })

@@ -97,7 +97,8 @@ pub enum Problem {
     RequestTimeout,
     PayloadTooLarge,
     UnsupportedMediaType,
-    Panicked,
+    /// A fault of ours: a panic above all.
+    Internal,
 }
 
 impl From<AuthError> for Problem {
@@ -133,13 +134,13 @@ impl Problem {
     /// Every refusal and its code.
     pub fn code(&self) -> &'static Code {
         match self {
-            Self::Members(_) | Self::Malformed(_) | Self::Auth(AuthError::InvalidMember(..)) => Code::INVALID_REQUEST,
+            Self::Members(_) | Self::Malformed(_) => Code::INVALID_REQUEST,
             Self::NotFound => Code::NOT_FOUND,
             Self::MethodNotAllowed(_) => Code::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => Code::REQUEST_TIMEOUT,
             Self::PayloadTooLarge => Code::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => Code::UNSUPPORTED_MEDIA_TYPE,
-            Self::Panicked => Code::INTERNAL,
+            Self::Internal => Code::INTERNAL,
             Self::Auth(error) => match error {
                 AuthError::InvalidMember(..) => Code::INVALID_REQUEST,
                 AuthError::WeakPassword(_) => Code::WEAK_PASSWORD,
@@ -152,7 +153,7 @@ impl Problem {
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
                 AuthError::UsernameTaken => Code::USERNAME_TAKEN,
                 AuthError::Overloaded => Code::OVERLOADED,
-                AuthError::Unavailable => Code::UNAVAILABLE,
+                AuthError::Unavailable(_) => Code::UNAVAILABLE,
                 AuthError::Internal(_) => Code::INTERNAL,
             },
         }
@@ -168,7 +169,7 @@ impl Problem {
             415 => Self::UnsupportedMediaType,
             431 => Self::Malformed("The head of the request is too large.".to_owned()),
             400..=499 => Self::Malformed("The request is malformed.".to_owned()),
-            _ => Self::Panicked,
+            _ => Self::Internal,
         }
     }
 
@@ -234,7 +235,7 @@ impl fmt::Display for Problem {
             Self::UnsupportedMediaType => {
                 f.write_str("Send the body as `application/json` in UTF-8, without an encoding.")
             }
-            Self::Panicked => f.write_str("Something went wrong here."),
+            Self::Internal => f.write_str("Something went wrong here."),
         }
     }
 }

@@ -12,6 +12,7 @@ mod stream;
 mod tokens;
 mod users;
 
+pub use actix_web::dev::Server;
 pub use openapi::default_document;
 pub use serve::{Options, serve};
 pub use users::UserResponse;

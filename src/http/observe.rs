@@ -30,7 +30,6 @@ pub async fn observe(
     let method = request.method().clone();
     let state = request.app_data::<Data<State>>().cloned();
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
-    let holds_secrets = request.path().strip_prefix(base_path).is_some_and(|path| path.starts_with("/auth/"));
     let span = tracing::info_span!("request", request.id = %id);
 
     let log = |route: &str, status: u16| {
@@ -46,7 +45,7 @@ pub async fn observe(
         Err(_) => {
             // The panic hook has logged where.
             log("-", 500);
-            let mut response = Problem::Panicked.response(base_path, &id);
+            let mut response = Problem::Internal.response(base_path, &id);
             add_headers(response.headers_mut(), &id, true);
             return Err(actix_web::error::InternalError::from_response("panic", response).into());
         }
@@ -57,7 +56,11 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
-    log(response.request().match_pattern().as_deref().unwrap_or("-"), response.status().as_u16());
+    let route = response.request().match_pattern();
+    log(route.as_deref().unwrap_or("-"), response.status().as_u16());
+    // By the route and not by the path, which may spell it in more than one way (`/%61uth`).
+    let holds_secrets =
+        route.is_some_and(|route| route.strip_prefix(base_path).is_some_and(|route| route.starts_with("/auth/")));
     Ok(response.map_body(|head, body| {
         add_headers(&mut head.headers, &id, holds_secrets);
         body
@@ -97,7 +100,7 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// An id of 128 random bits.
 pub fn new_request_id() -> String {
-    crate::domain::SessionId::from_random(crate::crypto::random()).to_string()
+    format!("{:032x}", u128::from_ne_bytes(crate::crypto::random()))
 }
 
 #[cfg(test)]

@@ -27,11 +27,14 @@ pub struct Options {
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve(listener: TcpListener, state: Data<State>, options: &Options) -> io::Result<Server> {
+pub fn serve(listener: TcpListener, state: State, options: &Options) -> io::Result<Server> {
     let address = listener.local_addr()?;
+    let state = Data::new(state);
     let request_timeout = options.request_timeout;
-    let builder =
-        Server::build().workers(options.workers).shutdown_timeout(options.shutdown_timeout.as_secs()).disable_signals();
+    let builder = Server::build()
+        .workers(options.workers)
+        .shutdown_timeout(whole_seconds(options.shutdown_timeout))
+        .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen("http", listener, move || {
         let state = state.clone();
@@ -55,11 +58,16 @@ pub fn serve(listener: TcpListener, state: Data<State>, options: &Options) -> io
             let peer = tcp.peer_addr().ok();
             // An answer is one small write: waiting to fill a packet would only delay it.
             let _ = tcp.set_nodelay(true);
-            let stream = Stream::new(tcp, base_path.clone());
+            let stream = Stream::new(tcp, base_path.clone(), request_timeout);
             async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }
         })
         .map_err(|never| match never {})
         .and_then(http)
     })?;
     Ok(server.run())
+}
+
+/// Rounded up: half a second to finish is not none.
+fn whole_seconds(length: Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
 }

@@ -1,8 +1,10 @@
-//! A connection that gives a body to the framework's bare refusals.
+//! A connection: what the framework leaves open about it.
 //!
-//! What cannot be read as a request never reaches a route: actix-http itself answers 400, 408 (the head took too
-//! long) or 431, without a body and as the last thing on the connection. The contract promises problem+json for
-//! every error, and there is no hook before the socket; so these few answers are recognised here and written anew.
+//! 1. What cannot be read as a request never reaches a route: actix-http itself answers 400, 408 (the first head took
+//!    too long) or 431, without a body and as the last thing on the connection. The contract promises problem+json for
+//!    every error, and there is no hook before the socket; so these few answers are recognised here and written anew.
+//! 2. actix-http times the first head of a connection and no later one, and waits for the end of an unread body for
+//!    ever. Here a connection on which nothing has been answered for long, or for many bytes, is read no further.
 
 use super::error::Problem;
 use actix_web::http::StatusCode;
@@ -10,22 +12,37 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, Sleep, sleep},
 };
+
+/// What may come in without an answer, in bytes: more than any client sends that reads its answer.
+const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
 pub struct Stream {
     tcp: TcpStream,
     base_path: String,
     /// What is left of an answer written anew.
     rest: Vec<u8>,
+    /// The longest time between two answers.
+    patience: Duration,
+    /// When it will have passed since the last one.
+    deadline: Pin<Box<Sleep>>,
+    /// Bytes since the last answer.
+    unanswered: usize,
 }
 
 impl Stream {
-    pub fn new(tcp: TcpStream, base_path: String) -> Self {
-        Self { tcp, base_path, rest: Vec::new() }
+    /// `request_timeout` is what a request may take to arrive.
+    pub fn new(tcp: TcpStream, base_path: String, request_timeout: Duration) -> Self {
+        // A head and a body, each in its time, and then the answer, which has time limits of its own.
+        let patience = 2 * request_timeout + Duration::from_secs(5);
+        let deadline = Box::pin(sleep(patience));
+        Self { tcp, base_path, rest: Vec::new(), patience, deadline, unanswered: 0 }
     }
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -38,20 +55,30 @@ impl Stream {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// Whether this connection has had its time, or its bytes.
+    fn is_spent(&mut self, context: &mut Context<'_>) -> bool {
+        self.unanswered > MAX_UNANSWERED || self.deadline.as_mut().poll(context).is_ready()
+    }
 }
 
-/// The status of a bare refusal; our own errors have a body, so nothing of ours looks like one.
-fn bare_refusal(bytes: &[u8]) -> Option<StatusCode> {
-    let rest = bytes.strip_prefix(b"HTTP/1.1 4")?;
-    let head = std::str::from_utf8(bytes).ok()?;
-    let (status, _) = rest.split_at_checked(2)?;
-    let status = match status {
-        b"00" => StatusCode::BAD_REQUEST,
-        b"08" => StatusCode::REQUEST_TIMEOUT,
-        b"31" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+/// Where a bare refusal begins, and its status. Answers to requests before it may stand in the same bytes.
+/// Our own errors have a body, so nothing of ours looks like one.
+fn bare_refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
+    const START: &[u8] = b"HTTP/1.1 4";
+    if !bytes.ends_with(b"\r\n\r\n") {
+        return None;
+    }
+    let start = bytes.windows(START.len()).rposition(|window| window == START)?;
+    let head = std::str::from_utf8(&bytes[start..]).ok()?;
+    let status = match head.get(9..12)? {
+        "400" => StatusCode::BAD_REQUEST,
+        "408" => StatusCode::REQUEST_TIMEOUT,
+        "431" => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         _ => return None,
     };
-    (head.ends_with("\r\n\r\n") && head.contains("\r\ncontent-length: 0\r\n")).then_some(status)
+    let is_bare = head.find("\r\n\r\n") == Some(head.len() - 4) && head.contains("\r\ncontent-length: 0\r\n");
+    is_bare.then_some((start, status))
 }
 
 /// The same refusal as a problem. Whatever made it, the connection closes after it.
@@ -72,15 +99,29 @@ fn refusal(status: StatusCode, base_path: &str) -> Vec<u8> {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(context, into)
+        if self.is_spent(context) {
+            // As if the client had closed its side: what is being answered is answered, and nothing more is read.
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(context, into))?;
+        self.unanswered += into.filled().len() - before;
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(context))?;
-        let Some(status) = bare_refusal(bytes) else { return Pin::new(&mut self.tcp).poll_write(context, bytes) };
-        self.rest = refusal(status, &self.base_path);
+        let next = Instant::now() + self.patience;
+        self.deadline.as_mut().reset(next);
+        self.unanswered = 0;
+        let Some((start, status)) = bare_refusal(bytes) else {
+            return Pin::new(&mut self.tcp).poll_write(context, bytes);
+        };
+        self.rest = bytes[..start].to_vec();
+        let refusal = refusal(status, &self.base_path);
+        self.rest.extend(refusal);
         // Taken as a whole; what the socket does not take now goes with the flush.
         match self.poll_rest(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -105,16 +146,21 @@ mod tests {
 
     #[test]
     fn only_bare_refusals_are_written_anew() {
-        let bare = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        assert_eq!(bare_refusal(bare), Some(StatusCode::REQUEST_TIMEOUT));
+        let bare = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        assert_eq!(bare_refusal(bare.as_bytes()), Some((0, StatusCode::REQUEST_TIMEOUT)));
+        let before = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let both = format!("{before}{bare}");
+        assert_eq!(bare_refusal(both.as_bytes()), Some((before.len(), StatusCode::REQUEST_TIMEOUT)));
         for other in [
-            &b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"[..],
-            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\n",
-            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nmore",
-            b"HTTP/1.1 4",
-            b"",
+            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nmore",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nmore\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\n\r\n",
+            "HTTP/1.1 4\r\n\r\n",
+            "",
         ] {
-            assert_eq!(bare_refusal(other), None);
+            assert_eq!(bare_refusal(other.as_bytes()), None, "{other}");
         }
     }
 }

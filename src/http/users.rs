@@ -179,19 +179,25 @@ struct UsersPage {
 impl UsersPage {
     fn parse(query: &str) -> Result<Self, Problem> {
         let (mut limit, mut after, mut q) = (None, None, None);
-        let mut faults = Vec::new();
+        let mut faults: Vec<MemberFault> = Vec::new();
+        // Once each: a query of many faults must not make a reply of many more bytes.
+        let mut note = |fault: MemberFault| {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let slot = match &*name {
                 "limit" => &mut limit,
                 "after" => &mut after,
                 "q" => &mut q,
                 _ => {
-                    faults.push(MemberFault::new("", "has an unknown parameter; the known ones are limit, after, q"));
+                    note(MemberFault::new("", "has an unknown parameter; the known ones are limit, after, q"));
                     continue;
                 }
             };
             if slot.replace(value).is_some() {
-                faults.push(MemberFault::new(format!("/{name}"), "must be given only once"));
+                note(MemberFault::new(format!("/{name}"), "must be given only once"));
             }
         }
         let limit = limit.map_or(Ok(Limit::default()), |limit| Limit::parse(&limit));

@@ -1,6 +1,6 @@
 //! Opening the database that `database.url` names.
 
-use super::{Pool, Storage};
+use super::{Outages, PerThread, Pool, Storage};
 use crate::config::Database;
 use sqlx::{
     Connection,
@@ -13,26 +13,27 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     str::FromStr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     time::Duration,
 };
+use thread_local::ThreadLocal;
 
 impl Storage {
     /// Opens the database. SQLite's file and its folder are made when they are missing, for their owner only;
-    /// PostgreSQL is not asked for anything yet, because it may be away.
+    /// PostgreSQL is not asked for anything yet, because it may be away. `workers` threads share its connections.
     ///
     /// # Errors
     /// When SQLite's file cannot be opened or made.
-    pub async fn open(settings: &Database) -> Result<Self, OpenError> {
+    pub async fn open(settings: &Database, workers: usize) -> Result<Self, OpenError> {
         let pool = match settings.sqlite_path() {
             Some(path) => open_sqlite(&path, settings).await?,
-            None => open_postgres(settings)?,
+            None => open_postgres(settings, workers)?,
         };
         let deadline = settings.acquire_timeout + Duration::from_secs(2);
-        Ok(Self { pool, deadline, away: Arc::new(AtomicBool::new(false)) })
+        Ok(Self { pool, deadline, outages: Arc::new(Outages::default()) })
     }
 
-    /// Whether this is the built-in SQLite: it belongs to us alone and migrates itself.
+    /// Whether this is the built-in SQLite, which migrates itself.
     pub fn is_sqlite(&self) -> bool {
         matches!(self.pool, Pool::Sqlite { .. })
     }
@@ -78,10 +79,11 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
     Ok(Pool::Sqlite { read, write })
 }
 
-fn open_postgres(settings: &Database) -> Result<Pool, OpenError> {
-    let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(settings.max_connections)
+fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError> {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let connect = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)?;
+    let options = PgPoolOptions::new()
+        .max_connections(settings.max_connections.div_ceil(workers).max(1))
         .acquire_timeout(settings.acquire_timeout)
         // A question before each use would double the round trips; one after a pause finds what a restart broke.
         .test_before_acquire(false)
@@ -92,7 +94,7 @@ fn open_postgres(settings: &Database) -> Result<Pool, OpenError> {
                 }
                 Ok(true)
             })
-        })
-        .connect_lazy_with(options.application_name("signet"));
-    Ok(Pool::Postgres(pool))
+        });
+    let connect = connect.application_name("signet");
+    Ok(Pool::Postgres(Arc::new(PerThread { options, connect, pools: ThreadLocal::new() })))
 }

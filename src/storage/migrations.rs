@@ -1,9 +1,9 @@
 //! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
 //! so that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, classify, on};
+use super::{Pool, Storage, StorageError, classify};
 use sqlx::{
-    SqlSafeStr,
+    Connection, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
 
@@ -24,8 +24,20 @@ impl Storage {
         let migrator = self.migrator();
         // No deadline: a large table may take its time, and another replica may be at it.
         let migrated = match &self.pool {
-            Pool::Postgres(pool) => migrator.run(pool).await,
-            Pool::Sqlite { write, .. } => migrator.run(write).await,
+            // A connection of its own, closed afterwards: the lock goes with it, whatever happens.
+            Pool::Postgres(pools) => match PgConnection::connect_with(&pools.connect).await {
+                Ok(mut connection) => {
+                    let migrated = migrator.run(&mut connection).await;
+                    let _ = connection.close().await;
+                    migrated
+                }
+                Err(error) => Err(error.into()),
+            },
+            // SQLite has no such lock: whoever was second finds the tables made, and looks again.
+            Pool::Sqlite { write, .. } => match migrator.run(write).await {
+                Err(_) => migrator.run(write).await,
+                done => done,
+            },
         };
         migrated.map_err(|error| classify(&error.into()))
     }
@@ -37,8 +49,11 @@ impl Storage {
     pub async fn is_migrated(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
         let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
-        let run: Result<i64, _> =
-            on!(read self, |pool| sqlx::query_scalar(SQL).bind(newest).fetch_one(pool).await).await;
+        let count = async || match &self.pool {
+            Pool::Postgres(pools) => sqlx::query_scalar(SQL).bind(newest).fetch_one(pools.here()).await,
+            Pool::Sqlite { read, .. } => sqlx::query_scalar(SQL).bind(newest).fetch_one(read).await,
+        };
+        let run: Result<i64, _> = self.attempt(count).await;
         Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))
     }
 

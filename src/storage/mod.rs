@@ -15,8 +15,13 @@ pub use connect::OpenError;
 pub use error::StorageError;
 pub use users::{Created, ProfileChange, Updated, Who};
 
+use crate::domain::Timestamp;
 use error::classify;
-use sqlx::{PgPool, SqlitePool};
+use futures_util::future::join_all;
+use sqlx::{
+    PgPool, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use std::{
     sync::{
         Arc,
@@ -24,6 +29,7 @@ use std::{
     },
     time::Duration,
 };
+use thread_local::ThreadLocal;
 
 /// A handle on the database; cloning it is cheap.
 #[derive(Clone)]
@@ -31,13 +37,13 @@ pub struct Storage {
     pool: Pool,
     /// The longest that one unit of work may take, waiting for a connection included.
     deadline: Duration,
-    /// Whether the last thing we heard of the database is that it is away.
-    away: Arc<AtomicBool>,
+    /// Whether the last unit of work of a kind found the database unable to do it.
+    outages: Arc<Outages>,
 }
 
 #[derive(Clone)]
 enum Pool {
-    Postgres(PgPool),
+    Postgres(Arc<PerThread>),
     /// SQLite has one writer. Ours is a pool of one connection, so that waiting for it is waiting for the pool,
     /// and the same time-out holds.
     Sqlite {
@@ -46,27 +52,62 @@ enum Pool {
     },
 }
 
+/// A pool of PostgreSQL connections for each thread that asks.
+///
+/// Every HTTP worker has a runtime of its own, and a connection lives in the one that opened it. Shared among workers,
+/// it would break in the hands of one when another, idle, ends first in an orderly stop.
+struct PerThread {
+    options: PgPoolOptions,
+    connect: PgConnectOptions,
+    pools: ThreadLocal<PgPool>,
+}
+
+impl PerThread {
+    fn here(&self) -> &PgPool {
+        self.pools.get_or(|| self.options.clone().connect_lazy_with(self.connect.clone()))
+    }
+}
+
+/// Reading and writing fail apart: a full disk or a locked file lets readers pass.
+#[derive(Default)]
+struct Outages {
+    read: AtomicBool,
+    write: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Read,
+    Write,
+}
+
 /// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
 ///
 /// `read` and `write` hand the body a pool. `transaction` hands it an open transaction, which is committed with the
 /// body's value, and rolled back when the body returns early.
 macro_rules! on {
     (read $storage:expr, |$pool:ident| $body:expr) => {
-        $storage.run(async || match &$storage.pool {
-            $crate::storage::Pool::Postgres($pool) => $body,
+        $storage.run($crate::storage::Kind::Read, async || match &$storage.pool {
+            $crate::storage::Pool::Postgres(pools) => {
+                let $pool = pools.here();
+                $body
+            }
             $crate::storage::Pool::Sqlite { read: $pool, .. } => $body,
         })
     };
     (write $storage:expr, |$pool:ident| $body:expr) => {
-        $storage.run(async || match &$storage.pool {
-            $crate::storage::Pool::Postgres($pool) => $body,
+        $storage.run($crate::storage::Kind::Write, async || match &$storage.pool {
+            $crate::storage::Pool::Postgres(pools) => {
+                let $pool = pools.here();
+                $body
+            }
             $crate::storage::Pool::Sqlite { write: $pool, .. } => $body,
         })
     };
     (transaction $storage:expr, |$tx:ident| $body:expr) => {
-        $storage.run(async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pool) => {
-                let mut $tx = pool.begin().await?;
+        $storage.run($crate::storage::Kind::Write, async || match &$storage.pool {
+            $crate::storage::Pool::Postgres(pools) => {
+                let mut $tx = pools.here().begin().await?;
                 let outcome = $body;
                 $tx.commit().await?;
                 Ok(outcome)
@@ -84,9 +125,29 @@ macro_rules! on {
 use on;
 
 impl Storage {
+    /// Runs a unit of work as [`Storage::attempt`] does, and logs one line when the database can no longer do such
+    /// work and one when it can again, however many requests fail in between.
+    async fn run<T>(&self, kind: Kind, work: impl AsyncFn() -> Result<T, sqlx::Error>) -> Result<T, StorageError> {
+        let outcome = self.attempt(work).await;
+        let (is_out, doing) = match kind {
+            Kind::Read => (&self.outages.read, "reading"),
+            Kind::Write => (&self.outages.write, "writing"),
+        };
+        match &outcome {
+            Err(StorageError::Unavailable(reason)) if !is_out.swap(true, Ordering::Relaxed) => {
+                tracing::error!("the database is unavailable for {doing} ({reason}); answering 503 until it is back");
+            }
+            Ok(_) if is_out.load(Ordering::Relaxed) && is_out.swap(false, Ordering::Relaxed) => {
+                tracing::info!("the database is back for {doing}");
+            }
+            _ => {}
+        }
+        outcome
+    }
+
     /// Runs `work` within the deadline; what the database gave up for no fault of the request
     /// (40001 and 40P01 in PostgreSQL, busy in SQLite) is tried three times more.
-    async fn run<T>(&self, work: impl AsyncFn() -> Result<T, sqlx::Error>) -> Result<T, StorageError> {
+    async fn attempt<T>(&self, work: impl AsyncFn() -> Result<T, sqlx::Error>) -> Result<T, StorageError> {
         let attempts = async {
             let mut tries_left = 3;
             loop {
@@ -96,43 +157,9 @@ impl Storage {
                 }
             }
         };
-        let outcome = tokio::time::timeout(self.deadline, attempts).await.unwrap_or_else(|_| {
+        tokio::time::timeout(self.deadline, attempts).await.unwrap_or_else(|_| {
             Err(StorageError::Unavailable(format!("no answer within {} s", self.deadline.as_secs_f32())))
-        });
-        if let Err(StorageError::Unavailable(reason)) = &outcome {
-            self.notice_outage(reason);
-        }
-        outcome
-    }
-
-    /// Logs one line when the database goes away and one when it is back, however many requests fail in between.
-    fn notice_outage(&self, reason: &str) {
-        if self.away.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        tracing::error!("the database is unavailable ({reason}); answering 503 until it is back");
-        let storage = self.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                if storage.can_work().await {
-                    break;
-                }
-            }
-            storage.away.store(false, Ordering::Relaxed);
-            tracing::info!("the database is back");
-        });
-    }
-
-    /// Whether the database answers, and takes writes where somebody else may hold its lock. Notices nothing.
-    async fn can_work(&self) -> bool {
-        let answer = async {
-            match &self.pool {
-                Pool::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop),
-                Pool::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await?.rollback().await,
-            }
-        };
-        matches!(tokio::time::timeout(self.deadline, answer).await, Ok(Ok(())))
+        })
     }
 
     /// Asks the database for nothing.
@@ -140,24 +167,30 @@ impl Storage {
     /// # Errors
     /// When it does not answer.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        on!(read self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop)).await
+        const SQL: &str = "SELECT 1";
+        let ping = async || match &self.pool {
+            Pool::Postgres(pools) => sqlx::query(SQL).execute(pools.here()).await.map(drop),
+            Pool::Sqlite { read, .. } => sqlx::query(SQL).execute(read).await.map(drop),
+        };
+        // Not `run`: an answer to this says nothing about the tables.
+        self.attempt(ping).await
     }
 
     /// The database's clock in unix seconds; `None` for SQLite, whose clock is this machine's.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn clock(&self) -> Result<Option<crate::domain::Timestamp>, StorageError> {
+    pub async fn clock(&self) -> Result<Option<Timestamp>, StorageError> {
         const SQL: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)";
-        let Pool::Postgres(pool) = &self.pool else { return Ok(None) };
-        let seconds = self.run(async || sqlx::query_scalar(SQL).fetch_one(pool).await).await?;
-        Ok(Some(crate::domain::Timestamp(seconds)))
+        let Pool::Postgres(pools) = &self.pool else { return Ok(None) };
+        let seconds = self.attempt(async || sqlx::query_scalar(SQL).fetch_one(pools.here()).await).await?;
+        Ok(Some(Timestamp(seconds)))
     }
 
     /// Closes every connection, after those in use have been given back.
     pub async fn close(&self) {
         match &self.pool {
-            Pool::Postgres(pool) => pool.close().await,
+            Pool::Postgres(pools) => join_all(pools.pools.iter().map(PgPool::close)).await.clear(),
             Pool::Sqlite { read, write } => {
                 read.close().await;
                 // The last connection to close folds the write-ahead log back into the database file.

@@ -22,7 +22,7 @@ pub enum Created {
 pub enum Updated {
     User(User),
     UsernameTaken,
-    /// The user was deleted meanwhile.
+    /// The user was deleted or shut out meanwhile.
     Gone,
 }
 
@@ -181,7 +181,7 @@ impl Storage {
         const SQL: &str = concat!(
             "UPDATE users SET username = COALESCE($2, username), username_key = COALESCE($3, username_key), \
              first_name = COALESCE($4, first_name), last_name = COALESCE($5, last_name) \
-             WHERE id = $1 RETURNING ",
+             WHERE id = $1 AND is_active RETURNING ",
             user_columns!()
         );
         on!(write self, |pool| {
@@ -249,12 +249,12 @@ impl Storage {
         on!(write self, |pool| Ok(sqlx::query(SQL).bind(id.0).execute(pool).await?.rows_affected() > 0)).await
     }
 
-    /// Whether anybody active may administer this service.
+    /// Whether there is a superuser, active or not: one that was shut out must not come back by a restart.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn has_superuser(&self) -> Result<bool, StorageError> {
-        const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser AND is_active";
+        const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser";
         let count: i64 = on!(read self, |pool| sqlx::query_scalar(SQL).fetch_one(pool).await).await?;
         Ok(count > 0)
     }
@@ -272,7 +272,7 @@ impl Storage {
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!(
             "UPDATE users SET password_hash = $2, is_active = TRUE, is_staff = TRUE, is_superuser = TRUE \
-             WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser AND u.is_active) RETURNING ",
+             WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
             user_columns!()
         );
         on!(transaction self, |tx| {

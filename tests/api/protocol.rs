@@ -304,6 +304,51 @@ async fn the_base_path_goes_before_every_route() {
     assert_eq!((lost.status, &lost.json["type"]), (404, &json!("/id/docs/errors#not-found")));
 }
 
+/// The framework has a limit for the first head of a connection only.
+#[tokio::test]
+async fn a_connection_that_stops_talking_is_closed() {
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
+    let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
+    let rows = [
+        ("half a second head", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /li"),
+        ("a body that nobody reads", refused),
+    ];
+    let closed = rows.map(|(name, request)| {
+        let connect = connect(&app);
+        async move {
+            let mut stream = connect.await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let reply = tokio::time::timeout(std::time::Duration::from_secs(15), read_all(&mut stream)).await;
+            assert!(reply.unwrap_or_else(|_| panic!("{name}: still open")).starts_with("HTTP/1.1 "), "{name}");
+        }
+    });
+    futures_util::future::join_all(closed).await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut() {
+    let app = TestApp::start().await;
+    let mut stream = connect(&app).await;
+    let head =
+        "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "a".repeat(65_536));
+    let mut sent = 0;
+    while stream.write_all(chunk.as_bytes()).await.is_ok() {
+        sent += chunk.len();
+        assert!(sent < 50_000_000, "{sent} bytes were taken");
+    }
+}
+
+#[tokio::test]
+async fn a_path_in_another_spelling_is_the_same_route() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let body = json!({"email": ann.email, "password": PASSWORD});
+    let reply = app.anon().post("/%61uth/signin", &body).await;
+    assert_eq!((reply.status, reply.header("cache-control")), (200, "no-store"));
+}
+
 async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.address).await.unwrap()
 }

@@ -1,6 +1,6 @@
 //! `POST /auth/refresh-access`
 
-use crate::support::{TestApp, token::take_apart};
+use crate::support::{TestApp, all, token::take_apart};
 use serde_json::json;
 
 #[tokio::test]
@@ -45,7 +45,6 @@ async fn an_inactive_user_neither_refreshes_nor_uses_a_token() {
 async fn a_deleted_user_neither_refreshes_nor_uses_a_token() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.database.execute(&format!("DELETE FROM sessions WHERE user_id = {}", ann.id)).await;
     app.database.execute(&format!("DELETE FROM users WHERE id = {}", ann.id)).await;
     let reply = app.refresh(&ann.refresh).await;
     assert_eq!((reply.status, reply.code()), (401, "invalid-token"));
@@ -98,4 +97,39 @@ async fn a_generation_that_is_not_the_sessions_is_refused() {
     let ann = app.user().await;
     app.database.execute("UPDATE sessions SET generation = 1").await;
     assert_eq!(app.refresh(&ann.refresh).await.code(), "invalid-token");
+}
+
+#[tokio::test]
+async fn a_body_without_one_refresh_token_is_400() {
+    let app = TestApp::start().await;
+    let rows = [
+        ("", vec![]),
+        ("[]", vec![]),
+        ("null", vec![]),
+        ("\"a\"", vec![]),
+        ("{}", vec!["/refresh_token"]),
+        (r#"{"refresh_token":null}"#, vec!["/refresh_token"]),
+        (r#"{"refresh_token":1}"#, vec!["/refresh_token"]),
+        (r#"{"refresh_token":["a"]}"#, vec!["/refresh_token"]),
+        (r#"{"refresh_token":{"a":"b"}}"#, vec!["/refresh_token"]),
+        (r#"{"refresh_token":"a","refresh_token":"a"}"#, vec!["/refresh_token"]),
+        (r#"{"refresh_token":"a","access_token":"b"}"#, vec![""]),
+        (r#"{"refresh":"a"}"#, vec!["/refresh_token", ""]),
+        (r#"{"refresh_token":"\ud800"}"#, vec![]),
+    ];
+    let mut replies = Vec::new();
+    for path in ["/auth/refresh-access", "/auth/signout"] {
+        for (body, pointers) in &rows {
+            replies.push((path, *body, pointers, app.anon().post_raw(path, *body).await));
+        }
+    }
+    all(
+        "refresh bodies",
+        &replies,
+        |(path, body, ..)| format!("{path} {body}"),
+        |(_, _, pointers, reply)| {
+            ((reply.status, reply.code(), &reply.pointers()) != (400, "invalid-request", *pointers))
+                .then(|| reply.text.clone())
+        },
+    );
 }

@@ -5,7 +5,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue},
 };
 use serde_json::Value;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
 pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder()
@@ -83,7 +83,9 @@ impl Actor {
             None => request,
         };
         let response = change(request).send().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
-        read(path, response).await
+        let reply = read(path, response).await;
+        check_documented(&method, path, &reply);
+        reply
     }
 }
 
@@ -100,11 +102,26 @@ async fn read(path: &str, response: Response) -> Reply {
     reply
 }
 
+/// Whatever a route answers is in its document, or is the framework's word on methods.
+fn check_documented(method: &Method, path: &str, reply: &Reply) {
+    static DOCUMENT: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap());
+    let path = path.split('?').next().unwrap();
+    let operation = &DOCUMENT["paths"][path][method.as_str().to_lowercase()];
+    if operation.is_object() && reply.status != 404 {
+        let response = &operation["responses"][reply.status.to_string()];
+        assert!(response.is_object(), "{method} {path} answers {} without a word of it: {reply:?}", reply.status);
+        let examples = &response["content"]["application/problem+json"]["examples"];
+        let is_documented = reply.code().is_empty() || examples[reply.code()].is_object();
+        assert!(is_documented, "{method} {path} answers {} without a word of it", reply.code());
+    }
+}
+
 /// What the contract says of every reply.
 fn check(path: &str, reply: &Reply) {
     assert!(!reply.header("x-request-id").is_empty(), "{path}: no request id: {reply:?}");
     assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
-    if path.starts_with("/auth/") {
+    if path.starts_with("/auth/") && reply.status != 404 {
         assert_eq!(reply.header("cache-control"), "no-store", "{path}");
     }
     if reply.status < 400 || path.starts_with("/readyz") {

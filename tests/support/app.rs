@@ -88,6 +88,11 @@ impl TestApp {
         self.now.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// Sets the clock to the machine's.
+    pub fn catch_up(&self) {
+        self.now.store(Clock::System.now().0, Ordering::SeqCst);
+    }
+
     pub fn now(&self) -> i64 {
         self.now.load(Ordering::SeqCst)
     }

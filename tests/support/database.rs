@@ -83,6 +83,14 @@ impl TestDatabase {
         }
     }
 
+    /// Makes every write wait for ever: PostgreSQL's connections stay open and say nothing.
+    pub async fn stall(&mut self) {
+        match self {
+            Self::Sqlite { .. } => self.take_away().await,
+            Self::Postgres { proxy, .. } => proxy.stall(),
+        }
+    }
+
     pub async fn bring_back(&mut self) {
         match self {
             Self::Sqlite { lock, .. } => lock.take().unwrap().close().await.unwrap(),

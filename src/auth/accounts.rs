@@ -1,0 +1,130 @@
+//! Accounts, for whoever may do everything: the operator at the command line, and `bootstrap`.
+
+use super::{AuthError, SignUp};
+use crate::{
+    crypto::Passwords,
+    domain::{
+        Email, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, Timestamp, User, UserCursor, UserId,
+        Username,
+    },
+    storage::{Created, Storage, Who},
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+
+/// The use cases that need no token, and check no right.
+#[derive(Clone)]
+pub struct Accounts {
+    storage: Storage,
+    passwords: Arc<Passwords>,
+    rules: PasswordRules,
+}
+
+impl Accounts {
+    pub fn new(storage: Storage, passwords: Arc<Passwords>, rules: PasswordRules) -> Self {
+        Self { storage, passwords, rules }
+    }
+
+    /// Creates a user, with every right if it is to be a superuser.
+    ///
+    /// # Errors
+    /// The password is weak, e-mail or username are taken, or the service cannot work now.
+    pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
+        let SignUp { email, username, first_name, last_name, password } = sign_up;
+        self.rules.check(&password)?;
+        let hash = self.passwords.hash(password).await?;
+        let user = NewUser { email, username, first_name, last_name, is_superuser };
+        // Not asked before hashing: of sixteen at once the index lets one through, and a question would only be older.
+        match self.storage.create_user(&user, &hash, now).await? {
+            Created::User(user) => Ok(user),
+            Created::EmailTaken => Err(AuthError::EmailTaken),
+            Created::UsernameTaken => Err(AuthError::UsernameTaken),
+        }
+    }
+
+    /// The user with this id, e-mail or username.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn find(&self, who: &str) -> Result<Option<User>, AuthError> {
+        // Digits are always an id: a username of digits must not be taken for one when that id is gone.
+        if !who.is_empty() && who.bytes().all(|byte| byte.is_ascii_digit()) {
+            let Some(id) = UserId::parse(who) else { return Ok(None) };
+            return Ok(self.storage.find_user(&Who::Id(id)).await?);
+        }
+        match self.storage.find_user(&Who::Name(LoginName::email(who))).await? {
+            Some(user) => Ok(Some(user)),
+            None => Ok(self.storage.find_user(&Who::Name(LoginName::username(who))).await?),
+        }
+    }
+
+    /// A page of all users.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list(&self, cursor: &UserCursor, limit: Limit) -> Result<Page<User>, AuthError> {
+        Ok(self.storage.list_users(cursor, limit).await?)
+    }
+
+    /// Sets a password and ends the user's sessions; `None` when the user is gone.
+    ///
+    /// # Errors
+    /// The password is weak, or the service cannot work now.
+    pub async fn set_password(
+        &self,
+        id: UserId,
+        password: Password,
+        now: Timestamp,
+    ) -> Result<Option<User>, AuthError> {
+        self.rules.check(&password)?;
+        let hash = self.passwords.hash(password).await?;
+        Ok(self.storage.set_password(id, &hash, now).await?)
+    }
+
+    /// Lets a user in again, or shuts it out and ends its sessions; `None` when the user is gone.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn set_active(&self, id: UserId, is_active: bool, now: Timestamp) -> Result<Option<User>, AuthError> {
+        Ok(self.storage.set_active(id, is_active, now).await?)
+    }
+
+    /// Deletes a user with its sessions; whether there was one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete(&self, id: UserId) -> Result<bool, AuthError> {
+        Ok(self.storage.delete_user(id).await?)
+    }
+
+    /// Makes the first superuser, while there is none: a new user, or the one who has that e-mail, with this password.
+    ///
+    /// # Errors
+    /// The password is weak, or the service cannot work now.
+    pub async fn bootstrap(
+        &self,
+        email: &Email,
+        password: &SecretString,
+        now: Timestamp,
+    ) -> Result<Option<User>, AuthError> {
+        if self.storage.has_superuser().await? {
+            return Ok(None);
+        }
+        let password = Password::attempt(password.expose_secret());
+        let sign_up = SignUp {
+            email: email.clone(),
+            username: Username::of_email(email),
+            first_name: Name::default(),
+            last_name: Name::default(),
+            password: password.clone(),
+        };
+        match self.create(sign_up, true, now).await {
+            Ok(user) => Ok(Some(user)),
+            Err(AuthError::EmailTaken) => {
+                let hash = self.passwords.hash(password).await?;
+                Ok(self.storage.promote(email, &hash, now).await?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
