@@ -82,6 +82,7 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_limit_lies_between_1_and_200() {
@@ -102,5 +103,17 @@ mod tests {
         let by_email = UserCursor::parse(Some("An"), Some("ANN@example.com"));
         let ann = Email::parse("ann@example.com").ok();
         assert_eq!(by_email, Ok(UserCursor::ByEmail { prefix: "an".into(), after: ann }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_makes_parsing_panic(q in any::<Option<String>>(), after in any::<Option<String>>(), limit in any::<String>()) {
+            let _ = (UserCursor::parse(q.as_deref(), after.as_deref()), Limit::parse(&limit));
+        }
+
+        #[test]
+        fn every_limit_survives_the_round_trip(limit in 1..=200i64) {
+            prop_assert_eq!(Limit::parse(&limit.to_string()).map(Limit::get), Ok(limit));
+        }
     }
 }

@@ -84,6 +84,7 @@ impl PasswordRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn length_is_counted_in_characters_after_nfc() {
@@ -98,5 +99,15 @@ mod tests {
     #[test]
     fn a_password_is_not_shown() {
         assert!(!format!("{:?}", Password::attempt("correct horse")).contains("horse"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_can_be_tried_and_all_but_nul_be_set(text in any::<String>()) {
+            let rules = PasswordRules { min_length: 1, max_length: 10 };
+            let tried = Password::attempt(&text);
+            prop_assert_eq!(Password::parse(&text).is_ok(), !text.contains('\0'));
+            prop_assert_eq!(rules.check(&tried).is_ok(), (1..=10).contains(&nfc(&text).chars().count()));
+        }
     }
 }
