@@ -166,7 +166,6 @@ fn a_value_that_cannot_be_is_refused() {
         ("JWT__ACCESS_TOKEN_NAME", "expires_in"),
         ("JWT__ACCESS_TOKEN_NAME", "refresh_token"),
         ("JWT__USER_ID_FIELD", "password"),
-        ("JWT__ROTATE_REFRESH_TOKENS", "true"),
         ("JWT__KEYS_DIR", "keys"),
         ("JWT__JTI_CLAIM", "id"),
         ("JWT__USER_ID_CLAIM", "user_id"),

@@ -26,6 +26,10 @@ pub enum AuthError {
     RefreshTokenAsAccess,
     #[error("Only refresh tokens are allowed.")]
     AccessTokenAsRefresh,
+    #[error("A newer refresh token of this session was answered moments ago.")]
+    RefreshSuperseded,
+    #[error("This refresh token was used before. Its session has ended; sign in again.")]
+    RefreshReused,
     #[error("You are not allowed to do this.")]
     Forbidden,
     #[error("Nobody can sign up here.")]

@@ -41,6 +41,8 @@ struct Policy {
     refresh_token_lifetime: Seconds,
     session_lifetime: Seconds,
     leeway: Seconds,
+    rotates: bool,
+    refresh_grace: Seconds,
 }
 
 impl Auth {
@@ -53,6 +55,8 @@ impl Auth {
             refresh_token_lifetime: settings.jwt.refresh_token_lifetime,
             session_lifetime: settings.jwt.session_lifetime,
             leeway: settings.jwt.leeway,
+            rotates: settings.jwt.rotate_refresh_tokens,
+            refresh_grace: settings.jwt.refresh_grace,
         };
         Self { storage, accounts, passwords, tokens, policy }
     }

@@ -3,43 +3,95 @@
 use super::{Auth, AuthError};
 use crate::{
     crypto::Refusal,
-    domain::{Seconds, Timestamp},
+    domain::{RefreshToken, Seconds, Standing, Timestamp},
+    storage::{LiveSession, Rotation},
 };
 
-/// `last_used_at` is exact to a minute, so that most refreshes write nothing.
+/// `last_used_at` is exact to a minute without rotation, so that most refreshes write nothing.
 const LAST_USED_PRECISION: Seconds = Seconds(60);
 
-/// A new access token, and how many seconds it is good for.
+/// A token, and how many seconds it is good for.
+pub type Lasting = (String, Seconds);
+
+/// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the one that came.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    pub access_token: String,
-    pub expires_in: Seconds,
+    pub access: Lasting,
+    pub refresh: Option<Lasting>,
 }
 
 impl Auth {
     /// Answers a new access token for a refresh token, with the user's name and roles as they are now.
     ///
     /// # Errors
-    /// [`AuthError::AccessTokenAsRefresh`], [`AuthError::InvalidToken`], or the database is away.
+    /// The token is none, is of the other kind or has ended, was superseded or used before, or the database is away.
     pub async fn refresh(&self, token: &str, now: Timestamp) -> Result<Refreshed, AuthError> {
         // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
+        if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
+    }
 
-        // Signed out, expired, of another generation, or its user deleted or inactive: one query sees session and user
-        // at one moment. (Rotation is not here yet: generation 0 is the only one there is.)
-        let Some(session) = self.storage.refreshable(&token, now - self.policy.leeway).await? else {
-            return Err(AuthError::InvalidToken);
+    /// With rotation a refresh token is good once, and a retry gets what the first try got.
+    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
+        let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
+        let session = match self.storage.rotate(token, ends, alive_at, now).await? {
+            // The normal case. Of many who come with this token at once, only one gets here.
+            Rotation::Moved(session) => return self.pair(token, &session, now),
+            // Signed out, expired, or its user deleted or inactive.
+            Rotation::Gone => return Err(AuthError::InvalidToken),
+            Rotation::Stayed(session) => session,
         };
+        match session.state.standing_of(token.generation, self.policy.refresh_grace, now) {
+            // A lost reply, a second tab, a retry: the same pair again, made from the row alone.
+            Standing::Retry => self.pair(token, &session, now),
+            // A slow second tab. It has a newer token by now, and nothing ends.
+            Standing::Superseded => Err(AuthError::RefreshSuperseded),
+            // Two hold this token, and one of them should not. Which one cannot be told: the session ends for both.
+            Standing::Reused => {
+                self.storage.end_session(token.session, now).await?;
+                tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
+                Err(AuthError::RefreshReused)
+            }
+            // Newer than the newest: a database that was restored from a backup has forgotten it. Nothing ends.
+            // (`Current` would have been moved.)
+            Standing::NeverIssued | Standing::Current => Err(AuthError::InvalidToken),
+        }
+    }
 
-        if now - session.last_used_at >= LAST_USED_PRECISION {
+    /// Without rotation a refresh token is good until it ends, and nothing of the session changes.
+    async fn renew(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
+        // Signed out, expired, or its user deleted or inactive: one query sees session and user at one moment.
+        let session = self.storage.live_session(token, now - self.policy.leeway).await?;
+        // Of another generation: left from a time when rotation was on.
+        let session = session.filter(|session| session.state.generation == token.generation);
+        let LiveSession { user, state } = session.ok_or(AuthError::InvalidToken)?;
+
+        if now - state.last_used_at >= LAST_USED_PRECISION {
             // Only the list of sessions would miss this: no reason to refuse, and the storage has logged it.
             let _ = self.storage.touch_session(token.session, now).await;
         }
-        let (access_token, expires_in) =
-            self.tokens.mint_access(&session.user, token.session, session.absolute_expires_at, now)?;
-        Ok(Refreshed { access_token, expires_in })
+        let access = self.tokens.mint_access(&user, token.session, state.absolute_expires_at, now)?;
+        Ok(Refreshed { access, refresh: None })
+    }
+
+    /// The pair of a session's generation. Everything in it follows from the row, so that it can be answered again.
+    fn pair(&self, token: &RefreshToken, session: &LiveSession, now: Timestamp) -> Result<Refreshed, AuthError> {
+        let LiveSession { user, state } = session;
+        let access = match self.tokens.mint_access_of_rotation(user, token.session, state, now)? {
+            Some(access) => access,
+            // The grace is longer than an access token lasts, and its one has ended: a new one.
+            None => self.tokens.mint_access(user, token.session, state.absolute_expires_at, now)?,
+        };
+        let refresh = self.tokens.mint_refresh(&RefreshToken {
+            user: token.user,
+            session: token.session,
+            generation: state.generation,
+            issued_at: state.rotated_at,
+            expires_at: state.expires_at,
+        })?;
+        Ok(Refreshed { access, refresh: Some((refresh, state.expires_at - now)) })
     }
 }

@@ -4,7 +4,7 @@
 //! look at `typ`, takes a list for `iss`, rounds times that are no integers, and asks the machine for the time.
 
 use super::keys::Secret;
-use crate::domain::{RefreshToken, Role, Seconds, SessionId, Timestamp, User, UserId};
+use crate::domain::{RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, User, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
@@ -146,8 +146,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// An access token for `user`, good from `now` on and never beyond the end of its session.
-    /// Also how many seconds it is good for.
+    /// An access token for `user`, good from now on and never beyond the end of its session; and how many seconds
+    /// it is good for.
     ///
     /// # Errors
     /// When the key cannot sign, which the start has ruled out.
@@ -158,23 +158,59 @@ impl Tokens {
         session_end: Timestamp,
         now: Timestamp,
     ) -> Result<(String, Seconds), SelfTestFailed> {
-        let exp = (now + self.issuer.access_lifetime).min(session_end);
+        let jti = URL_SAFE_NO_PAD.encode(super::random::<16>());
+        let exp = self.access_end(session_end, now);
+        // Within the leeway a session may have ended already.
+        Ok((self.sign_access(user, session, jti, now, exp)?, (exp - now).max(Seconds(0))))
+    }
+
+    /// The access token that goes with a rotation: the same `sub`, `sid`, `jti`, `iat` and `exp` whoever mints it and
+    /// whenever, so that an answer can be repeated without having been stored. `None` once it has ended.
+    ///
+    /// # Errors
+    /// When the key cannot sign, which the start has ruled out.
+    pub fn mint_access_of_rotation(
+        &self,
+        user: &User,
+        session: SessionId,
+        state: &SessionState,
+        now: Timestamp,
+    ) -> Result<Option<(String, Seconds)>, SelfTestFailed> {
+        let exp = self.access_end(state.absolute_expires_at, state.rotated_at);
+        if exp <= now {
+            return Ok(None);
+        }
+        let tag = self.refresh.secret.tag(&format!("{session} {} access", state.generation));
+        let jti = URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]);
+        Ok(Some((self.sign_access(user, session, jti, state.rotated_at, exp)?, exp - now)))
+    }
+
+    fn access_end(&self, session_end: Timestamp, issued_at: Timestamp) -> Timestamp {
+        (issued_at + self.issuer.access_lifetime).min(session_end)
+    }
+
+    fn sign_access(
+        &self,
+        user: &User,
+        session: SessionId,
+        jti: String,
+        iat: Timestamp,
+        exp: Timestamp,
+    ) -> Result<String, SelfTestFailed> {
         let claims = AccessClaims {
             iss: self.issuer.iss.clone(),
             aud: self.issuer.aud.clone(),
             sub: user.id.to_string(),
             client_id: "signet".to_owned(),
             sid: session.to_string(),
-            jti: URL_SAFE_NO_PAD.encode(super::random::<16>()),
-            iat: now.0,
+            jti,
+            iat: iat.0,
             exp: exp.0,
             token_type: self.issuer.names.access.clone(),
             roles: user.roles(),
             preferred_username: user.username.as_str().to_owned(),
         };
-        let token = self.access.sign(&claims).map_err(|_| SelfTestFailed)?;
-        // Within the leeway a session may have ended already.
-        Ok((token, (exp - now).max(Seconds(0))))
+        self.access.sign(&claims).map_err(|_| SelfTestFailed)
     }
 
     /// The refresh token of a session's generation.

@@ -148,6 +148,8 @@ impl Problem {
                 AuthError::TokenMissing => Code::TOKEN_MISSING,
                 AuthError::InvalidToken => Code::INVALID_TOKEN,
                 AuthError::RefreshTokenAsAccess | AuthError::AccessTokenAsRefresh => Code::WRONG_TOKEN_TYPE,
+                AuthError::RefreshSuperseded => Code::REFRESH_SUPERSEDED,
+                AuthError::RefreshReused => Code::REFRESH_REUSED,
                 AuthError::Forbidden => Code::FORBIDDEN,
                 AuthError::RegistrationClosed => Code::REGISTRATION_CLOSED,
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,

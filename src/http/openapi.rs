@@ -78,6 +78,8 @@ const REFUSALS: &[(&str, &str, &[&Code])] = &[
             Code::INVALID_REQUEST,
             Code::INVALID_TOKEN,
             Code::WRONG_TOKEN_TYPE,
+            Code::REFRESH_SUPERSEDED,
+            Code::REFRESH_REUSED,
             Code::REQUEST_TIMEOUT,
             Code::PAYLOAD_TOO_LARGE,
             Code::UNSUPPORTED_MEDIA_TYPE,

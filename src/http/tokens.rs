@@ -67,7 +67,7 @@ pub struct TokenPairResponse {
     refresh_expires_in: i64,
 }
 
-/// A new access token. The time is in seconds from now.
+/// A new access token; where refresh tokens are rotated, also the one to use next. Times are in seconds from now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
 pub struct AccessTokenResponse {
@@ -76,6 +76,11 @@ pub struct AccessTokenResponse {
     token_type: String,
     #[schema(example = 300)]
     expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 86400)]
+    refresh_expires_in: Option<i64>,
 }
 
 /// Writes a reply with the members that hold tokens named as the settings say.
@@ -115,10 +120,14 @@ pub async fn signin(state: Data<State>, client: Client, Body(sign_in): Body<Sign
 )]
 pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
     let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await?;
+    let (access_token, expires_in) = refreshed.access;
+    let (refresh_token, refresh_expires_in) = refreshed.refresh.unzip();
     let reply = AccessTokenResponse {
-        access_token: refreshed.access_token,
+        access_token,
         token_type: "Bearer".to_owned(),
-        expires_in: refreshed.expires_in.0,
+        expires_in: expires_in.0,
+        refresh_token,
+        refresh_expires_in: refresh_expires_in.map(|length| length.0),
     };
     Ok(with_names(&state, &reply))
 }

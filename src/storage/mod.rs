@@ -13,6 +13,7 @@ mod users;
 
 pub use connect::OpenError;
 pub use error::StorageError;
+pub use sessions::{LiveSession, Rotation};
 pub use users::{Created, ProfileChange, Updated, Who};
 
 use crate::domain::Timestamp;

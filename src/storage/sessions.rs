@@ -4,26 +4,82 @@ use super::{
     Storage, StorageError, on,
     user_row::{UserRow, user_columns},
 };
-use crate::domain::{NewSession, PasswordHash, RefreshToken, SessionId, Timestamp, User, UserId};
+use crate::domain::{NewSession, PasswordHash, RefreshToken, SessionId, SessionState, Timestamp, User, UserId};
 
 /// Ends every session of the user `$1` at `$2`.
 pub(super) const END_ALL: &str = "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL";
 
-/// What a refresh finds: the user as of now, and what the session says about the next access token.
-#[derive(Debug, Clone)]
-pub struct Refreshable {
-    pub user: User,
-    pub last_used_at: Timestamp,
-    pub absolute_expires_at: Timestamp,
+/// The columns of [`StateRow`].
+macro_rules! state_columns {
+    () => {
+        "sessions.generation, sessions.rotated_at, sessions.last_used_at, sessions.expires_at, \
+         sessions.absolute_expires_at"
+    };
 }
 
 #[derive(sqlx::FromRow)]
-struct RefreshableRow {
-    #[sqlx(flatten)]
-    user: UserRow,
+struct StateRow {
+    generation: i64,
+    rotated_at: i64,
     last_used_at: i64,
+    expires_at: i64,
     absolute_expires_at: i64,
 }
+
+impl From<StateRow> for SessionState {
+    fn from(row: StateRow) -> Self {
+        Self {
+            generation: row.generation,
+            rotated_at: Timestamp(row.rotated_at),
+            last_used_at: Timestamp(row.last_used_at),
+            expires_at: Timestamp(row.expires_at),
+            absolute_expires_at: Timestamp(row.absolute_expires_at),
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct LiveRow {
+    #[sqlx(flatten)]
+    user: UserRow,
+    #[sqlx(flatten)]
+    state: StateRow,
+}
+
+/// A session that is alive, and its user as of now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSession {
+    pub user: User,
+    pub state: SessionState,
+}
+
+impl From<LiveRow> for LiveSession {
+    fn from(row: LiveRow) -> Self {
+        Self { user: row.user.into(), state: row.state.into() }
+    }
+}
+
+/// What became of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// The session moved on by one generation, and it was this caller who moved it.
+    Moved(LiveSession),
+    /// It stays: it is at another generation than the token.
+    Stayed(LiveSession),
+    /// Session or user are not alive.
+    Gone,
+}
+
+/// Session and user of `$1` and `$2`, if both are alive at `$3`.
+const LIVE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    ", ",
+    state_columns!(),
+    " FROM sessions, users WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL \
+     AND sessions.expires_at > $3 AND sessions.absolute_expires_at > $3 \
+     AND users.id = sessions.user_id AND users.is_active"
+);
 
 impl Storage {
     /// Begins a session for a user whose password was just found to be right; `rehashed` replaces an outdated hash.
@@ -72,35 +128,67 @@ impl Storage {
         .await
     }
 
-    /// The session that a refresh token belongs to and its user, if both are alive: one query, so that no refresh
-    /// can pass between the end of one and the look at the other.
+    /// The session that a refresh token belongs to and its user, if both are alive at `now`: one query, so that no
+    /// refresh can pass between the end of one and the look at the other.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn refreshable(&self, token: &RefreshToken, now: Timestamp) -> Result<Option<Refreshable>, StorageError> {
-        const SQL: &str = concat!(
-            "SELECT ",
-            user_columns!(),
-            ", sessions.last_used_at, sessions.absolute_expires_at FROM sessions, users \
-             WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.generation = $3 \
-             AND sessions.revoked_at IS NULL AND sessions.expires_at > $4 AND sessions.absolute_expires_at > $4 \
-             AND users.id = sessions.user_id AND users.is_active"
+    pub async fn live_session(
+        &self,
+        token: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<Option<LiveSession>, StorageError> {
+        let row: Option<LiveRow> = on!(read self, |pool| {
+            sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0).fetch_optional(pool).await
+        })
+        .await?;
+        Ok(row.map(LiveSession::from))
+    }
+
+    /// Moves a session on to the next generation, which ends at `ends` or with the session. A compare-and-swap on the
+    /// one row: of all who come with one token at once, on however many replicas, exactly one moves it.
+    /// `alive_at` is when session and token must not have ended.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn rotate(
+        &self,
+        token: &RefreshToken,
+        ends: Timestamp,
+        alive_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Rotation, StorageError> {
+        const SWAP: &str = concat!(
+            "UPDATE sessions SET generation = generation + 1, rotated_at = $4, last_used_at = $4, \
+             expires_at = CASE WHEN absolute_expires_at < $5 THEN absolute_expires_at ELSE $5 END \
+             WHERE id = $1 AND user_id = $2 AND generation = $3 AND revoked_at IS NULL \
+             AND expires_at > $6 AND absolute_expires_at > $6 \
+             AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.is_active) RETURNING ",
+            state_columns!()
         );
-        let row: Option<RefreshableRow> = on!(read self, |pool| {
-            sqlx::query_as(SQL)
+        const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
+        on!(transaction self, |tx| {
+            let moved: Option<StateRow> = sqlx::query_as(SWAP)
                 .bind(token.session.0)
                 .bind(token.user.0)
                 .bind(token.generation)
                 .bind(now.0)
-                .fetch_optional(pool)
-                .await
+                .bind(ends.0)
+                .bind(alive_at.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+            if let Some(state) = moved {
+                // In the same transaction: roles and names are those of the moment of the swap.
+                let user: Option<UserRow> = sqlx::query_as(USER).bind(token.user.0).fetch_optional(&mut *tx).await?;
+                let Some(user) = user else { return Ok(Rotation::Gone) };
+                Rotation::Moved(LiveSession { user: user.into(), state: state.into() })
+            } else {
+                let live = sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(alive_at.0);
+                let live: Option<LiveRow> = live.fetch_optional(&mut *tx).await?;
+                live.map_or(Rotation::Gone, |row| Rotation::Stayed(row.into()))
+            }
         })
-        .await?;
-        Ok(row.map(|row| Refreshable {
-            user: row.user.into(),
-            last_used_at: Timestamp(row.last_used_at),
-            absolute_expires_at: Timestamp(row.absolute_expires_at),
-        }))
+        .await
     }
 
     /// Notes that a session was used.

@@ -5,6 +5,7 @@ mod create;
 mod pages;
 mod protocol;
 mod refresh;
+mod rotation;
 mod signin;
 mod signout;
 mod tokens;

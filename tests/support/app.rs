@@ -44,14 +44,62 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// A running service.
+/// A service and its thread.
+struct Running {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    async fn start(settings: Settings, clock: Clock) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (started, address) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let app = App::build(&settings, clock).await.unwrap_or_else(|error| panic!("{error}"));
+                started.send(app.address()).unwrap();
+                app.run_until(async { drop(stopped.await) }).await.unwrap();
+            });
+        });
+        let address = address.await.expect("the service starts");
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A running service, its database and its clock.
 pub struct TestApp {
     pub address: SocketAddr,
     pub database: TestDatabase,
     now: Arc<AtomicI64>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    running: Running,
     client: reqwest::Client,
+}
+
+/// A second service on the database of the first.
+pub struct Replica {
+    running: Running,
+    client: reqwest::Client,
+}
+
+impl Replica {
+    pub async fn refresh(&self, refresh_token: &str) -> Reply {
+        let anon = Actor::new(self.client.clone(), self.running.address, None);
+        anon.post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
+    }
 }
 
 impl TestApp {
@@ -66,21 +114,15 @@ impl TestApp {
 
     /// A service on a database that is there already.
     pub async fn on(database: TestDatabase, changes: &[(&str, &str)]) -> Self {
-        let settings = settings(&database, changes);
         let now = Arc::new(AtomicI64::new(Clock::System.now().0));
-        let clock = Clock::Manual(Arc::clone(&now));
-        let (stop, stopped) = oneshot::channel();
-        let (started, address) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let app = App::build(&settings, clock).await.unwrap_or_else(|error| panic!("{error}"));
-                started.send(app.address()).unwrap();
-                app.run_until(async { drop(stopped.await) }).await.unwrap();
-            });
-        });
-        let address = address.await.expect("the service starts");
-        Self { address, database, now, stop: Some(stop), thread: Some(thread), client: http_client() }
+        let running = Running::start(settings(&database, changes), Clock::Manual(Arc::clone(&now))).await;
+        Self { address: running.address, database, now, running, client: http_client() }
+    }
+
+    /// Another service on the same database, with the same clock.
+    pub async fn replica(&self, changes: &[(&str, &str)]) -> Replica {
+        let running = Running::start(settings(&self.database, changes), Clock::Manual(Arc::clone(&self.now))).await;
+        Replica { running, client: http_client() }
     }
 
     /// Moves the only clock there is.
@@ -99,14 +141,12 @@ impl TestApp {
 
     /// Asks the service to stop; [`TestApp::stopped`] waits for it.
     pub fn stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.running.stop();
     }
 
     pub fn stopped(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.running.thread.take() {
             thread.join().expect("the service stops without a panic");
         }
     }
@@ -161,12 +201,6 @@ impl TestApp {
 
     pub async fn sign_out(&self, refresh_token: &str) -> Reply {
         self.anon().post("/auth/signout", &serde_json::json!({ "refresh_token": refresh_token })).await
-    }
-}
-
-impl Drop for TestApp {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 
