@@ -16,10 +16,13 @@ use std::{
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, time::timeout};
 
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the start waits for PostgreSQL.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A service that is wired and bound, and serves once it is run.
 pub struct App {
@@ -81,10 +84,23 @@ impl App {
             migrates: storage.is_sqlite() || settings.database.migrate_on_start,
             first_superuser: settings.first_superuser(),
         };
-        let preparation = match due.run().await {
-            Ok(()) => None,
-            Err(error) if error.is_passing() && !storage.is_sqlite() => Some(due),
-            Err(error) => return Err(error),
+        let preparation = if storage.is_sqlite() {
+            due.run().await?;
+            None
+        } else {
+            // Another replica may be migrating, and PostgreSQL may be away: soon we serve, and wait beside that.
+            match timeout(PATIENCE, due.run()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) if !error.is_passing() => return Err(error),
+                Ok(Err(error)) => {
+                    tracing::error!("{error}; answering 503 until it is back");
+                    Some(due)
+                }
+                Err(_) => {
+                    tracing::warn!("the database is not ready yet; answering 503 until it is");
+                    Some(due)
+                }
+            }
         };
 
         let options = http::Options {
@@ -187,7 +203,10 @@ async fn prepare(due: Option<Preparation>) -> Result<Infallible, StartError> {
     let Some(due) = due else { return pending().await };
     loop {
         match due.run().await {
-            Ok(()) => return pending().await,
+            Ok(()) => {
+                tracing::info!("the database is ready");
+                return pending().await;
+            }
             Err(error) if error.is_passing() => tokio::time::sleep(RETRY).await,
             Err(error) => return Err(error),
         }

@@ -148,7 +148,9 @@ fn a_value_that_cannot_be_is_refused() {
         ("DATABASE__ACQUIRE_TIMEOUT", "1h"),
         ("JWT__SIGNING_KEY", "short"),
         ("JWT__SIGNING_KEY", "a-string-secret-at-least-256-bits-long"),
-        ("JWT__SIGNING_KEY", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("JWT__SIGNING_KEY", "changeme-changeme-changeme-changeme"),
+        ("JWT__SIGNING_KEY", "passwordpasswordpasswordpassword1234"),
+        ("JWT__SIGNING_KEY", "your_jwt_secret_key_change_me_in_production"),
         ("JWT__REFRESH_KEY", "django-insecure-0123456789abcdefghijklmnop"),
         ("JWT__ALGORITHM", "none"),
         ("JWT__ALGORITHM", "hs256"),
@@ -180,6 +182,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("PASSWORDS__MIN_LENGTH", "0"),
         ("PASSWORDS__MIN_LENGTH", "300"),
         ("PASSWORDS__MAX_LENGTH", "100000"),
+        ("USERS__MAX_SESSIONS", "0"),
         ("REGISTRATION__MODE", "Open"),
         ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "30"),
         ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "0/m"),
@@ -247,13 +250,15 @@ fn production_warns_of_what_is_allowed_and_unwise() {
     let warnings = load(&production(&[])).unwrap().warnings().join("\n");
     assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
     assert!(load(&[]).unwrap().warnings().is_empty());
-    let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__USERS__MAX_SESSIONS", "5")];
+    let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
+    assert!(monotonous.warnings()[0].contains("does not look random"));
+    let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__AUDIT__KEEP", "5d")];
     let warnings = load(&inert).unwrap().warnings();
     assert_eq!(
         warnings,
         [
-            "users.max_sessions (SIGNET__USERS__MAX_SESSIONS) has no effect in this version",
             "rate_limit.enabled (SIGNET__RATE_LIMIT__ENABLED) has no effect in this version",
+            "audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"
         ]
     );
 }

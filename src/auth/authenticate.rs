@@ -3,7 +3,7 @@
 use super::{Auth, AuthError};
 use crate::{
     crypto::Refusal,
-    domain::{Timestamp, User},
+    domain::{SessionId, Timestamp, User},
 };
 
 /// What the caller put into the authorization header.
@@ -20,6 +20,7 @@ pub enum Presented {
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub user: User,
+    pub session: SessionId,
 }
 
 impl Auth {
@@ -40,6 +41,6 @@ impl Auth {
         })?;
         let user = self.storage.bearer(token.user, token.session).await?;
         let user = user.ok_or(AuthError::InvalidToken)?;
-        Ok(Caller { user })
+        Ok(Caller { user, session: token.session })
     }
 }

@@ -32,6 +32,8 @@ pub enum AuthError {
     RefreshReused,
     #[error("You are not allowed to do this.")]
     Forbidden,
+    #[error("There is nothing at this address.")]
+    NotFound,
     #[error("Nobody can sign up here.")]
     RegistrationClosed,
     #[error("There is an account with this e-mail already.")]

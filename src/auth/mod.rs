@@ -2,15 +2,18 @@
 
 mod accounts;
 mod authenticate;
+mod change_password;
 mod error;
 mod refresh;
 mod register;
+mod sessions;
 mod sign_in;
 mod sign_out;
 mod users;
 
 pub use accounts::Accounts;
 pub use authenticate::{Caller, Presented};
+pub use change_password::PasswordChange;
 pub use error::AuthError;
 pub use register::SignUp;
 pub use sign_in::{Client, SignIn};
@@ -43,6 +46,7 @@ struct Policy {
     leeway: Seconds,
     rotates: bool,
     refresh_grace: Seconds,
+    max_sessions: u32,
 }
 
 impl Auth {
@@ -57,6 +61,7 @@ impl Auth {
             leeway: settings.jwt.leeway,
             rotates: settings.jwt.rotate_refresh_tokens,
             refresh_grace: settings.jwt.refresh_grace,
+            max_sessions: settings.users.max_sessions,
         };
         Self { storage, accounts, passwords, tokens, policy }
     }

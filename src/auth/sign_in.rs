@@ -3,7 +3,7 @@
 use super::{Auth, AuthError};
 use crate::{
     crypto::{Verdict, random},
-    domain::{LoginName, NewSession, Password, RefreshToken, Seconds, SessionId, Timestamp},
+    domain::{LoginName, NewSession, Password, RefreshToken, Seconds, SessionId, Timestamp, User},
 };
 
 /// A try to sign in.
@@ -35,19 +35,6 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidCredentials`] for whatever is wrong with them, or the service cannot work now.
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
-        let account = self.storage.credentials(&sign_in.login).await?;
-
-        // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
-        let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let verdict = self.passwords.verify(sign_in.password, stored).await?;
-
-        let (Some(account), Verdict::Right { rehashed }) = (account, verdict) else {
-            return Err(AuthError::InvalidCredentials);
-        };
-        if !account.is_active {
-            return Err(AuthError::InvalidCredentials);
-        }
-
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
             id: SessionId::from_random(random()),
@@ -56,12 +43,12 @@ impl Auth {
             user_agent: client.user_agent,
             ip: client.ip,
         };
-        // While we were hashing, the password may have been changed or the user shut out: then no session begins.
-        let user = self
-            .storage
-            .begin_session(account.id, &account.password_hash, rehashed.as_ref(), &session, now)
-            .await?
-            .ok_or(AuthError::InvalidCredentials)?;
+        let user = match self.try_to_begin(&sign_in, &session, now).await? {
+            Some(user) => user,
+            // The stored hash is another by now. If another sign-in made it anew at today's cost, the password is
+            // right still; if the password was changed, it is wrong now. The second look tells.
+            None => self.try_to_begin(&sign_in, &session, now).await?.ok_or(AuthError::InvalidCredentials)?,
+        };
 
         let (access_token, expires_in) =
             self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
@@ -73,5 +60,29 @@ impl Auth {
             expires_at: session.expires_at,
         })?;
         Ok(TokenPair { access_token, expires_in, refresh_token, refresh_expires_in: session.expires_at - now })
+    }
+
+    /// Begins `session` for whoever has these credentials; `None` when they were right for a hash that was replaced
+    /// while we were hashing, or the user was shut out meanwhile.
+    async fn try_to_begin(
+        &self,
+        sign_in: &SignIn,
+        session: &NewSession,
+        now: Timestamp,
+    ) -> Result<Option<User>, AuthError> {
+        let account = self.storage.credentials(&sign_in.login).await?;
+
+        // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
+        let stored = account.as_ref().map(|account| account.password_hash.clone());
+        let verdict = self.passwords.verify(sign_in.password.clone(), stored).await?;
+
+        let (Some(account), Verdict::Right { rehashed }) = (account, verdict) else {
+            return Err(AuthError::InvalidCredentials);
+        };
+        if !account.is_active {
+            return Err(AuthError::InvalidCredentials);
+        }
+        let (verified, rehashed) = (&account.password_hash, rehashed.as_ref());
+        Ok(self.storage.begin_session(account.id, verified, rehashed, session, self.policy.max_sessions, now).await?)
     }
 }

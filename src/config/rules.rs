@@ -49,7 +49,7 @@ fn keys(settings: &Settings, reader: &mut Reader) {
         }
     }
     if let (Some(signing), Some(refresh)) = (&jwt.signing_key, &jwt.refresh_key)
-        && signing.expose_secret() == refresh.expose_secret()
+        && signing.expose_secret().trim() == refresh.expose_secret().trim()
     {
         reader.fault_at(
             "jwt.refresh_key",
@@ -58,12 +58,21 @@ fn keys(settings: &Settings, reader: &mut Reader) {
     }
 }
 
+/// A published key, or one that repeats the words that everybody tries first.
 fn is_guessable(key: &str) -> bool {
-    let key = key.trim();
-    let distinct = key.chars().collect::<HashSet<_>>().len();
-    KNOWN_KEYS.iter().any(|known| key.eq_ignore_ascii_case(known))
-        || key.starts_with("django-insecure-")
-        || distinct < 8
+    const WORDS: &[&str] =
+        &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
+    let key = key.trim().to_lowercase();
+    if KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("django-insecure-") {
+        return true;
+    }
+    let letters: String = key.chars().filter(|c| c.is_alphabetic()).collect();
+    !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
+}
+
+/// Whether a key has so few different characters that nobody can have drawn it at random.
+fn is_monotonous(key: &SecretString) -> bool {
+    key.expose_secret().chars().collect::<HashSet<_>>().len() < 8
 }
 
 fn numbers(settings: &Settings, reader: &mut Reader) {
@@ -95,6 +104,7 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     must(passwords.min_length >= 1, "passwords.min_length", "at least 1");
     // The longest password, four bytes a character, fits into the 16 KiB of a request.
     must(passwords.max_length <= 2048, "passwords.max_length", "at most 2048");
+    must(settings.users.max_sessions >= 1, "users.max_sessions", "at least 1");
     must(revocation.poll_interval > zero, "revocation.poll_interval", "longer than 0s");
     let mut at_most = |is_right: bool, less: &str, more: &str| {
         if !is_right {
@@ -176,7 +186,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "server.cors_allowed_origins",
     "server.forwarded_header",
     "server.trusted_proxies",
-    "users.max_sessions",
     "rate_limit.",
     "revocation.",
     "telemetry.otlp_endpoint",
@@ -198,6 +207,12 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         }
         if settings.rate_limit.enabled {
             warnings.push("there are no rate limits in this version: limit sign-ins in your proxy".to_owned());
+        }
+    }
+    for (name, key) in [("jwt.signing_key", &settings.jwt.signing_key), ("jwt.refresh_key", &settings.jwt.refresh_key)]
+    {
+        if key.as_ref().is_some_and(is_monotonous) {
+            warnings.push(format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
         }
     }
     let set = settings.printable.iter().filter_map(|line| line.shown.as_ref().map(|(_, place)| (line.key, place)));

@@ -121,7 +121,7 @@ impl Reader {
             Err(error) => {
                 let message = error.to_string();
                 let position = message.lines().next().unwrap_or_default();
-                let position = position.split_once(" at ").map_or("", |(_, position)| position);
+                let position = position.split_once(" at ").map_or("its numbers and dates", |(_, position)| position);
                 self.fault(Fault::new("the whole file", place, format!("is not TOML: see {position}")));
             }
         }

@@ -93,13 +93,17 @@ impl Cost {
             return Verdict::Wrong;
         };
         let output = argon2id(&stored.params, password, stored.salt.as_ref(), scratch);
-        // `Output` compares in constant time.
-        if Output::new(&output).ok() != Some(stored.output) {
-            return Verdict::Wrong;
-        }
         let is_todays = stored.params.m_cost() == self.params.m_cost()
             && stored.params.t_cost() == self.params.t_cost()
             && stored.params.p_cost() == self.params.p_cost();
+        // `Output` compares in constant time.
+        if Output::new(&output).ok() != Some(stored.output) {
+            if !is_todays {
+                // An older, cheaper hash must not answer sooner than an account that does not exist.
+                argon2id(&self.params, password, &[0; 16], scratch);
+            }
+            return Verdict::Wrong;
+        }
         Verdict::Right { rehashed: (!is_todays).then(|| self.hash(password, scratch)) }
     }
 

@@ -305,7 +305,7 @@ fn verified_claims<C: DeserializeOwned>(kind: &Kind, token: &str) -> Option<C> {
     let (encoded_header, payload) = message.split_once('.')?;
     // Strict base64url: padding, other alphabets and unused bits are errors, so that a token has one spelling.
     let header = URL_SAFE_NO_PAD.decode(encoded_header).ok()?;
-    let header: Header = serde_json::from_slice(&header).ok()?;
+    let header: Header = object(&header)?;
     // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
     if header.typ != kind.typ || header.alg != "HS256" || header.kid != kind.secret.kid {
         return None;
@@ -314,7 +314,12 @@ fn verified_claims<C: DeserializeOwned>(kind: &Kind, token: &str) -> Option<C> {
     if !is_right {
         return None;
     }
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+    object(&URL_SAFE_NO_PAD.decode(payload).ok()?)
+}
+
+/// Reads a JSON object. (serde would take an array for a struct, too.)
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    if json.first() == Some(&b'{') { serde_json::from_slice(json).ok() } else { None }
 }
 
 /// A key that does not do what it is for.

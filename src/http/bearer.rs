@@ -1,6 +1,10 @@
 //! The token of a request, and who is calling.
 
-use super::{State, error::Problem};
+use super::{
+    State,
+    body::{Body, FromMembers},
+    error::Problem,
+};
 use crate::auth::{Caller, Client, Presented};
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data};
 use futures_util::future::LocalBoxFuture;
@@ -29,6 +33,24 @@ impl FromRequest for Bearer {
             let state = state.ok_or(Problem::Internal)?;
             let caller = state.auth.authenticate(&presented, state.clock.now()).await?;
             Ok(Self(caller))
+        })
+    }
+}
+
+/// Such a caller, and what they sent. In this order: a body is not judged for somebody who may not send one.
+pub struct BearerBody<T>(pub Caller, pub T);
+
+impl<T: FromMembers + 'static> FromRequest for BearerBody<T> {
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Bearer::from_request(request, payload);
+        let body = Body::<T>::from_request(request, payload);
+        Box::pin(async move {
+            let Bearer(caller) = caller.await?;
+            let Body(body) = body.await?;
+            Ok(Self(caller, body))
         })
     }
 }

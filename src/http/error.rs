@@ -151,6 +151,7 @@ impl Problem {
                 AuthError::RefreshSuperseded => Code::REFRESH_SUPERSEDED,
                 AuthError::RefreshReused => Code::REFRESH_REUSED,
                 AuthError::Forbidden => Code::FORBIDDEN,
+                AuthError::NotFound => Code::NOT_FOUND,
                 AuthError::RegistrationClosed => Code::REGISTRATION_CLOSED,
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
                 AuthError::UsernameTaken => Code::USERNAME_TAKEN,

@@ -8,6 +8,7 @@ mod health;
 mod observe;
 mod openapi;
 mod serve;
+mod sessions;
 mod stream;
 mod tokens;
 mod users;
@@ -82,6 +83,10 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/signin", vec![post(tokens::signin)]);
     at("/auth/refresh-access", vec![post(tokens::refresh_access)]);
     at("/auth/signout", vec![post(tokens::signout)]);
+    at("/auth/signout-all", vec![post(sessions::signout_all)]);
+    at("/auth/sessions", vec![get(sessions::list)]);
+    at("/auth/sessions/{id}", vec![delete(sessions::end)]);
+    at("/auth/password", vec![post(sessions::change_password)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
 
@@ -113,6 +118,13 @@ where
     F::Output: Responder + 'static,
 {
     Verb(&[Method::PATCH], web::patch().to(handler))
+}
+
+fn delete<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::DELETE], web::delete().to(handler))
 }
 
 /// GET, and HEAD with it: what is the same without the body (RFC 9110 §9.3.2).

@@ -3,7 +3,7 @@
 use super::{
     docs,
     error::{Code, ProblemResponse},
-    health, tokens, users,
+    health, sessions, tokens, users,
 };
 use crate::crypto::TokenNames;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     info(title = "Signet", description = "Issues tokens: sign up, sign in, refresh, and the users."),
     paths(
         users::create, tokens::signin, tokens::refresh_access, tokens::signout,
+        sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
         users::list, users::me, users::update_me,
         health::livez, health::readyz, docs::openapi,
     ),
@@ -95,6 +96,34 @@ const REFUSALS: &[(&str, &str, &[&Code])] = &[
             Code::REQUEST_TIMEOUT,
             Code::PAYLOAD_TOO_LARGE,
             Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::UNAVAILABLE,
+        ],
+    ),
+    (
+        "/auth/signout-all",
+        "post",
+        &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE],
+    ),
+    ("/auth/sessions", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE]),
+    (
+        "/auth/sessions/{id}",
+        "delete",
+        &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE, Code::NOT_FOUND],
+    ),
+    (
+        "/auth/password",
+        "post",
+        &[
+            Code::INVALID_REQUEST,
+            Code::WEAK_PASSWORD,
+            Code::INVALID_CREDENTIALS,
+            Code::TOKEN_MISSING,
+            Code::INVALID_TOKEN,
+            Code::WRONG_TOKEN_TYPE,
+            Code::REQUEST_TIMEOUT,
+            Code::PAYLOAD_TOO_LARGE,
+            Code::UNSUPPORTED_MEDIA_TYPE,
+            Code::OVERLOADED,
             Code::UNAVAILABLE,
         ],
     ),
@@ -209,7 +238,8 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
-                let needs_token = path.starts_with("/auth/users");
+                let guarded = ["/auth/users", "/auth/sessions", "/auth/signout-all", "/auth/password"];
+                let needs_token = guarded.iter().any(|guarded| path.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = REFUSALS.iter().any(|row| row.0 == path && row.1 == method);
                 assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");

@@ -2,7 +2,7 @@
 
 use super::{
     State,
-    bearer::Bearer,
+    bearer::{Bearer, BearerBody},
     body::{Body, FromMembers, Members, Noted},
     error::{MemberFault, Problem},
 };
@@ -242,8 +242,7 @@ pub async fn me(Bearer(caller): Bearer) -> HttpResponse {
 )]
 pub async fn update_me(
     state: Data<State>,
-    Bearer(caller): Bearer,
-    Body(update): Body<ProfileUpdate>,
+    BearerBody(caller, update): BearerBody<ProfileUpdate>,
 ) -> Result<HttpResponse, Problem> {
     let user = state.auth.update_profile(&caller, update).await?;
     Ok(HttpResponse::Ok().json(UserResponse::from(user)))

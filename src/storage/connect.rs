@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 use thread_local::ThreadLocal;
+use tokio::time::timeout;
 
 impl Storage {
     /// Opens the database. SQLite's file and its folder are made when they are missing, for their owner only;
@@ -89,10 +90,11 @@ fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError>
         .test_before_acquire(false)
         .before_acquire(|connection, use_so_far| {
             Box::pin(async move {
-                if use_so_far.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
+                if use_so_far.idle_for <= Duration::from_secs(1) {
+                    return Ok(true);
                 }
-                Ok(true)
+                // What does not answer at once is replaced within the same wait for a connection.
+                Ok(matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
             })
         });
     let connect = connect.application_name("signet");

@@ -19,7 +19,7 @@ pub(super) fn classify(error: &sqlx::Error) -> StorageError {
     match error {
         sqlx::Error::PoolTimedOut => Unavailable("no connection in time".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Unavailable("the connections are closed".to_owned()),
-        sqlx::Error::Io(error) => Unavailable(error.kind().to_string()),
+        sqlx::Error::Io(error) => Unavailable(error.to_string()),
         sqlx::Error::Tls(_) => Unavailable("the TLS handshake failed".to_owned()),
         sqlx::Error::Protocol(_) => Unavailable("the connection broke off".to_owned()),
         sqlx::Error::Database(error) => {
@@ -50,6 +50,7 @@ fn reason(code: &str) -> Option<&'static str> {
             ("3D", _) => Some("there is no such database"),
             ("40", _) => Some("too many conflicts"),
             ("42", "42P01" | "42703") => Some("Signet's tables are missing or old: run `signet migrate`"),
+            ("42", "42501") => Some("our role lacks rights on Signet's tables"),
             ("53", _) => Some("the database is out of memory, disk or connections"),
             ("55", _) => Some("locked"),
             ("57", _) => Some("the database is shutting down or starting"),
@@ -81,8 +82,8 @@ mod tests {
     #[test]
     fn a_database_that_cannot_is_told_from_one_that_will_not() {
         for code in [
-            "08006", "25006", "28P01", "3D000", "40001", "42P01", "53300", "55P03", "57P01", "58030", "5", "13",
-            "2570", "14",
+            "08006", "25006", "28P01", "3D000", "40001", "42P01", "42501", "53300", "55P03", "57P01", "58030", "5",
+            "13", "2570", "14",
         ] {
             assert!(reason(code).is_some(), "{code}");
         }

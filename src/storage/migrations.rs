@@ -1,7 +1,7 @@
 //! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
 //! so that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, classify};
+use super::{Pool, Storage, StorageError, classify, on};
 use sqlx::{
     Connection, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
@@ -50,8 +50,12 @@ impl Storage {
         const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
         let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
         let count = async || match &self.pool {
-            Pool::Postgres(pools) => sqlx::query_scalar(SQL).bind(newest).fetch_one(pools.here()).await,
-            Pool::Sqlite { read, .. } => sqlx::query_scalar(SQL).bind(newest).fetch_one(read).await,
+            Pool::Postgres(pools) => {
+                on!(@held pools.here(), |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await)
+            }
+            Pool::Sqlite { read, .. } => {
+                on!(@held read, |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await)
+            }
         };
         let run: Result<i64, _> = self.attempt(count).await;
         Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))

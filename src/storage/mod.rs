@@ -20,7 +20,8 @@ use crate::domain::Timestamp;
 use error::classify;
 use futures_util::future::join_all;
 use sqlx::{
-    PgPool, SqlitePool,
+    Database, PgPool, SqlitePool,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{
@@ -69,6 +70,33 @@ impl PerThread {
     }
 }
 
+/// A connection in use. Unless its work succeeded it is closed instead of given back: SQLite rolls back by itself when
+/// the disk is full, and the driver would go on to believe in the transaction; and the pool would wait without limit
+/// for an answer of a connection that was given up because it does not answer.
+struct Held<D: Database>(Option<PoolConnection<D>>);
+
+impl<D: Database> Held<D> {
+    fn new(connection: PoolConnection<D>) -> Self {
+        Self(Some(connection))
+    }
+
+    fn connection(&mut self) -> Result<&mut D::Connection, sqlx::Error> {
+        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl<D: Database> Drop for Held<D> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
 /// Reading and writing fail apart: a full disk or a locked file lets readers pass.
 #[derive(Default)]
 struct Outages {
@@ -84,44 +112,46 @@ enum Kind {
 
 /// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
 ///
-/// `read` and `write` hand the body a pool. `transaction` hands it an open transaction, which is committed with the
-/// body's value, and rolled back when the body returns early.
+/// The body is handed a connection (`read`) or an open transaction (`write`), which is committed with the body's value
+/// and rolled back when the body returns early. There is no writing outside a transaction: sqlx reads one row of an
+/// `INSERT … RETURNING` and then resets the statement, which is when SQLite would commit it, and nobody would hear
+/// that the disk is full.
 macro_rules! on {
-    (read $storage:expr, |$pool:ident| $body:expr) => {
+    (read $storage:expr, |$connection:ident| $body:expr) => {
         $storage.run($crate::storage::Kind::Read, async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => {
-                let $pool = pools.here();
-                $body
-            }
-            $crate::storage::Pool::Sqlite { read: $pool, .. } => $body,
+            $crate::storage::Pool::Postgres(pools) => on!(@held pools.here(), |$connection| $body),
+            $crate::storage::Pool::Sqlite { read, .. } => on!(@held read, |$connection| $body),
         })
     };
-    (write $storage:expr, |$pool:ident| $body:expr) => {
+    (write $storage:expr, |$tx:ident| $body:expr) => {
         $storage.run($crate::storage::Kind::Write, async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => {
-                let $pool = pools.here();
-                $body
-            }
-            $crate::storage::Pool::Sqlite { write: $pool, .. } => $body,
-        })
-    };
-    (transaction $storage:expr, |$tx:ident| $body:expr) => {
-        $storage.run($crate::storage::Kind::Write, async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => {
-                let mut $tx = pools.here().begin().await?;
+            $crate::storage::Pool::Postgres(pools) => on!(@held pools.here(), |connection| {
+                let mut $tx = sqlx::Connection::begin(connection).await?;
                 let outcome = $body;
                 $tx.commit().await?;
                 Ok(outcome)
-            }
-            $crate::storage::Pool::Sqlite { write, .. } => {
+            }),
+            $crate::storage::Pool::Sqlite { write, .. } => on!(@held write, |connection| {
                 // Immediate: two writers that both began by reading would otherwise fail instead of waiting.
-                let mut $tx = write.begin_with("BEGIN IMMEDIATE").await?;
+                let mut $tx = sqlx::Connection::begin_with(connection, sqlx::SqlSafeStr::into_sql_str("BEGIN IMMEDIATE")).await?;
                 let outcome = $body;
                 $tx.commit().await?;
                 Ok(outcome)
-            }
+            }),
         })
     };
+    (@held $pool:expr, |$connection:ident| $body:expr) => {{
+        let mut held = $crate::storage::Held::new($pool.acquire().await?);
+        let outcome: Result<_, sqlx::Error> = async {
+            let $connection = held.connection()?;
+            $body
+        }
+        .await;
+        if outcome.is_ok() {
+            held.give_back();
+        }
+        outcome
+    }};
 }
 use on;
 
@@ -170,8 +200,12 @@ impl Storage {
     pub async fn ping(&self) -> Result<(), StorageError> {
         const SQL: &str = "SELECT 1";
         let ping = async || match &self.pool {
-            Pool::Postgres(pools) => sqlx::query(SQL).execute(pools.here()).await.map(drop),
-            Pool::Sqlite { read, .. } => sqlx::query(SQL).execute(read).await.map(drop),
+            Pool::Postgres(pools) => {
+                on!(@held pools.here(), |connection| sqlx::query(SQL).execute(connection).await.map(drop))
+            }
+            Pool::Sqlite { read, .. } => {
+                on!(@held read, |connection| sqlx::query(SQL).execute(connection).await.map(drop))
+            }
         };
         // Not `run`: an answer to this says nothing about the tables.
         self.attempt(ping).await
@@ -184,7 +218,9 @@ impl Storage {
     pub async fn clock(&self) -> Result<Option<Timestamp>, StorageError> {
         const SQL: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)";
         let Pool::Postgres(pools) = &self.pool else { return Ok(None) };
-        let seconds = self.attempt(async || sqlx::query_scalar(SQL).fetch_one(pools.here()).await).await?;
+        let seconds = self
+            .attempt(async || on!(@held pools.here(), |connection| sqlx::query_scalar(SQL).fetch_one(connection).await))
+            .await?;
         Ok(Some(Timestamp(seconds)))
     }
 

@@ -4,7 +4,10 @@ use super::{
     Storage, StorageError, on,
     user_row::{UserRow, user_columns},
 };
-use crate::domain::{NewSession, PasswordHash, RefreshToken, SessionId, SessionState, Timestamp, User, UserId};
+use crate::domain::{
+    NewSession, PasswordHash, RefreshToken, Session, SessionId, SessionState, Timestamp, User, UserId,
+};
+use uuid::Uuid;
 
 /// Ends every session of the user `$1` at `$2`.
 pub(super) const END_ALL: &str = "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL";
@@ -34,6 +37,29 @@ impl From<StateRow> for SessionState {
             last_used_at: Timestamp(row.last_used_at),
             expires_at: Timestamp(row.expires_at),
             absolute_expires_at: Timestamp(row.absolute_expires_at),
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct SessionRow {
+    id: Uuid,
+    created_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    user_agent: Option<String>,
+    ip: Option<String>,
+}
+
+impl From<SessionRow> for Session {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            id: SessionId(row.id),
+            created_at: Timestamp(row.created_at),
+            last_used_at: Timestamp(row.last_used_at),
+            expires_at: Timestamp(row.expires_at),
+            user_agent: row.user_agent,
+            ip: row.ip,
         }
     }
 }
@@ -86,6 +112,7 @@ impl Storage {
     ///
     /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun
     /// while the hash that was verified is still the stored one and the user is active; `None` otherwise.
+    /// A user who then has more than `max_sessions` loses the oldest.
     ///
     /// # Errors
     /// When the database is away.
@@ -95,6 +122,7 @@ impl Storage {
         verified: &PasswordHash,
         rehashed: Option<&PasswordHash>,
         session: &NewSession,
+        max_sessions: u32,
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SIGN_IN: &str = concat!(
@@ -104,7 +132,10 @@ impl Storage {
         );
         const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
              expires_at, absolute_expires_at, user_agent, ip) VALUES ($1, $2, 0, $3, $3, $3, $4, $5, $6, $7)";
-        on!(transaction self, |tx| {
+        const END_OLDEST: &str = "UPDATE sessions SET revoked_at = $3 WHERE id IN (SELECT id FROM sessions \
+             WHERE user_id = $2 AND id <> $1 AND revoked_at IS NULL AND expires_at > $3 \
+             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4)";
+        on!(write self, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
                 .bind(user.0)
                 .bind(now.0)
@@ -121,6 +152,13 @@ impl Storage {
                 .bind(session.absolute_expires_at.0)
                 .bind(session.user_agent.as_deref())
                 .bind(session.ip.as_deref())
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(END_OLDEST)
+                .bind(session.id.0)
+                .bind(user.0)
+                .bind(now.0)
+                .bind(i64::from(max_sessions) - 1)
                 .execute(&mut *tx)
                 .await?;
             Some(User::from(row))
@@ -167,7 +205,7 @@ impl Storage {
             state_columns!()
         );
         const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
-        on!(transaction self, |tx| {
+        on!(write self, |tx| {
             let moved: Option<StateRow> = sqlx::query_as(SWAP)
                 .bind(token.session.0)
                 .bind(token.user.0)
@@ -197,7 +235,7 @@ impl Storage {
     /// When the database is away.
     pub async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const SQL: &str = "UPDATE sessions SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2";
-        on!(write self, |pool| sqlx::query(SQL).bind(id.0).bind(now.0).execute(pool).await.map(drop)).await
+        on!(write self, |tx| sqlx::query(SQL).bind(id.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
     }
 
     /// The user whom an access token names, if user and session are alive.
@@ -222,6 +260,66 @@ impl Storage {
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
-        on!(write self, |pool| sqlx::query(SQL).bind(id.0).bind(now.0).execute(pool).await.map(drop)).await
+        on!(write self, |tx| sqlx::query(SQL).bind(id.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
+    }
+
+    /// The sessions of a user that are alive, the newest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, StorageError> {
+        const SQL: &str = "SELECT id, created_at, last_used_at, expires_at, user_agent, ip FROM sessions \
+             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY created_at DESC, id LIMIT 1000";
+        let rows: Vec<SessionRow> =
+            on!(read self, |pool| sqlx::query_as(SQL).bind(user.0).bind(now.0).fetch_all(pool).await).await?;
+        Ok(rows.into_iter().map(Session::from).collect())
+    }
+
+    /// Ends one session of a user; whether there was such a one alive.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
+        const SQL: &str = "UPDATE sessions SET revoked_at = $3 \
+             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3";
+        on!(write self, |tx| {
+            sqlx::query(SQL).bind(id.0).bind(user.0).bind(now.0).execute(&mut *tx).await?.rows_affected() > 0
+        })
+        .await
+    }
+
+    /// Ends every session of a user.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
+        on!(write self, |tx| sqlx::query(END_ALL).bind(user.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
+    }
+
+    /// Replaces the password hash that was verified, and ends every session of its user but `kept`; whether the
+    /// verified hash was still the stored one.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn change_password(
+        &self,
+        user: UserId,
+        verified: &PasswordHash,
+        new: &PasswordHash,
+        kept: SessionId,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        const CHANGE: &str = "UPDATE users SET password_hash = $2 WHERE id = $1 AND is_active AND password_hash = $3";
+        const END_OTHERS: &str =
+            "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND id <> $3 AND revoked_at IS NULL";
+        on!(write self, |tx| {
+            let changed = sqlx::query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
+            let is_changed = changed.execute(&mut *tx).await?.rows_affected() > 0;
+            if is_changed {
+                sqlx::query(END_OTHERS).bind(user.0).bind(now.0).bind(kept.0).execute(&mut *tx).await?;
+            }
+            is_changed
+        })
+        .await
     }
 }

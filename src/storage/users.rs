@@ -67,7 +67,7 @@ impl Storage {
         hash: &PasswordHash,
         now: Timestamp,
     ) -> Result<Created, StorageError> {
-        let row: Option<UserRow> = on!(write self, |pool| {
+        let row: Option<UserRow> = on!(write self, |tx| {
             sqlx::query_as(INSERT)
                 .bind(user.email.as_str())
                 .bind(user.username.as_str())
@@ -77,8 +77,8 @@ impl Storage {
                 .bind(user.last_name.as_str())
                 .bind(user.is_superuser)
                 .bind(now.0)
-                .fetch_optional(pool)
-                .await
+                .fetch_optional(&mut *tx)
+                .await?
         })
         .await?;
         Ok(match row {
@@ -184,21 +184,21 @@ impl Storage {
              WHERE id = $1 AND is_active RETURNING ",
             user_columns!()
         );
-        on!(write self, |pool| {
+        on!(write self, |tx| {
             let row: Result<Option<UserRow>, sqlx::Error> = sqlx::query_as(SQL)
                 .bind(id.0)
                 .bind(change.username.as_ref().map(Username::as_str))
                 .bind(change.username.as_ref().map(Username::key))
                 .bind(change.first_name.as_ref().map(Name::as_str))
                 .bind(change.last_name.as_ref().map(Name::as_str))
-                .fetch_optional(pool)
+                .fetch_optional(&mut *tx)
                 .await;
             match row {
-                Ok(Some(row)) => Ok(Updated::User(row.into())),
-                Ok(None) => Ok(Updated::Gone),
+                Ok(Some(row)) => Updated::User(row.into()),
+                Ok(None) => Updated::Gone,
                 // The username is the only unique column that this statement writes.
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Updated::UsernameTaken),
-                Err(error) => Err(error),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(Updated::UsernameTaken),
+                Err(error) => return Err(error),
             }
         })
         .await
@@ -215,7 +215,7 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
-        on!(transaction self, |tx| {
+        on!(write self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
@@ -230,7 +230,7 @@ impl Storage {
     /// When the database is away.
     pub async fn set_active(&self, id: UserId, is_active: bool, now: Timestamp) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET is_active = $2 WHERE id = $1 RETURNING ", user_columns!());
-        on!(transaction self, |tx| {
+        on!(write self, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).bind(is_active).fetch_optional(&mut *tx).await?;
             if !is_active {
                 sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
@@ -246,7 +246,7 @@ impl Storage {
     /// When the database is away.
     pub async fn delete_user(&self, id: UserId) -> Result<bool, StorageError> {
         const SQL: &str = "DELETE FROM users WHERE id = $1";
-        on!(write self, |pool| Ok(sqlx::query(SQL).bind(id.0).execute(pool).await?.rows_affected() > 0)).await
+        on!(write self, |tx| sqlx::query(SQL).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0).await
     }
 
     /// Whether there is a superuser, active or not: one that was shut out must not come back by a restart.
@@ -275,7 +275,7 @@ impl Storage {
              WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
             user_columns!()
         );
-        on!(transaction self, |tx| {
+        on!(write self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let user = row.map(User::from);

@@ -6,6 +6,7 @@ mod pages;
 mod protocol;
 mod refresh;
 mod rotation;
+mod sessions;
 mod signin;
 mod signout;
 mod tokens;

@@ -238,6 +238,18 @@ async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
     app.sign_in(&ann.email).await;
 }
 
+#[tokio::test]
+async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
+    let auth = signet::app::auth(&settings, Storage::open(&settings.database, 1).await.unwrap()).unwrap();
+    let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
+    let tries = (0..8).map(|_| auth.sign_in(sign_in(), Client::default(), Timestamp(app.now())));
+    let tries = futures_util::future::join_all(tries).await;
+    assert!(tries.iter().all(Result::is_ok), "{tries:?}");
+}
+
 /// Signs in at a second service that was given another cost, and reads the hash that is stored then.
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);

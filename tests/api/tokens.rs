@@ -244,6 +244,9 @@ impl Kind<'_> {
                 sign_with(algorithm, &header, &claims, self.key.as_bytes()),
             ));
         }
+        let values = |object: &Value| Value::Array(object.as_object().unwrap().values().cloned().collect()).to_string();
+        rows.push(("a header that is an array".to_owned(), sign_text(&values(&parts.header), &claims, self.key)));
+        rows.push(("claims that are an array".to_owned(), sign_text(&header, &values(&parts.claims), self.key)));
         let none = sign_text(&header.replace("HS256", "none"), &claims, self.key);
         let none = none.rsplit_once('.').unwrap().0;
         let other_tail = {

@@ -59,7 +59,7 @@ impl Fixture {
     /// A session of `user`, and its refresh token.
     async fn session(&self, user: &User) -> RefreshToken {
         let session = new_session();
-        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, NOW).await.unwrap();
+        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, 100, NOW).await.unwrap();
         assert!(begun.is_some());
         token(user, &session)
     }
@@ -129,7 +129,7 @@ async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session
     // The sign-in has verified "old" and is about to begin its session; the password changes now.
     fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
     let session = new_session();
-    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, NOW).await.unwrap();
+    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, 100, NOW).await.unwrap();
     assert_eq!(begun, None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
@@ -141,9 +141,15 @@ async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_sessio
     let fixture = fixture().await;
     let user = fixture.user().await;
     fixture.storage.set_active(user.id, false, NOW).await.unwrap();
-    assert_eq!(fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), NOW).await.unwrap(), None);
+    assert_eq!(
+        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
+        None
+    );
     fixture.storage.delete_user(user.id).await.unwrap();
-    assert_eq!(fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), NOW).await.unwrap(), None);
+    assert_eq!(
+        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
+        None
+    );
 }
 
 /// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
@@ -154,7 +160,7 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
         let user = fixture.user().await;
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
         let (old, new) = (hash("old"), hash("new"));
-        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, NOW);
+        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, 100, NOW);
         // Some before and some after, in the order in which SQLite's one writer takes them.
         let (before, changed, after) = tokio::join!(
             join_all(sessions[..4].iter().map(sign_in)),

@@ -1,0 +1,40 @@
+//! Somebody changes their password.
+
+use super::{Auth, AuthError, Caller};
+use crate::{
+    crypto::Verdict,
+    domain::{LoginName, Password, Timestamp},
+};
+
+/// The password that is, and the one that is to be.
+#[derive(Debug, Clone)]
+pub struct PasswordChange {
+    pub current: Password,
+    pub new: Password,
+}
+
+impl Auth {
+    /// Sets a new password and ends every other session of the caller: whoever else was signed in is out.
+    ///
+    /// # Errors
+    /// The new password is weak, the current one is wrong, or the service cannot work now.
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        change: PasswordChange,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        self.accounts.check_new(&change.new)?;
+        let login = LoginName::email(caller.user.email.as_str());
+        let account = self.storage.credentials(&login).await?.filter(|account| account.id == caller.user.id);
+        let stored = account.map(|account| account.password_hash);
+        let verdict = self.passwords.verify(change.current, stored.clone()).await?;
+        let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
+            return Err(AuthError::InvalidCredentials);
+        };
+        let new = self.passwords.hash(change.new).await?;
+        // While we were hashing, somebody else may have changed it: then it was not this caller's to change.
+        let is_changed = self.storage.change_password(caller.user.id, &verified, &new, caller.session, now).await?;
+        is_changed.then_some(()).ok_or(AuthError::InvalidCredentials)
+    }
+}

@@ -1,0 +1,31 @@
+//! Somebody looks at where they are signed in, and ends it.
+
+use super::{Auth, AuthError, Caller};
+use crate::domain::{Session, SessionId, Timestamp};
+
+impl Auth {
+    /// The caller's sessions that are alive, the newest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_sessions(&self, caller: &Caller, now: Timestamp) -> Result<Vec<Session>, AuthError> {
+        Ok(self.storage.list_sessions(caller.user.id, now).await?)
+    }
+
+    /// Ends one of the caller's sessions: its refresh and access tokens.
+    ///
+    /// # Errors
+    /// [`AuthError::NotFound`] for one that is another's, has ended or never was, or the database is away.
+    pub async fn end_session(&self, caller: &Caller, id: SessionId, now: Timestamp) -> Result<(), AuthError> {
+        let was_alive = self.storage.end_session_of(caller.user.id, id, now).await?;
+        was_alive.then_some(()).ok_or(AuthError::NotFound)
+    }
+
+    /// Ends every session of the caller, this one included.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn sign_out_everywhere(&self, caller: &Caller, now: Timestamp) -> Result<(), AuthError> {
+        Ok(self.storage.end_sessions(caller.user.id, now).await?)
+    }
+}
