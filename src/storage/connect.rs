@@ -1,6 +1,6 @@
 //! Opening the database that `database.url` names.
 
-use super::{Outages, PerThread, Pool, Storage};
+use super::{PerThread, Pool, Storage, work::Outages};
 use crate::config::Database;
 use sqlx::{
     Connection,
@@ -76,7 +76,7 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
         Ok((read, write))
     }
     .await;
-    let (read, write) = opened.map_err(|error| OpenError::File(shown(), super::classify(&error).to_string()))?;
+    let (read, write) = opened.map_err(|error| OpenError::File(shown(), super::error::classify(&error).to_string()))?;
     Ok(Pool::Sqlite { read, write })
 }
 

@@ -1,7 +1,7 @@
 //! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
 //! so that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, classify, on};
+use super::{Pool, Storage, StorageError, error::classify, work::on};
 use sqlx::{
     Connection, PgConnection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},

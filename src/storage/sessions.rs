@@ -1,8 +1,9 @@
 //! Sessions: begun by a sign-in, read by a refresh, ended once and for good.
 
 use super::{
-    Storage, StorageError, on,
+    Storage, StorageError,
     user_row::{UserRow, user_columns},
+    work::on,
 };
 use crate::domain::{
     NewSession, PasswordHash, RefreshToken, Session, SessionId, SessionState, Timestamp, User, UserId,

@@ -1,9 +1,10 @@
 //! Users: rows, look-ups and changes.
 
 use super::{
-    Storage, StorageError, on,
+    Storage, StorageError,
     sessions::END_ALL,
     user_row::{UserRow, user_columns},
+    work::on,
 };
 use crate::domain::{
     Email, Limit, LoginName, Name, NewUser, Page, PasswordHash, Timestamp, User, UserCursor, UserId, Username,
