@@ -1,11 +1,15 @@
 //! Opening the database that `database.url` names.
 
-use super::{PerThread, Pool, Storage, work::Outages};
+use super::{
+    PerThread, Pool, Storage,
+    error::{classify, is_worth_a_retry},
+    work::Outages,
+};
 use crate::config::Database;
 use sqlx::{
     Connection,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -17,7 +21,7 @@ use std::{
     time::Duration,
 };
 use thread_local::ThreadLocal;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 impl Storage {
     /// Opens the database. SQLite's file and its folder are made when they are missing, for their owner only;
@@ -69,14 +73,20 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
         .busy_timeout(settings.acquire_timeout);
     let lasting =
         || SqlitePoolOptions::new().acquire_timeout(settings.acquire_timeout).idle_timeout(None).max_lifetime(None);
-    let opened: Result<(SqlitePool, SqlitePool), sqlx::Error> = async {
-        let write = lasting().max_connections(1).connect_with(options.clone()).await?;
-        let read_only = options.pragma("query_only", "ON");
+    let open = async {
+        let write = loop {
+            match lasting().max_connections(1).connect_with(options.clone()).await {
+                // Two that open a new file at once both give it a write-ahead log: SQLite lets neither of them wait.
+                Err(error) if is_worth_a_retry(&error) => sleep(Duration::from_millis(20)).await,
+                opened => break opened?,
+            }
+        };
+        let read_only = options.clone().pragma("query_only", "ON");
         let read = lasting().max_connections(settings.max_connections).connect_with(read_only).await?;
-        Ok((read, write))
-    }
-    .await;
-    let (read, write) = opened.map_err(|error| OpenError::File(shown(), super::error::classify(&error).to_string()))?;
+        Ok::<_, sqlx::Error>((read, write))
+    };
+    let opened = timeout(settings.acquire_timeout, open).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    let (read, write) = opened.map_err(|error| OpenError::File(shown(), classify(&error).to_string()))?;
     Ok(Pool::Sqlite { read, write })
 }
 

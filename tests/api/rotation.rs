@@ -191,19 +191,23 @@ async fn the_absolute_end_never_moves() {
 }
 
 #[tokio::test]
-async fn whoever_is_gone_inactive_or_signed_out_does_not_rotate() {
+async fn whoever_is_gone_inactive_or_signed_out_neither_rotates_nor_retries() {
     let app = rotating().await;
     let (signed_out, inactive, gone) = (app.user().await, app.user().await, app.user().await);
-    // Each has a pair that a retry could ask for again.
+    // Each has a newest token, and an older one whose pair a retry could ask for again.
+    let mut newest = Vec::new();
     for user in [&signed_out, &inactive, &gone] {
-        rotated(&app, &user.refresh).await;
+        newest.push(rotated(&app, &user.refresh).await);
     }
     assert_eq!(app.sign_out(&signed_out.refresh).await.status, 204, "with a token of an older generation");
     app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", inactive.id)).await;
     app.database.execute(&format!("DELETE FROM users WHERE id = {}", gone.id)).await;
-    for user in [&signed_out, &inactive, &gone] {
-        assert_eq!(refused(&app, &user.refresh).await, "invalid-token");
+    for (user, newest) in [&signed_out, &inactive, &gone].into_iter().zip(&newest) {
+        assert_eq!(refused(&app, newest).await, "invalid-token", "the newest");
+        assert_eq!(refused(&app, &user.refresh).await, "invalid-token", "the one before");
     }
+    let moved = app.database.value("SELECT CAST(MAX(generation) AS TEXT) FROM sessions").await;
+    assert_eq!(moved, "1", "no session moved on");
 }
 
 #[tokio::test]
