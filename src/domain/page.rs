@@ -11,7 +11,7 @@ impl Limit {
     /// What a limit is, when this is none.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match text.parse() {
-            Ok(limit @ 1..=200) => Ok(Self(limit)),
+            Ok(limit @ 1..=200) if !text.starts_with('+') => Ok(Self(limit)),
             _ => Err(Invalid("must be a whole number from 1 to 200")),
         }
     }
@@ -89,7 +89,7 @@ mod tests {
         for (text, limit) in [("1", 1), ("50", 50), ("200", 200)] {
             assert_eq!(Limit::parse(text), Ok(Limit(limit)));
         }
-        for text in ["", "0", "-1", "201", "abc", "1.0", "1e2", " 1", "99999999999999999999"] {
+        for text in ["", "0", "-1", "201", "abc", "+5", "1.0", "1e2", " 1", "99999999999999999999"] {
             assert!(Limit::parse(text).is_err(), "{text:?}");
         }
     }

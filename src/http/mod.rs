@@ -95,6 +95,9 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/openapi.json", vec![get(docs::openapi)]);
     if state.has_docs {
         at("/", vec![get(docs::to_swagger)]);
+        if !base.is_empty() {
+            at("", vec![get(docs::to_swagger)]);
+        }
         at("/docs/swagger", vec![get(docs::to_swagger)]);
         at("/docs/swagger/{file:.*}", vec![get(docs::swagger)]);
         at("/docs/errors", vec![get(docs::errors)]);

@@ -170,8 +170,7 @@ pub fn document(base_path: &str, names: &TokenNames) -> Value {
         document["servers"] = json!([{ "url": base_path }]);
     }
     for schema in ["TokenPair", "AccessToken"] {
-        rename(&mut document["components"]["schemas"][schema], "access_token", &names.access);
-        rename(&mut document["components"]["schemas"][schema], "refresh_token", &names.refresh);
+        name_tokens(&mut document["components"]["schemas"][schema], names);
     }
     document
 }
@@ -198,17 +197,18 @@ fn add_refusal(responses: &mut Value, code: &Code) {
     }});
 }
 
-fn rename(schema: &mut Value, from: &str, to: &str) {
-    if from == to {
-        return;
+/// Names the members that hold tokens, all at once: one setting may be the other's default.
+fn name_tokens(schema: &mut Value, names: &TokenNames) {
+    let renamed = |name: &str| match name {
+        "access_token" => names.access.clone(),
+        "refresh_token" => names.refresh.clone(),
+        other => other.to_owned(),
+    };
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        *properties = std::mem::take(properties).into_iter().map(|(name, value)| (renamed(&name), value)).collect();
     }
-    if let Some(properties) = schema["properties"].as_object_mut()
-        && let Some(property) = properties.remove(from)
-    {
-        properties.insert(to.to_owned(), property);
-    }
-    if let Some(required) = schema["required"].as_array_mut() {
-        required.iter_mut().filter(|name| **name == from).for_each(|name| *name = to.into());
+    for name in schema["required"].as_array_mut().into_iter().flatten() {
+        *name = renamed(name.as_str().unwrap_or_default()).into();
     }
 }
 
@@ -247,6 +247,9 @@ mod tests {
         }
         assert_eq!(document["servers"][0]["url"], "/id");
         assert!(document["components"]["schemas"]["TokenPair"]["properties"]["rt"].is_object());
+        let swapped = TokenNames { access: "refresh_token".to_owned(), refresh: "access_token".to_owned() };
+        let pair = &super::document("", &swapped)["components"]["schemas"]["TokenPair"];
+        assert_eq!(pair["properties"].as_object().unwrap().len(), 5);
         assert_eq!(
             REFUSALS.len(),
             document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 3

@@ -303,7 +303,9 @@ async fn the_base_path_goes_before_every_route() {
     for path in ["/id/livez", "/id/readyz", "/id/openapi.json", "/id/docs/swagger/", "/id/docs/errors"] {
         assert_eq!(anon.get(path).await.status, 200, "{path}");
     }
-    assert_eq!(anon.get("/id/docs/swagger").await.header("location"), "/id/docs/swagger/");
+    for path in ["/id", "/id/", "/id/docs/swagger"] {
+        assert_eq!(anon.get(path).await.header("location"), "/id/docs/swagger/", "{path}");
+    }
     let lost = anon.get("/livez").await;
     assert_eq!((lost.status, &lost.json["type"]), (404, &json!("/id/docs/errors#not-found")));
 }
