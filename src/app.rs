@@ -2,9 +2,10 @@
 
 use crate::{
     auth::{Accounts, Auth, AuthError},
+    clock::Clock,
     config::Settings,
     crypto::{Issuer, Passwords, Secret, SelfTestFailed, Tokens, keys},
-    domain::{Clock, Email},
+    domain::Email,
     http::{self, Server, State},
     storage::{OpenError, Storage, StorageError},
 };

@@ -12,6 +12,7 @@
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, migrations; the only place that knows sqlx |
+//! | [`clock`] | the only clock there is, handed to `App::build` |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
@@ -23,6 +24,7 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod domain;

@@ -5,8 +5,8 @@ mod user;
 
 use crate::{
     app::App,
+    clock::Clock,
     config::{Settings, Sources},
-    domain::Clock,
     http,
     storage::Storage,
     telemetry,

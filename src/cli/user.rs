@@ -3,9 +3,10 @@
 use super::Failure;
 use crate::{
     auth::{Accounts, AuthError, SignUp},
+    clock::Clock,
     config::Settings,
     crypto::Passwords,
-    domain::{Clock, Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
+    domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
     storage::Storage,
 };

@@ -17,7 +17,7 @@ pub use name::Name;
 pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
 pub use session::{NewSession, RefreshToken, Session, SessionId, SessionState, Standing};
-pub use time::{Clock, Seconds, Timestamp};
+pub use time::{Seconds, Timestamp};
 pub use user::{NewUser, Role, User, UserId};
 pub use username::{LoginName, Username};
 

@@ -3,11 +3,7 @@
 use std::{
     fmt,
     ops::{Add, Sub},
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 /// A length of time in seconds.
@@ -45,28 +41,6 @@ impl fmt::Display for Timestamp {
         // RFC 3339 ends with the year 9999; what lies beyond is a row that somebody wrote by hand.
         let since_1970 = Duration::from_secs(self.0.clamp(0, 253_402_300_799).unsigned_abs());
         write!(f, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970))
-    }
-}
-
-/// The only clock there is. `App::build` is handed one; everything below is handed the time.
-#[derive(Debug, Clone)]
-pub enum Clock {
-    /// The machine's.
-    System,
-    /// One that a test sets, in seconds since 1970.
-    Manual(Arc<AtomicI64>),
-}
-
-impl Clock {
-    pub fn now(&self) -> Timestamp {
-        match self {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask the machine")]
-            Self::System => {
-                let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX))
-            }
-            Self::Manual(seconds) => Timestamp(seconds.load(Ordering::SeqCst)),
-        }
     }
 }
 

@@ -18,7 +18,7 @@ pub use openapi::default_document;
 pub use serve::{Options, serve};
 pub use users::UserResponse;
 
-use crate::{auth::Auth, config::Settings, crypto::TokenNames, domain::Clock, storage::Storage};
+use crate::{auth::Auth, clock::Clock, config::Settings, crypto::TokenNames, storage::Storage};
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
     http::Method,

@@ -3,8 +3,8 @@
 use super::{Actor, PASSWORD, Reply, TestDatabase, actor::http_client, email};
 use signet::{
     app::App,
+    clock::Clock,
     config::{Settings, Sources},
-    domain::Clock,
 };
 use std::{
     net::SocketAddr,
