@@ -17,7 +17,7 @@ const KNOWN_KEYS: &[&str] = &[
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
 ];
 
-/// Notes whatever is wrong with settings that can each be read.
+/// Notes whatever is wrong with settings beyond how each is written.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     keys(settings, reader);
     numbers(settings, reader);

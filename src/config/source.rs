@@ -164,14 +164,10 @@ impl Reader {
         let row = self.rows.get(key);
         let show = |row: &Sourced| if T::SECRET { "********".to_owned() } else { T::show(&row.value) };
         self.known.push(print::Line { key, shown: row.map(|row| (show(row), row.place.clone())) });
-        let parsed = row.map(|row| T::parse(&row.value));
-        let fault = match parsed {
+        match row.map(|row| T::parse(&row.value)) {
             Some(Ok(value)) => return value,
-            Some(Err(fault)) => Some(fault),
-            None => None,
-        };
-        if let Some(fault) = fault {
-            self.fault_at(key, fault);
+            Some(Err(fault)) => self.fault_at(key, fault),
+            None => {}
         }
         let default = self.defaults.get(key).and_then(|value| T::parse(value).ok());
         #[expect(clippy::expect_used, reason = "default.toml is compiled in; a test reads it")]

@@ -49,15 +49,8 @@ impl Storage {
     pub async fn is_migrated(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
         let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
-        let count = async || match &self.pool {
-            Pool::Postgres(pools) => {
-                on!(@held pools.here(), |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await)
-            }
-            Pool::Sqlite { read, .. } => {
-                on!(@held read, |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await)
-            }
-        };
-        let run: Result<i64, _> = self.attempt(count).await;
+        let run: Result<i64, _> =
+            on!(ask self, |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await).await;
         Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))
     }
 

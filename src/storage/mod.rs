@@ -2,7 +2,7 @@
 //!
 //! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
 //! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); an error is a database that
-//! could not do its work. Transactions touch users before sessions, always, so that none waits for another in a ring.
+//! could not do its work. Transactions lock users before sessions, always, so that none waits for another in a ring.
 
 mod connect;
 mod error;

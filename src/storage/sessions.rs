@@ -177,8 +177,8 @@ impl Storage {
         token: &RefreshToken,
         now: Timestamp,
     ) -> Result<Option<LiveSession>, StorageError> {
-        let row: Option<LiveRow> = on!(read self, |pool| {
-            sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0).fetch_optional(pool).await
+        let row: Option<LiveRow> = on!(read self, |connection| {
+            sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0).fetch_optional(connection).await
         })
         .await?;
         Ok(row.map(LiveSession::from))
@@ -251,7 +251,7 @@ impl Storage {
              AND users.id = sessions.user_id AND users.is_active"
         );
         let row: Option<UserRow> =
-            on!(read self, |pool| sqlx::query_as(SQL).bind(session.0).bind(user.0).fetch_optional(pool).await).await?;
+            on!(read self, |connection| sqlx::query_as(SQL).bind(session.0).bind(user.0).fetch_optional(connection).await).await?;
         Ok(row.map(User::from))
     }
 
@@ -272,7 +272,8 @@ impl Storage {
         const SQL: &str = "SELECT id, created_at, last_used_at, expires_at, user_agent, ip FROM sessions \
              WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY created_at DESC, id LIMIT 1000";
         let rows: Vec<SessionRow> =
-            on!(read self, |pool| sqlx::query_as(SQL).bind(user.0).bind(now.0).fetch_all(pool).await).await?;
+            on!(read self, |connection| sqlx::query_as(SQL).bind(user.0).bind(now.0).fetch_all(connection).await)
+                .await?;
         Ok(rows.into_iter().map(Session::from).collect())
     }
 

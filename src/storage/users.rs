@@ -92,7 +92,8 @@ impl Storage {
     async fn has_email(&self, email: &Email) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE email = $1";
         let count: i64 =
-            on!(read self, |pool| sqlx::query_scalar(SQL).bind(email.as_str()).fetch_one(pool).await).await?;
+            on!(read self, |connection| sqlx::query_scalar(SQL).bind(email.as_str()).fetch_one(connection).await)
+                .await?;
         Ok(count > 0)
     }
 
@@ -109,7 +110,7 @@ impl Storage {
             LoginName::Username(_) => BY_USERNAME,
         };
         let row: Option<(i64, String, bool)> =
-            on!(read self, |pool| sqlx::query_as(sql).bind(key).fetch_optional(pool).await).await?;
+            on!(read self, |connection| sqlx::query_as(sql).bind(key).fetch_optional(connection).await).await?;
         Ok(row.map(|(id, hash, is_active)| Credentials {
             id: UserId(id),
             password_hash: PasswordHash::new(hash),
@@ -126,14 +127,16 @@ impl Storage {
         const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $1");
         const BY_USERNAME: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE username_key = $1");
         let row: Option<UserRow> = match who {
-            Who::Id(id) => on!(read self, |pool| sqlx::query_as(BY_ID).bind(id.0).fetch_optional(pool).await).await?,
+            Who::Id(id) => {
+                on!(read self, |connection| sqlx::query_as(BY_ID).bind(id.0).fetch_optional(connection).await).await?
+            }
             Who::Name(login) => {
                 let Some(key) = login.key() else { return Ok(None) };
                 let sql = match login {
                     LoginName::Email(_) => BY_EMAIL,
                     LoginName::Username(_) => BY_USERNAME,
                 };
-                on!(read self, |pool| sqlx::query_as(sql).bind(key).fetch_optional(pool).await).await?
+                on!(read self, |connection| sqlx::query_as(sql).bind(key).fetch_optional(connection).await).await?
             }
         };
         Ok(row.map(User::from))
@@ -154,18 +157,18 @@ impl Storage {
         let one_more = limit.get() + 1;
         let rows: Vec<UserRow> = match cursor {
             UserCursor::ById { after } => {
-                on!(read self, |pool| sqlx::query_as(BY_ID).bind(after.0).bind(one_more).fetch_all(pool).await).await?
+                on!(read self, |connection| sqlx::query_as(BY_ID).bind(after.0).bind(one_more).fetch_all(connection).await).await?
             }
             UserCursor::ByEmail { prefix, after } => {
                 let end = format!("{prefix}{}", char::MAX);
                 let after = after.as_ref().map_or("", Email::as_str);
-                on!(read self, |pool| {
+                on!(read self, |connection| {
                     sqlx::query_as(BY_EMAIL)
                         .bind(prefix.as_str())
                         .bind(end.as_str())
                         .bind(after)
                         .bind(one_more)
-                        .fetch_all(pool)
+                        .fetch_all(connection)
                         .await
                 })
                 .await?
@@ -256,7 +259,7 @@ impl Storage {
     /// When the database is away.
     pub async fn has_superuser(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser";
-        let count: i64 = on!(read self, |pool| sqlx::query_scalar(SQL).fetch_one(pool).await).await?;
+        let count: i64 = on!(read self, |connection| sqlx::query_scalar(SQL).fetch_one(connection).await).await?;
         Ok(count > 0)
     }
 

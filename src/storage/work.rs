@@ -8,15 +8,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
 ///
 /// The body is handed a connection (`read`) or an open transaction (`write`), which is committed with the body's value
-/// and rolled back when the body returns early. There is no writing outside a transaction: sqlx reads one row of an
+/// and rolled back when the body returns early; `ask` is `read` for what says nothing about the tables, and logs nothing.
+/// There is no writing outside a transaction: sqlx reads one row of an
 /// `INSERT … RETURNING` and then resets the statement, which is when SQLite would commit it, and nobody would hear
 /// that the disk is full.
 macro_rules! on {
     (read $storage:expr, |$connection:ident| $body:expr) => {
-        $storage.run($crate::storage::work::Kind::Read, async || match &$storage.pool {
+        $storage.run($crate::storage::work::Kind::Read, async || on!(@reading $storage, |$connection| $body))
+    };
+    (ask $storage:expr, |$connection:ident| $body:expr) => {
+        $storage.attempt(async || on!(@reading $storage, |$connection| $body))
+    };
+    (@reading $storage:expr, |$connection:ident| $body:expr) => {
+        match &$storage.pool {
             $crate::storage::Pool::Postgres(pools) => on!(@held pools.here(), |$connection| $body),
             $crate::storage::Pool::Sqlite { read, .. } => on!(@held read, |$connection| $body),
-        })
+        }
     };
     (write $storage:expr, |$tx:ident| $body:expr) => {
         $storage.run($crate::storage::work::Kind::Write, async || match &$storage.pool {
