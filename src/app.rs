@@ -7,17 +7,22 @@ use crate::{
     crypto::{Issuer, Passwords, Secret, SelfTestFailed, Tokens, keys},
     domain::Email,
     http::{self, Server, State},
-    storage::{OpenError, Storage, StorageError},
+    jobs::Jobs,
+    storage::{Follower, OpenError, Storage, StorageError},
+    telemetry::Metrics,
 };
 use secrecy::SecretString;
 use std::{
     convert::Infallible,
-    future::pending,
     io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpSocket, time::timeout};
+use tokio::{
+    net::TcpSocket,
+    time::{sleep, timeout},
+};
 
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -29,9 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct App {
     address: SocketAddr,
     server: Server,
+    /// Serves `server.metrics_bind`.
+    metrics_server: Option<Server>,
     storage: Storage,
     /// What is left to do when the database was away at the start.
     preparation: Option<Preparation>,
+    jobs: Jobs,
 }
 
 /// Why the service does not start, or does not go on.
@@ -47,8 +55,8 @@ pub enum StartError {
     Storage(#[from] StorageError),
     #[error("no threads for hashing: {0}")]
     Threads(io::Error),
-    #[error("server.bind: cannot listen on {0}: {1}")]
-    Bind(SocketAddr, io::Error),
+    #[error("{0}: cannot listen on {1}: {2}")]
+    Bind(&'static str, SocketAddr, io::Error),
     #[error("bootstrap: {0}")]
     Bootstrap(AuthError),
     #[error("the server broke off: {0}")]
@@ -70,13 +78,12 @@ impl App {
     /// When something is missing that will not come by itself.
     pub async fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
         // First: whoever starts a second one by mistake must not migrate the database of the first.
-        let bind = settings.server.bind;
-        let refused = |error| StartError::Bind(bind, error);
-        let listener = listen(bind).map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
+        let listener = listen("server.bind", settings.server.bind)?;
+        let address = listener.local_addr().map_err(StartError::Server)?;
+        let metrics_listener = settings.server.metrics_bind.map(|bind| listen("server.metrics_bind", bind)).transpose()?;
 
         let workers = settings.server.workers();
-        let storage = Storage::open(&settings.database, workers).await?;
+        let storage = Storage::open(settings, workers).await?;
         let auth = auth(settings, storage.clone())?;
         let due = Preparation {
             accounts: auth.accounts().clone(),
@@ -85,12 +92,18 @@ impl App {
             migrates: storage.is_sqlite() || settings.database.migrate_on_start,
             first_superuser: settings.first_superuser(),
         };
-        let preparation = if storage.is_sqlite() {
+        let mut follower = Follower::new(storage.clone());
+        let mut prepare = async || {
             due.run().await?;
+            // Before the first token is trusted.
+            Ok::<_, StartError>(follower.catch_up(clock.now()).await?)
+        };
+        let preparation = if storage.is_sqlite() {
+            prepare().await?;
             None
         } else {
             // Another replica may be migrating, and PostgreSQL may be away: soon we serve, and wait beside that.
-            match timeout(PATIENCE, due.run()).await {
+            match timeout(PATIENCE, prepare()).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) if !error.is_passing() => return Err(error),
                 Ok(Err(error)) => {
@@ -106,12 +119,21 @@ impl App {
 
         let options = http::Options {
             workers,
+            routes: http::routes,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let state = State::new(settings, auth, storage.clone(), clock);
-        let server = http::serve(listener, state, &options).map_err(refused)?;
-        Ok(Self { address, server, storage, preparation })
+        let metrics = Arc::new(Metrics::default());
+        let poll_interval = settings.revocation.poll_interval;
+        let jobs = Jobs { storage: storage.clone(), follower, poll_interval, clock: clock.clone(), metrics: Arc::clone(&metrics) };
+        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
+        let metrics_server = metrics_listener.map(|listener| {
+            let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
+            http::serve(listener, Arc::clone(&state), &options)
+        });
+        let metrics_server = metrics_server.transpose().map_err(StartError::Server)?;
+        let server = http::serve(listener, state, &options).map_err(StartError::Server)?;
+        Ok(Self { address, server, metrics_server, storage, preparation, jobs })
     }
 
     /// Where it listens: the port that was chosen, when port 0 was asked for.
@@ -125,16 +147,21 @@ impl App {
     /// # Errors
     /// When the server breaks off by itself, or the database turns out to be one that cannot be used.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, storage, preparation, .. } = self;
+        let Self { server, metrics_server, storage, preparation, jobs, .. } = self;
         let handle = server.handle();
+        let metrics_handle = metrics_server.as_ref().map(Server::handle);
+        metrics_server.map(tokio::spawn);
         let mut serving = tokio::spawn(server);
         let reason_to_stop = tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
             () = shutdown => Ok(()),
             // Goes on beside serving.
-            failed = prepare(preparation) => match failed { Err(error) => Err(error) },
+            failed = work(preparation, jobs) => match failed { Err(error) => Err(error) },
         };
         handle.stop(true).await;
+        if let Some(handle) = metrics_handle {
+            handle.stop(true).await;
+        }
         let ended = serving.await.map_err(io::Error::other).and_then(|ended| ended);
         storage.close().await;
         reason_to_stop.and(ended.map_err(StartError::Server))
@@ -142,12 +169,15 @@ impl App {
 }
 
 /// Takes a port. Many may knock at once: a short backlog would make their connections fail before we see them.
-fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait until the last connections of the one before are forgotten.
-    socket.set_reuseaddr(true)?;
-    socket.bind(bind)?;
-    socket.listen(1024)?.into_std()
+fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A restart must not wait until the last connections of the one before are forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(bind)?;
+        socket.listen(1024)?.into_std()
+    };
+    listen().map_err(|error| StartError::Bind(setting, bind, error))
 }
 
 /// Wires the use cases.
@@ -199,17 +229,17 @@ impl Preparation {
     }
 }
 
-/// Prepares a database that was away at the start as soon as it is there; ends only when that is hopeless.
-async fn prepare(due: Option<Preparation>) -> Result<Infallible, StartError> {
-    let Some(due) = due else { return pending().await };
-    loop {
-        match due.run().await {
-            Ok(()) => {
-                tracing::info!("the database is ready");
-                return pending().await;
+/// Prepares a database that was away at the start as soon as it is there, then does the background work; ends only when
+/// the first is hopeless.
+async fn work(due: Option<Preparation>, jobs: Jobs) -> Result<Infallible, StartError> {
+    if let Some(due) = due {
+        while let Err(error) = due.run().await {
+            if !error.is_passing() {
+                return Err(error);
             }
-            Err(error) if error.is_passing() => tokio::time::sleep(RETRY).await,
-            Err(error) => return Err(error),
+            sleep(RETRY).await;
         }
+        tracing::info!("the database is ready");
     }
+    Ok(jobs.run().await)
 }

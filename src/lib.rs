@@ -7,11 +7,12 @@
 //! | [`cli`] | the command line: which words there are, and which code they run |
 //! | [`app`] | builds the service and runs it; the only wiring |
 //! | [`config`] | settings: layers, every fault at once |
-//! | [`telemetry`] | logs |
+//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired |
+//! | [`telemetry`] | logs, metrics |
 //! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
-//! | [`storage`] | users, sessions, migrations; the only place that knows sqlx |
+//! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
@@ -29,5 +30,6 @@ pub mod config;
 pub mod crypto;
 pub mod domain;
 pub mod http;
+pub mod jobs;
 pub mod storage;
 pub mod telemetry;

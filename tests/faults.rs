@@ -1,18 +1,13 @@
 //! A database that goes away, a service that is asked to stop, sign-ins beyond what can be hashed.
 
-use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email};
+use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, within};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use serde_json::json;
 use signet::storage::{Storage, StorageError};
 use std::time::Duration;
 
-/// What must be over by then.
-async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| panic!("not within {seconds} s"))
-}
-
 /// Asks until the answer is the awaited one; how soon it comes is the service's affair, within ten seconds.
-async fn eventually(app: &TestApp, actor: &Actor, path: &str, status: u16) {
+async fn becomes(app: &TestApp, actor: &Actor, path: &str, status: u16) {
     within(10, async {
         // `readyz` compares clocks, and ours stands still unless it is moved.
         while {
@@ -52,9 +47,9 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
         assert_eq!(within(6, ann.actor.get("/auth/users/me")).await.code(), "unavailable");
     }
     app.database.bring_back().await;
-    eventually(&app, &app.anon(), "/readyz", 200).await;
+    becomes(&app, &app.anon(), "/readyz", 200).await;
     let ann = app.sign_in(&ann.email).await;
-    eventually(&app, &ann.actor, "/auth/users/me", 200).await;
+    becomes(&app, &ann.actor, "/auth/users/me", 200).await;
     for _ in 0..5 {
         assert_eq!(app.create(&email()).await.status, 201);
     }
@@ -66,7 +61,7 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
     if database.is_sqlite() {
         // Nobody waits for a file: one that cannot be opened is said to be so, and the service does not start.
         let file = settings(&database, &[("DATABASE__URL", "sqlite:///proc/nowhere/signet.db")]);
-        let error = Storage::open(&file.database, 1).await.err().expect("no such folder").to_string();
+        let error = Storage::open(&file, 1).await.err().expect("no such folder").to_string();
         assert!(error.contains("database.url") && error.contains("/proc/nowhere"), "{error}");
         return;
     }
@@ -77,7 +72,7 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
     assert_eq!(app.anon().get("/readyz").await.status, 503);
     assert_eq!(app.create("ann@example.com").await.code(), "unavailable");
     app.database.bring_back().await;
-    eventually(&app, &app.anon(), "/readyz", 200).await;
+    becomes(&app, &app.anon(), "/readyz", 200).await;
     // The tables are made and so is the first superuser, as if nothing had been.
     let body = json!({"email": "root@example.com", "password": PASSWORD});
     within(10, async { while app.anon().post("/auth/signin", &body).await.status != 200 {} }).await;
@@ -86,7 +81,7 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
 #[tokio::test]
 async fn a_database_without_tables_says_what_to_do() {
     let database = TestDatabase::create().await;
-    let storage = Storage::open(&settings(&database, &[]).database, 1).await.unwrap();
+    let storage = Storage::open(&settings(&database, &[]), 1).await.unwrap();
     match storage.has_superuser().await {
         Err(StorageError::Unavailable(reason)) => assert!(reason.contains("signet migrate"), "{reason}"),
         // SQLite has no code for it; but it migrates itself, so nobody sees this.

@@ -14,6 +14,8 @@
 mod api;
 mod cli;
 mod faults;
+mod feed;
+mod housekeeping;
 mod settings;
 mod storage;
 mod support;

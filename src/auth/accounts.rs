@@ -87,20 +87,36 @@ impl Accounts {
         Ok(self.storage.set_password(id, &hash, now).await?)
     }
 
-    /// Lets a user in again, or shuts it out and ends its sessions; `None` when the user is gone.
+    /// Lets a user in again; `None` when the user is gone.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn set_active(&self, id: UserId, is_active: bool, now: Timestamp) -> Result<Option<User>, AuthError> {
-        Ok(self.storage.set_active(id, is_active, now).await?)
+    pub async fn activate(&self, id: UserId) -> Result<Option<User>, AuthError> {
+        Ok(self.storage.activate(id).await?)
+    }
+
+    /// Shuts a user out and ends its sessions; `None` when the user is gone.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, AuthError> {
+        Ok(self.storage.deactivate(id, now).await?)
+    }
+
+    /// Ends every session of a user.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn sign_out(&self, id: UserId, now: Timestamp) -> Result<(), AuthError> {
+        Ok(self.storage.end_sessions(id, now).await?)
     }
 
     /// Deletes a user with its sessions; whether there was one.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn delete(&self, id: UserId) -> Result<bool, AuthError> {
-        Ok(self.storage.delete_user(id).await?)
+    pub async fn delete(&self, id: UserId, now: Timestamp) -> Result<bool, AuthError> {
+        Ok(self.storage.delete_user(id, now).await?)
     }
 
     /// Makes the first superuser, while there is none: a new user, or the one who has that e-mail, with this password.

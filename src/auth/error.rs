@@ -42,6 +42,9 @@ pub enum AuthError {
     UsernameTaken,
     #[error("Too many sign-ins are waiting. Try again in a moment.")]
     Overloaded,
+    /// The feed of revocations could not be read for too long: whether this token was taken back is not known.
+    #[error("The service cannot tell at the moment whether this token has ended. Try again in a moment.")]
+    RevocationsStale,
     /// The database cannot do its work. Why is for the log and the operator.
     #[error("The service cannot reach its database. Try again in a moment.")]
     Unavailable(String),

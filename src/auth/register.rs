@@ -21,12 +21,12 @@ impl Auth {
     ///
     /// # Errors
     /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service cannot work now.
-    pub async fn register(&self, sign_up: SignUp, presented: &Presented, now: Timestamp) -> Result<User, AuthError> {
+    pub async fn register(&self, sign_up: SignUp, presented: Presented<'_>, now: Timestamp) -> Result<User, AuthError> {
         match self.policy.registration {
             RegistrationMode::Open => {}
             RegistrationMode::Closed => return Err(AuthError::RegistrationClosed),
             RegistrationMode::Staff => {
-                let caller = self.authenticate(presented, now).await?;
+                let caller = self.caller(&self.verify(presented, now)?).await?;
                 if !caller.user.is_at_least_staff() {
                     return Err(AuthError::Forbidden);
                 }

@@ -156,7 +156,7 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
 }
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {
-    let storage = Storage::open(&settings.database, 1).await?;
+    let storage = Storage::open(settings, 1).await?;
     storage.migrate().await?;
     storage.close().await;
     println!("The database is up to date.");

@@ -36,6 +36,8 @@ pub(super) enum UserCommand {
     Activate(Which),
     /// Shut a user out and end its sessions
     Deactivate(Which),
+    /// End the user's sessions, wherever they are
+    SignOut(Which),
     /// Delete a user and its sessions
     Delete(Which),
 }
@@ -74,7 +76,7 @@ pub(super) struct Which {
 
 /// Runs one command on the database that the settings name.
 pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<ExitCode, Failure> {
-    let storage = Storage::open(&settings.database, 1).await?;
+    let storage = Storage::open(settings, 1).await?;
     if storage.is_sqlite() {
         storage.migrate().await?;
     }
@@ -99,11 +101,22 @@ async fn execute(command: UserCommand, accounts: &Accounts, now: Timestamp) -> R
             let user = accounts.set_password(user.id, password, now).await.map_err(explain)?;
             print(user.ok_or(GONE)?, which.json);
         }
-        UserCommand::Activate(which) => set_active(accounts, &which, true, now).await?,
-        UserCommand::Deactivate(which) => set_active(accounts, &which, false, now).await?,
+        UserCommand::Activate(which) => {
+            let user = find(accounts, &which).await?;
+            print(accounts.activate(user.id).await.map_err(explain)?.ok_or(GONE)?, which.json);
+        }
+        UserCommand::Deactivate(which) => {
+            let user = find(accounts, &which).await?;
+            print(accounts.deactivate(user.id, now).await.map_err(explain)?.ok_or(GONE)?, which.json);
+        }
+        UserCommand::SignOut(which) => {
+            let user = find(accounts, &which).await?;
+            accounts.sign_out(user.id, now).await.map_err(explain)?;
+            print(user, which.json);
+        }
         UserCommand::Delete(which) => {
             let user = find(accounts, &which).await?;
-            let was_there = accounts.delete(user.id).await.map_err(explain)?;
+            let was_there = accounts.delete(user.id, now).await.map_err(explain)?;
             print(was_there.then_some(user).ok_or(GONE)?, which.json);
         }
     }
@@ -124,13 +137,6 @@ fn explain(error: AuthError) -> Failure {
 async fn find(accounts: &Accounts, which: &Which) -> Result<User, Failure> {
     let user = accounts.find(&which.user).await.map_err(explain)?;
     Ok(user.ok_or("there is no user with this id, e-mail or username")?)
-}
-
-async fn set_active(accounts: &Accounts, which: &Which, is_active: bool, now: Timestamp) -> Result<(), Failure> {
-    let user = find(accounts, which).await?;
-    let user = accounts.set_active(user.id, is_active, now).await.map_err(explain)?;
-    print(user.ok_or(GONE)?, which.json);
-    Ok(())
 }
 
 /// All users, a page at a time: a long list is never held as a whole.

@@ -182,12 +182,10 @@ fn not_available_yet(settings: &Settings, reader: &mut Reader) {
 
 /// What this version knows and does not do yet, without harm to whoever sets it: keys, or their beginning.
 const WITHOUT_EFFECT: &[&str] = &[
-    "server.metrics_bind",
     "server.cors_allowed_origins",
     "server.forwarded_header",
     "server.trusted_proxies",
     "rate_limit.",
-    "revocation.",
     "telemetry.otlp_endpoint",
     "mail.",
     "audit.",

@@ -4,10 +4,13 @@
 //! look at `typ`, takes a list for `iss`, rounds times that are no integers, and asks the machine for the time.
 
 use super::keys::Secret;
-use crate::domain::{RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, User, UserId};
+use crate::domain::{
+    AccessToken, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, crypto};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
@@ -21,13 +24,6 @@ pub enum Refusal {
     Invalid,
     /// One of ours that verifies, but as the other kind.
     WrongType,
-}
-
-/// An access token that verified: who, and by which session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AccessToken {
-    pub user: UserId,
-    pub session: SessionId,
 }
 
 /// The values of `token_type`.
@@ -81,52 +77,89 @@ impl Kind {
     }
 }
 
+/// A text of a token: a part of what was decoded, not a copy, unless it was written with escapes.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a, T: Into<Cow<'a, str>>> From<T> for Text<'a> {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
 /// The header of our tokens. Whatever has another member was not made by us: that refuses `crit`, and the keys
 /// that a token brings along (`jwk`, `jku`, `x5c`, `x5u`), without ever looking at them.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header<'a> {
     #[serde(borrow)]
-    alg: std::borrow::Cow<'a, str>,
+    alg: Text<'a>,
     #[serde(borrow)]
-    kid: std::borrow::Cow<'a, str>,
+    kid: Text<'a>,
     #[serde(borrow)]
-    typ: std::borrow::Cow<'a, str>,
+    typ: Text<'a>,
 }
 
 /// The claims of an access token (RFC 9068 §2.2, and ours). A wrong type, a missing or a doubled one is an error.
 #[derive(Serialize, Deserialize)]
-struct AccessClaims {
-    iss: String,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_string")]
-    aud: Option<String>,
-    sub: String,
-    client_id: String,
-    sid: String,
-    jti: String,
+struct AccessClaims<'a> {
+    #[serde(borrow)]
+    iss: Text<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none", deserialize_with = "some_text")]
+    aud: Option<Text<'a>>,
+    #[serde(borrow)]
+    sub: Text<'a>,
+    #[serde(borrow)]
+    client_id: Text<'a>,
+    #[serde(borrow)]
+    sid: Text<'a>,
+    #[serde(borrow)]
+    jti: Text<'a>,
     iat: i64,
     exp: i64,
-    token_type: String,
+    #[serde(borrow)]
+    token_type: Text<'a>,
     roles: Vec<Role>,
-    preferred_username: String,
+    #[serde(borrow)]
+    preferred_username: Text<'a>,
 }
 
 /// The claims of a refresh token.
 #[derive(Serialize, Deserialize)]
-struct RefreshClaims {
-    iss: String,
-    sub: String,
-    sid: String,
+struct RefreshClaims<'a> {
+    #[serde(borrow)]
+    iss: Text<'a>,
+    #[serde(borrow)]
+    sub: Text<'a>,
+    #[serde(borrow)]
+    sid: Text<'a>,
     #[serde(rename = "gen")]
     generation: i64,
     iat: i64,
     exp: i64,
-    token_type: String,
+    #[serde(borrow)]
+    token_type: Text<'a>,
 }
 
 /// Takes a string and nothing else: `null` is not an absent claim.
-fn some_string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(deserializer).map(Some)
+fn some_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text<'a>>, D::Error> {
+    Text::deserialize(deserializer).map(Some)
+}
+
+/// Where a token is decoded: on the stack, because every request brings one.
+struct Scratch([u8; MAX_LENGTH / 4 * 3]);
+
+impl Scratch {
+    fn new() -> Self {
+        Self([0; _])
+    }
+
+    /// Decodes strict base64url: padding, other alphabets and unused bits are errors, so that a token has one spelling.
+    fn decode(&mut self, text: &str) -> Option<&[u8]> {
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut self.0).ok()?;
+        self.0.get(..length)
+    }
 }
 
 impl Tokens {
@@ -141,7 +174,7 @@ impl Tokens {
         };
         for kind in [&tokens.access, &tokens.refresh] {
             let token = kind.sign(&serde_json::json!({})).map_err(failed)?;
-            verified_claims::<serde::de::IgnoredAny>(kind, &token).ok_or(SelfTestFailed)?;
+            verified_claims::<serde::de::IgnoredAny>(kind, &token, &mut Scratch::new()).ok_or(SelfTestFailed)?;
         }
         Ok(tokens)
     }
@@ -158,7 +191,7 @@ impl Tokens {
         session_end: Timestamp,
         now: Timestamp,
     ) -> Result<(String, Seconds), SelfTestFailed> {
-        let jti = URL_SAFE_NO_PAD.encode(super::random::<16>());
+        let jti = TokenId::from_bits(super::random());
         let exp = self.access_end(session_end, now);
         // Within the leeway a session may have ended already.
         Ok((self.sign_access(user, session, jti, now, exp)?, (exp - now).max(Seconds(0))))
@@ -181,7 +214,9 @@ impl Tokens {
             return Ok(None);
         }
         let tag = self.refresh.secret.tag(&format!("{session} {} access", state.generation));
-        let jti = URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16]);
+        let mut bits = [0; 16];
+        bits.copy_from_slice(&tag.as_ref()[..16]);
+        let jti = TokenId::from_bits(bits);
         Ok(Some((self.sign_access(user, session, jti, state.rotated_at, exp)?, exp - now)))
     }
 
@@ -193,22 +228,22 @@ impl Tokens {
         &self,
         user: &User,
         session: SessionId,
-        jti: String,
+        jti: TokenId,
         iat: Timestamp,
         exp: Timestamp,
     ) -> Result<String, SelfTestFailed> {
         let claims = AccessClaims {
-            iss: self.issuer.iss.clone(),
-            aud: self.issuer.aud.clone(),
-            sub: user.id.to_string(),
-            client_id: "signet".to_owned(),
-            sid: session.to_string(),
-            jti,
+            iss: self.issuer.iss.as_str().into(),
+            aud: self.issuer.aud.as_deref().map(Text::from),
+            sub: user.id.to_string().into(),
+            client_id: "signet".into(),
+            sid: session.to_string().into(),
+            jti: jti.to_string().into(),
             iat: iat.0,
             exp: exp.0,
-            token_type: self.issuer.names.access.clone(),
+            token_type: self.issuer.names.access.as_str().into(),
             roles: user.roles(),
-            preferred_username: user.username.as_str().to_owned(),
+            preferred_username: user.username.as_str().into(),
         };
         self.access.sign(&claims).map_err(|_| SelfTestFailed)
     }
@@ -219,13 +254,13 @@ impl Tokens {
     /// When the key cannot sign, which the start has ruled out.
     pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SelfTestFailed> {
         let claims = RefreshClaims {
-            iss: self.issuer.iss.clone(),
-            sub: token.user.to_string(),
-            sid: token.session.to_string(),
+            iss: self.issuer.iss.as_str().into(),
+            sub: token.user.to_string().into(),
+            sid: token.session.to_string().into(),
             generation: token.generation,
             iat: token.issued_at.0,
             exp: token.expires_at.0,
-            token_type: self.issuer.names.refresh.clone(),
+            token_type: self.issuer.names.refresh.as_str().into(),
         };
         self.refresh.sign(&claims).map_err(|_| SelfTestFailed)
     }
@@ -269,25 +304,36 @@ impl Tokens {
     }
 
     fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
-        let claims: AccessClaims = verified_claims(&self.access, token)?;
+        let mut scratch = Scratch::new();
+        let claims: AccessClaims = verified_claims(&self.access, token, &mut scratch)?;
         let issuer = &self.issuer;
         let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
-        let is_ours = claims.iss == issuer.iss && claims.aud == issuer.aud && claims.token_type == issuer.names.access;
+        let is_ours = claims.iss.0 == issuer.iss
+            && claims.aud.as_ref().map(|aud| &*aud.0) == issuer.aud.as_deref()
+            && claims.token_type.0 == issuer.names.access;
         let is_current = now < exp + issuer.leeway
             && iat <= now + MAX_AHEAD
             // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
             && now <= iat + issuer.access_lifetime + issuer.leeway;
-        let user = UserId::parse(&claims.sub)?;
-        let session = SessionId::parse(&claims.sid)?;
-        (is_ours && is_current).then_some(AccessToken { user, session })
+        if !(is_ours && is_current) {
+            return None;
+        }
+        Some(AccessToken {
+            id: TokenId::parse(&claims.jti.0)?,
+            user: UserId::parse(&claims.sub.0)?,
+            session: SessionId::parse(&claims.sid.0)?,
+            username: claims.preferred_username.0.into_owned(),
+            roles: claims.roles,
+        })
     }
 
     fn refresh_token(&self, token: &str) -> Option<RefreshToken> {
-        let claims: RefreshClaims = verified_claims(&self.refresh, token)?;
-        let is_ours = claims.iss == self.issuer.iss && claims.token_type == self.issuer.names.refresh;
+        let mut scratch = Scratch::new();
+        let claims: RefreshClaims = verified_claims(&self.refresh, token, &mut scratch)?;
+        let is_ours = claims.iss.0 == self.issuer.iss && claims.token_type.0 == self.issuer.names.refresh;
         let token = RefreshToken {
-            user: UserId::parse(&claims.sub)?,
-            session: SessionId::parse(&claims.sid)?,
+            user: UserId::parse(&claims.sub.0)?,
+            session: SessionId::parse(&claims.sid.0)?,
             generation: claims.generation,
             issued_at: Timestamp(claims.iat),
             expires_at: Timestamp(claims.exp),
@@ -297,24 +343,22 @@ impl Tokens {
 }
 
 /// The one gate: length, three parts, header, signature, and only then the claims.
-fn verified_claims<C: DeserializeOwned>(kind: &Kind, token: &str) -> Option<C> {
+fn verified_claims<'a, C: Deserialize<'a>>(kind: &Kind, token: &str, scratch: &'a mut Scratch) -> Option<C> {
     if token.len() > MAX_LENGTH {
         return None;
     }
     let (message, signature) = token.rsplit_once('.')?;
-    let (encoded_header, payload) = message.split_once('.')?;
-    // Strict base64url: padding, other alphabets and unused bits are errors, so that a token has one spelling.
-    let header = URL_SAFE_NO_PAD.decode(encoded_header).ok()?;
-    let header: Header = object(&header)?;
+    let (header, payload) = message.split_once('.')?;
+    let header: Header = object(scratch.decode(header)?)?;
     // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
-    if header.typ != kind.typ || header.alg != "HS256" || header.kid != kind.secret.kid {
+    if header.typ.0 != kind.typ || header.alg.0 != "HS256" || header.kid.0 != kind.secret.kid {
         return None;
     }
     let is_right = crypto::verify(signature, message.as_bytes(), &kind.secret.decoding, Algorithm::HS256).ok()?;
     if !is_right {
         return None;
     }
-    object(&URL_SAFE_NO_PAD.decode(payload).ok()?)
+    object(scratch.decode(payload)?)
 }
 
 /// Reads a JSON object. (serde would take an array for a struct, too.)
@@ -371,7 +415,9 @@ mod tests {
         let tokens = tokens();
         let (access, refresh) = pair(&tokens);
         let session = SessionId::from_random(SESSION);
-        assert_eq!(tokens.verify_access(&access, NOW), Ok(AccessToken { user: UserId(1), session }));
+        let verified = tokens.verify_access(&access, NOW).unwrap();
+        assert_eq!((verified.user, verified.session, verified.username.as_str()), (UserId(1), session, "ann@example.com"));
+        assert_eq!(verified.roles, [Role::Staff]);
         assert_eq!(tokens.verify_refresh(&refresh, NOW).map(|token| token.generation), Ok(3));
         assert_eq!(tokens.verify_access(&refresh, NOW), Err(Refusal::WrongType));
         assert_eq!(tokens.verify_refresh(&access, NOW), Err(Refusal::WrongType));

@@ -9,6 +9,7 @@ mod page;
 mod password;
 mod session;
 mod time;
+mod token;
 mod user;
 mod username;
 
@@ -16,8 +17,9 @@ pub use email::Email;
 pub use name::Name;
 pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
-pub use session::{NewSession, RefreshToken, Session, SessionId, SessionState, Standing};
+pub use session::{NewSession, Session, SessionId, SessionState, Standing};
 pub use time::{Seconds, Timestamp};
+pub use token::{AccessToken, RefreshToken, TokenId};
 pub use user::{NewUser, Role, User, UserId};
 pub use username::{LoginName, Username};
 

@@ -1,6 +1,6 @@
 //! A session: one row for each sign-in, however often it is refreshed.
 
-use super::{Seconds, Timestamp, UserId};
+use super::{Seconds, Timestamp};
 use std::fmt;
 use uuid::Uuid;
 
@@ -37,17 +37,6 @@ pub struct NewSession {
     pub absolute_expires_at: Timestamp,
     pub user_agent: Option<String>,
     pub ip: Option<String>,
-}
-
-/// What a refresh token says. Whether it is still good is decided with the session's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RefreshToken {
-    pub user: UserId,
-    pub session: SessionId,
-    /// How often the session had been rotated when this token was made.
-    pub generation: i64,
-    pub issued_at: Timestamp,
-    pub expires_at: Timestamp,
 }
 
 /// A session as its user sees it.

@@ -71,6 +71,15 @@ pub enum Role {
     Superuser,
 }
 
+impl Role {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staff => "staff",
+            Self::Superuser => "superuser",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,15 +10,6 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data}
 use futures_util::future::LocalBoxFuture;
 use std::future::{Ready, ready};
 
-impl FromRequest for Presented {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(presented(request)))
-    }
-}
-
 /// Somebody whose token verified and who is alive; a handler that takes this can only be called by such.
 pub struct Bearer(pub Caller);
 
@@ -27,13 +18,11 @@ impl FromRequest for Bearer {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let presented = presented(request);
-        let state = request.app_data::<Data<State>>().cloned();
-        Box::pin(async move {
-            let state = state.ok_or(Problem::Internal)?;
-            let caller = state.auth.authenticate(&presented, state.clock.now()).await?;
-            Ok(Self(caller))
-        })
+        let Some(state) = request.app_data::<Data<State>>().cloned() else {
+            return Box::pin(ready(Err(Problem::Internal)));
+        };
+        let verified = state.auth.verify(presented(request), state.clock.now());
+        Box::pin(async move { Ok(Self(state.auth.caller(&verified?).await?)) })
     }
 }
 
@@ -57,7 +46,7 @@ impl<T: FromMembers + 'static> FromRequest for BearerBody<T> {
 
 /// Reads the authorization header: one, of a known scheme, with one token (RFC 6750 §2.1).
 /// Tokens in the query, a cookie or a form are never looked at.
-fn presented(request: &HttpRequest) -> Presented {
+pub(super) fn presented(request: &HttpRequest) -> Presented<'_> {
     let Some(state) = request.app_data::<Data<State>>() else { return Presented::Nothing };
     let mut values = request.headers().get_all(&*state.authorization_header);
     let Some(value) = values.next() else { return Presented::Nothing };
@@ -72,7 +61,7 @@ fn presented(request: &HttpRequest) -> Presented {
         return Presented::Nothing;
     }
     match (parts.next(), parts.next()) {
-        (Some(token), None) => Presented::Token(token.to_owned()),
+        (Some(token), None) => Presented::Token(token),
         _ => Presented::Malformed,
     }
 }

@@ -156,6 +156,7 @@ impl Problem {
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
                 AuthError::UsernameTaken => Code::USERNAME_TAKEN,
                 AuthError::Overloaded => Code::OVERLOADED,
+                AuthError::RevocationsStale => Code::REVOCATIONS_STALE,
                 AuthError::Unavailable(_) => Code::UNAVAILABLE,
                 AuthError::Internal(_) => Code::INTERNAL,
             },

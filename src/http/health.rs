@@ -25,7 +25,7 @@ pub struct Checks {
     database: &'static str,
     #[schema(example = "ok")]
     migrations: &'static str,
-    /// Ended sessions are read with each request, so this fails with the database.
+    /// `stale` while the feed of ended sessions was not read for longer than `revocation.max_staleness`.
     #[schema(example = "ok")]
     revocations: &'static str,
     #[schema(example = "ok")]
@@ -70,9 +70,10 @@ async fn check(state: &State) -> Checks {
         Ok(_) => "ok",
         Err(_) => return unknown,
     };
-    Checks { database: "ok", migrations, revocations: "ok", clock }
+    let revocations = if state.storage.knows_revocations() { "ok" } else { "stale" };
+    Checks { database: "ok", migrations, revocations, clock }
 }
 
-fn no_store() -> (header::HeaderName, &'static str) {
+pub(super) fn no_store() -> (header::HeaderName, &'static str) {
     (header::CACHE_CONTROL, "no-store")
 }

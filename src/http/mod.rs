@@ -5,6 +5,7 @@ mod body;
 mod docs;
 pub mod error;
 mod health;
+mod metrics;
 mod observe;
 mod openapi;
 mod serve;
@@ -12,20 +13,21 @@ mod sessions;
 mod stream;
 mod tokens;
 mod users;
+mod verify;
 
 pub use actix_web::dev::Server;
 pub use openapi::default_document;
 pub use serve::{Options, serve};
 pub use users::UserResponse;
 
-use crate::{auth::Auth, clock::Clock, config::Settings, crypto::TokenNames, storage::Storage};
+use crate::{auth::Auth, clock::Clock, config::{Profile, Settings}, crypto::TokenNames, storage::Storage, telemetry::Metrics};
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
     http::Method,
     web::{self, ServiceConfig},
 };
 use error::Problem;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// What handlers need: the use cases, the clock, and how replies are written.
 pub struct State {
@@ -34,15 +36,18 @@ pub struct State {
     clock: Clock,
     base_path: String,
     has_docs: bool,
+    /// Whether metrics are among the other routes.
+    has_metrics: bool,
     request_timeout: Duration,
     token_names: TokenNames,
     authorization_header: String,
     auth_header_types: Vec<String>,
     openapi: String,
+    metrics: Arc<Metrics>,
 }
 
 impl State {
-    pub fn new(settings: &Settings, auth: Auth, storage: Storage, clock: Clock) -> Self {
+    pub fn new(settings: &Settings, auth: Auth, storage: Storage, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let token_names = token_names(settings);
         let base_path = settings.server.base_path.to_string();
         Self {
@@ -50,12 +55,14 @@ impl State {
             storage,
             clock,
             has_docs: settings.server.docs,
+            has_metrics: settings.server.metrics_bind.is_none() && settings.profile == Profile::Development,
             request_timeout: settings.server.request_timeout,
             authorization_header: settings.jwt.authorization_header.to_string(),
             auth_header_types: settings.jwt.auth_header_types.clone(),
             openapi: openapi::document(&base_path, &token_names).to_string(),
             token_names,
             base_path,
+            metrics,
         }
     }
 
@@ -87,11 +94,15 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/sessions", vec![get(sessions::list)]);
     at("/auth/sessions/{id}", vec![delete(sessions::end)]);
     at("/auth/password", vec![post(sessions::change_password)]);
+    at("/auth/verify", vec![get(verify::verify)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
 
     at("/livez", vec![get(health::livez)]);
     at("/readyz", vec![get(health::readyz)]);
+    if state.has_metrics {
+        at("/metrics", vec![get(metrics::metrics)]);
+    }
     at("/openapi.json", vec![get(docs::openapi)]);
     if state.has_docs {
         at("/", vec![get(docs::to_swagger)]);
@@ -103,6 +114,12 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
         at("/docs/errors", vec![get(docs::errors)]);
     }
 
+    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+}
+
+/// What is served on `server.metrics_bind`: an address of its own, which the outside does not reach.
+pub fn metrics_routes(_: &State, config: &mut ServiceConfig) {
+    config.service(resource("/metrics", vec![get(metrics::metrics)]));
     config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
 }
 

@@ -3,7 +3,7 @@
 use super::{
     docs,
     error::{Code, ProblemResponse},
-    health, sessions, tokens, users,
+    health, metrics, sessions, tokens, users, verify,
 };
 use crate::crypto::TokenNames;
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ use utoipa::{Modify, OpenApi, openapi::security};
     paths(
         users::create, tokens::signin, tokens::refresh_access, tokens::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
-        users::list, users::me, users::update_me,
-        health::livez, health::readyz, docs::openapi,
+        verify::verify, users::list, users::me, users::update_me,
+        health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
     components(schemas(ProblemResponse)),
     modifiers(&BearerScheme),
@@ -104,6 +104,7 @@ const REFUSALS: &[(&str, &str, &[&Code])] = &[
         "post",
         &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE],
     ),
+    ("/auth/verify", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE]),
     ("/auth/sessions", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE]),
     (
         "/auth/sessions/{id}",
@@ -164,6 +165,10 @@ pub fn document(base_path: &str, names: &TokenNames) -> Value {
         let operation = &mut document["paths"][path][method];
         for code in *codes {
             add_refusal(&mut operation["responses"], code);
+        }
+        // Where a token may be looked at, it may be that nobody can tell whether it has ended.
+        if codes.contains(&Code::TOKEN_MISSING) {
+            add_refusal(&mut operation["responses"], Code::REVOCATIONS_STALE);
         }
     }
     if !base_path.is_empty() {
@@ -238,7 +243,7 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
-                let guarded = ["/auth/users", "/auth/sessions", "/auth/signout-all", "/auth/password"];
+                let guarded = ["/auth/users", "/auth/verify", "/auth/sessions", "/auth/signout-all", "/auth/password"];
                 let needs_token = guarded.iter().any(|guarded| path.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = REFUSALS.iter().any(|row| row.0 == path && row.1 == method);
@@ -252,7 +257,7 @@ mod tests {
         assert_eq!(pair["properties"].as_object().unwrap().len(), 5);
         assert_eq!(
             REFUSALS.len(),
-            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 3
+            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 4
         );
     }
 }

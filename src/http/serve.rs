@@ -1,20 +1,23 @@
 //! The server: how connections are taken, and how long they may take.
 
-use super::{State, observe, routes, stream::Stream};
+use super::{State, observe, stream::Stream};
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server},
     middleware::from_fn,
-    web::Data,
+    web::{Data, ServiceConfig},
 };
-use std::{convert::Infallible, io, net::TcpListener, time::Duration};
+use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
 /// What the server needs to know.
+#[derive(Clone)]
 pub struct Options {
     pub workers: usize,
+    /// The routes that it serves.
+    pub routes: fn(&State, &mut ServiceConfig),
     /// To receive a request.
     pub request_timeout: Duration,
     /// To finish what is in flight when the server stops.
@@ -27,10 +30,10 @@ pub struct Options {
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn serve(listener: TcpListener, state: State, options: &Options) -> io::Result<Server> {
+pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io::Result<Server> {
     let address = listener.local_addr()?;
-    let state = Data::new(state);
-    let request_timeout = options.request_timeout;
+    let state = Data::from(state);
+    let Options { request_timeout, routes, .. } = *options;
     let builder = Server::build()
         .workers(options.workers)
         .shutdown_timeout(whole_seconds(options.shutdown_timeout))

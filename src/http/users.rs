@@ -2,12 +2,12 @@
 
 use super::{
     State,
-    bearer::{Bearer, BearerBody},
+    bearer::{Bearer, BearerBody, presented},
     body::{Body, FromMembers, Members, Noted},
     error::{MemberFault, Problem},
 };
 use crate::{
-    auth::{Presented, ProfileUpdate, SignUp},
+    auth::{ProfileUpdate, SignUp},
     domain::{Email, Limit, Name, Password, User, UserCursor, Username},
 };
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
@@ -129,10 +129,10 @@ impl FromMembers for ProfileUpdate {
 )]
 pub async fn create(
     state: Data<State>,
-    presented: Presented,
+    request: HttpRequest,
     Body(sign_up): Body<SignUp>,
 ) -> Result<HttpResponse, Problem> {
-    let user = state.auth.register(sign_up, &presented, state.clock.now()).await?;
+    let user = state.auth.register(sign_up, presented(&request), state.clock.now()).await?;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
 }

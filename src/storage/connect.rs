@@ -3,9 +3,13 @@
 use super::{
     PerThread, Pool, Storage,
     error::{classify, is_worth_a_retry},
+    revoked::Revoked,
     work::Outages,
 };
-use crate::config::Database;
+use crate::{
+    config::{Database, MaxStaleness, Settings},
+    domain::Seconds,
+};
 use sqlx::{
     Connection,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -17,11 +21,17 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use thread_local::ThreadLocal;
 use tokio::time::{sleep, timeout};
+
+/// How far the clock of the replica that made a token may be ahead of the one that takes it back.
+const CLOCKS_DIFFER: Seconds = Seconds(60);
 
 impl Storage {
     /// Opens the database. SQLite's file and its folder are made when they are missing, for their owner only;
@@ -29,13 +39,20 @@ impl Storage {
     ///
     /// # Errors
     /// When SQLite's file cannot be opened or made.
-    pub async fn open(settings: &Database, workers: usize) -> Result<Self, OpenError> {
-        let pool = match settings.sqlite_path() {
-            Some(path) => open_sqlite(&path, settings).await?,
-            None => open_postgres(settings, workers)?,
+    pub async fn open(settings: &Settings, workers: usize) -> Result<Self, OpenError> {
+        let Settings { database, jwt, revocation, .. } = settings;
+        let pool = match database.sqlite_path() {
+            Some(path) => open_sqlite(&path, database).await?,
+            None => open_postgres(database, workers)?,
         };
-        let deadline = settings.acquire_timeout + Duration::from_secs(2);
-        Ok(Self { pool, deadline, outages: Arc::new(Outages::default()) })
+        let deadline = database.acquire_timeout + Duration::from_secs(2);
+        let max_staleness = match revocation.max_staleness {
+            MaxStaleness::After(length) => Some(length),
+            MaxStaleness::Never => None,
+        };
+        let reach = Seconds(jwt.access_token_lifetime.0.saturating_add(jwt.leeway.0).saturating_add(CLOCKS_DIFFER.0));
+        let revoked = Arc::new(Revoked::new(max_staleness, reach));
+        Ok(Self { pool, deadline, outages: Arc::new(Outages::default()), revoked })
     }
 
     /// Whether this is the built-in SQLite, which migrates itself.
@@ -107,6 +124,12 @@ fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError>
                 Ok(matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
             })
         });
+    let made = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&made);
+    let options = options.after_connect(move |_, _| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async { Ok(()) })
+    });
     let connect = connect.application_name("signet");
-    Ok(Pool::Postgres(Arc::new(PerThread { options, connect, pools: ThreadLocal::new() })))
+    Ok(Pool::Postgres(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), made })))
 }

@@ -8,12 +8,20 @@ use sqlx::{
 };
 
 /// Number, name, and the text for each database: the same file names in both folders.
-const MIGRATIONS: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "users and sessions",
-    include_str!("../../migrations/postgres/0001_users_and_sessions.sql"),
-    include_str!("../../migrations/sqlite/0001_users_and_sessions.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "users and sessions",
+        include_str!("../../migrations/postgres/0001_users_and_sessions.sql"),
+        include_str!("../../migrations/sqlite/0001_users_and_sessions.sql"),
+    ),
+    (
+        2,
+        "revocations",
+        include_str!("../../migrations/postgres/0002_revocations.sql"),
+        include_str!("../../migrations/sqlite/0002_revocations.sql"),
+    ),
+];
 
 impl Storage {
     /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once.

@@ -2,12 +2,16 @@
 //!
 //! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
 //! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); an error is a database that
-//! could not do its work. Transactions lock users before sessions, always, so that none waits for another in a ring.
+//! could not do its work. Transactions lock the feed's counter before users, and users before sessions, always, so that
+//! none waits for another in a ring.
 
 mod connect;
 mod error;
 mod health;
+mod housekeeping;
 mod migrations;
+mod revocations;
+mod revoked;
 mod sessions;
 mod user_row;
 mod users;
@@ -15,6 +19,8 @@ mod work;
 
 pub use connect::OpenError;
 pub use error::StorageError;
+pub use housekeeping::{Expiring, Purged};
+pub use revocations::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use users::{Created, ProfileChange, Updated, Who};
 
@@ -23,7 +29,14 @@ use sqlx::{
     PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{sync::Arc, time::Duration};
+use revoked::Revoked;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use thread_local::ThreadLocal;
 use work::Outages;
 
@@ -35,6 +48,8 @@ pub struct Storage {
     deadline: Duration,
     /// Whether the last unit of work of a kind found the database unable to do it.
     outages: Arc<Outages>,
+    /// What has been taken back, as far as this replica knows.
+    revoked: Arc<Revoked>,
 }
 
 #[derive(Clone)]
@@ -56,6 +71,8 @@ struct PerThread {
     options: PgPoolOptions,
     connect: PgConnectOptions,
     pools: ThreadLocal<PgPool>,
+    /// How many connections were opened so far.
+    made: Arc<AtomicUsize>,
 }
 
 impl PerThread {
@@ -65,6 +82,15 @@ impl PerThread {
 }
 
 impl Storage {
+    /// How many connections were opened so far, where each may lead to another server than the one before: PostgreSQL
+    /// behind a failover, but not SQLite's file.
+    fn connections_made(&self) -> usize {
+        match &self.pool {
+            Pool::Postgres(pools) => pools.made.load(Ordering::Relaxed),
+            Pool::Sqlite { .. } => 0,
+        }
+    }
+
     /// Closes every connection, after those in use have been given back.
     pub async fn close(&self) {
         match &self.pool {

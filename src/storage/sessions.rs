@@ -10,8 +10,10 @@ use crate::domain::{
 };
 use uuid::Uuid;
 
-/// Ends every session of the user `$1` at `$2`.
-pub(super) const END_ALL: &str = "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL";
+/// Ends every session of the user `$1` at `$2`, and says which. Those that expired before `$3` are left to be purged:
+/// nothing of them is about any more.
+pub(super) const END_ALL: &str =
+    "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id";
 
 /// The columns of [`StateRow`].
 macro_rules! state_columns {
@@ -135,36 +137,53 @@ impl Storage {
              expires_at, absolute_expires_at, user_agent, ip) VALUES ($1, $2, 0, $3, $3, $3, $4, $5, $6, $7)";
         const END_OLDEST: &str = "UPDATE sessions SET revoked_at = $3 WHERE id IN (SELECT id FROM sessions \
              WHERE user_id = $2 AND id <> $1 AND revoked_at IS NULL AND expires_at > $3 \
-             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4)";
-        on!(write self, |tx| {
-            let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
-                .bind(user.0)
-                .bind(now.0)
-                .bind(rehashed.unwrap_or(verified).as_str())
-                .bind(verified.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-            let Some(row) = row else { return Ok(None) };
-            sqlx::query(BEGIN)
-                .bind(session.id.0)
-                .bind(user.0)
-                .bind(now.0)
-                .bind(session.expires_at.0)
-                .bind(session.absolute_expires_at.0)
-                .bind(session.user_agent.as_deref())
-                .bind(session.ip.as_deref())
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query(END_OLDEST)
-                .bind(session.id.0)
-                .bind(user.0)
-                .bind(now.0)
-                .bind(i64::from(max_sessions) - 1)
-                .execute(&mut *tx)
-                .await?;
-            Some(User::from(row))
+             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4) RETURNING id";
+        /// The user, signed in; out of the unit of work where the password is another by now.
+        macro_rules! begin {
+            ($tx:ident, $otherwise:expr) => {{
+                let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
+                    .bind(user.0)
+                    .bind(now.0)
+                    .bind(rehashed.unwrap_or(verified).as_str())
+                    .bind(verified.as_str())
+                    .fetch_optional(&mut *$tx)
+                    .await?;
+                let Some(row) = row else { return Ok($otherwise) };
+                sqlx::query(BEGIN)
+                    .bind(session.id.0)
+                    .bind(user.0)
+                    .bind(now.0)
+                    .bind(session.expires_at.0)
+                    .bind(session.absolute_expires_at.0)
+                    .bind(session.user_agent.as_deref())
+                    .bind(session.ip.as_deref())
+                    .execute(&mut *$tx)
+                    .await?;
+                Some(User::from(row))
+            }};
+        }
+        // Asked before, because only who ends sessions waits for the feed's counter. Sign-ins at the same moment may
+        // pass the limit until the next one.
+        if !self.has_sessions(user, max_sessions, now).await? {
+            return on!(write self, |tx| begin!(tx, None)).await;
+        }
+        on!(end "sid" self, now, |tx| {
+            let begun = begin!(tx, (None, Vec::new()));
+            let oldest = sqlx::query_scalar(END_OLDEST).bind(session.id.0).bind(user.0).bind(now.0);
+            (begun, oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?)
         })
         .await
+    }
+
+    /// Whether a user has at least so many sessions that are alive.
+    async fn has_sessions(&self, user: UserId, count: u32, now: Timestamp) -> Result<bool, StorageError> {
+        const SQL: &str = "SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \
+             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 LIMIT $3) AS alive";
+        let alive: i64 = on!(read self, |connection| {
+            sqlx::query_scalar(SQL).bind(user.0).bind(now.0).bind(i64::from(count)).fetch_one(connection).await
+        })
+        .await?;
+        Ok(alive >= i64::from(count))
     }
 
     /// The session that a refresh token belongs to and its user, if both are alive at `now`: one query, so that no
@@ -260,8 +279,15 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
-        const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
-        on!(write self, |tx| sqlx::query(SQL).bind(id.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
+        const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id";
+        on!(end "sid" self, now, |tx| {
+            let ended = sqlx::query_scalar(SQL).bind(id.0).bind(now.0).fetch_all(&mut *tx).await?;
+            if ended.is_empty() {
+                return Ok(((), ended));
+            }
+            ((), ended)
+        })
+        .await
     }
 
     /// The sessions of a user that are alive, the newest first.
@@ -283,9 +309,13 @@ impl Storage {
     /// When the database is away.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
         const SQL: &str = "UPDATE sessions SET revoked_at = $3 \
-             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3";
-        on!(write self, |tx| {
-            sqlx::query(SQL).bind(id.0).bind(user.0).bind(now.0).execute(&mut *tx).await?.rows_affected() > 0
+             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id";
+        on!(end "sid" self, now, |tx| {
+            let ended = sqlx::query_scalar(SQL).bind(id.0).bind(user.0).bind(now.0).fetch_all(&mut *tx).await?;
+            if ended.is_empty() {
+                return Ok((false, ended));
+            }
+            (true, ended)
         })
         .await
     }
@@ -295,7 +325,11 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
-        on!(write self, |tx| sqlx::query(END_ALL).bind(user.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
+            ((), sqlx::query_scalar(END_ALL).bind(user.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?)
+        })
+        .await
     }
 
     /// Replaces the password hash that was verified, and ends every session of its user but `kept`; whether the
@@ -312,15 +346,16 @@ impl Storage {
         now: Timestamp,
     ) -> Result<bool, StorageError> {
         const CHANGE: &str = "UPDATE users SET password_hash = $2 WHERE id = $1 AND is_active AND password_hash = $3";
-        const END_OTHERS: &str =
-            "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND id <> $3 AND revoked_at IS NULL";
-        on!(write self, |tx| {
+        const END_OTHERS: &str = "UPDATE sessions SET revoked_at = $2 \
+             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 AND id <> $4 RETURNING id";
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
             let changed = sqlx::query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
-            let is_changed = changed.execute(&mut *tx).await?.rows_affected() > 0;
-            if is_changed {
-                sqlx::query(END_OTHERS).bind(user.0).bind(now.0).bind(kept.0).execute(&mut *tx).await?;
+            if changed.execute(&mut *tx).await?.rows_affected() == 0 {
+                return Ok((false, Vec::new()));
             }
-            is_changed
+            let others = sqlx::query_scalar(END_OTHERS).bind(user.0).bind(now.0).bind(start).bind(kept.0);
+            (true, others.fetch_all(&mut *tx).await?)
         })
         .await
     }

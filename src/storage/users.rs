@@ -219,27 +219,38 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
-        on!(write self, |tx| {
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
-            row.map(User::from)
+            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            (row.map(User::from), ended)
         })
         .await
     }
 
-    /// Lets a user in again, or shuts it out and ends its sessions: they do not come back with an activation.
+    /// Lets a user in again. The sessions that ended when it was shut out do not come back.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn set_active(&self, id: UserId, is_active: bool, now: Timestamp) -> Result<Option<User>, StorageError> {
-        const SQL: &str = concat!("UPDATE users SET is_active = $2 WHERE id = $1 RETURNING ", user_columns!());
-        on!(write self, |tx| {
-            let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).bind(is_active).fetch_optional(&mut *tx).await?;
-            if !is_active {
-                sqlx::query(END_ALL).bind(id.0).bind(now.0).execute(&mut *tx).await?;
-            }
-            row.map(User::from)
+    pub async fn activate(&self, id: UserId) -> Result<Option<User>, StorageError> {
+        const SQL: &str = concat!("UPDATE users SET is_active = TRUE WHERE id = $1 RETURNING ", user_columns!());
+        let row: Option<UserRow> =
+            on!(write self, |tx| sqlx::query_as(SQL).bind(id.0).fetch_optional(&mut *tx).await?).await?;
+        Ok(row.map(User::from))
+    }
+
+    /// Shuts a user out and ends its sessions.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, StorageError> {
+        const SQL: &str = concat!("UPDATE users SET is_active = FALSE WHERE id = $1 RETURNING ", user_columns!());
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
+            let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).fetch_optional(&mut *tx).await?;
+            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            (row.map(User::from), ended)
         })
         .await
     }
@@ -248,9 +259,17 @@ impl Storage {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn delete_user(&self, id: UserId) -> Result<bool, StorageError> {
-        const SQL: &str = "DELETE FROM users WHERE id = $1";
-        on!(write self, |tx| sqlx::query(SQL).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0).await
+    pub async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<bool, StorageError> {
+        // The user first: a sign-in at the same moment has begun its session by then, or begins none.
+        const SHUT_OUT: &str = "UPDATE users SET is_active = FALSE WHERE id = $1";
+        const DELETE: &str = "DELETE FROM users WHERE id = $1";
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
+            sqlx::query(SHUT_OUT).bind(id.0).execute(&mut *tx).await?;
+            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            (sqlx::query(DELETE).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0, ended)
+        })
+        .await
     }
 
     /// Whether there is a superuser, active or not: one that was shut out must not come back by a restart.
@@ -279,14 +298,13 @@ impl Storage {
              WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
             user_columns!()
         );
-        on!(write self, |tx| {
+        let start = self.revoked.start_of(now).0;
+        on!(end "sid" self, now, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            let user = row.map(User::from);
-            if let Some(user) = &user {
-                sqlx::query(END_ALL).bind(user.id.0).bind(now.0).execute(&mut *tx).await?;
-            }
-            user
+            let Some(user) = row.map(User::from) else { return Ok((None, Vec::new())) };
+            let ended = sqlx::query_scalar(END_ALL).bind(user.id.0).bind(now.0).bind(start);
+            (Some(user), ended.fetch_all(&mut *tx).await?)
         })
         .await
     }

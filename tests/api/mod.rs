@@ -11,3 +11,4 @@ mod signin;
 mod signout;
 mod tokens;
 mod users;
+mod verify;

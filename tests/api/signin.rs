@@ -243,7 +243,7 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
-    let auth = signet::app::auth(&settings, Storage::open(&settings.database, 1).await.unwrap()).unwrap();
+    let auth = signet::app::auth(&settings, Storage::open(&settings, 1).await.unwrap()).unwrap();
     let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
     let tries = (0..8).map(|_| auth.sign_in(sign_in(), Client::default(), Timestamp(app.now())));
     let tries = futures_util::future::join_all(tries).await;
@@ -253,7 +253,7 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
 /// Signs in at a second service that was given another cost, and reads the hash that is stored then.
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
-    let storage = Storage::open(&settings.database, 1).await.unwrap();
+    let storage = Storage::open(&settings, 1).await.unwrap();
     let auth = signet::app::auth(&settings, storage).unwrap();
     let email = app.database.value("SELECT email FROM users").await;
     let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };

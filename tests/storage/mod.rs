@@ -22,7 +22,7 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let database = TestDatabase::create().await;
     let storage =
-        Storage::open(&settings(&database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]).database, 1).await.unwrap();
+        Storage::open(&settings(&database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap();
     storage.migrate().await.unwrap();
     Fixture { storage, database }
 }
@@ -79,13 +79,13 @@ fn token(user: &User, session: &NewSession) -> RefreshToken {
 #[tokio::test]
 async fn many_may_migrate_at_once_and_again() {
     let database = TestDatabase::create().await;
-    let open = async || Storage::open(&settings(&database, &[]).database, 1).await.unwrap();
+    let open = async || Storage::open(&settings(&database, &[]), 1).await.unwrap();
     let storages = join_all((0..4).map(|_| open())).await;
     for _ in 0..2 {
         join_all(storages.iter().map(Storage::migrate)).await.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
     }
     assert!(storages[0].is_migrated().await.unwrap());
-    assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, "1");
+    assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, "2");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn of_many_changes_to_one_username_one_succeeds() {
 async fn an_id_is_never_given_twice() {
     let fixture = fixture().await;
     let first = fixture.user().await;
-    assert!(fixture.storage.delete_user(first.id).await.unwrap());
+    assert!(fixture.storage.delete_user(first.id, NOW).await.unwrap());
     assert!(fixture.user().await.id > first.id);
 }
 
@@ -140,12 +140,12 @@ async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session
 async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    fixture.storage.set_active(user.id, false, NOW).await.unwrap();
+    fixture.storage.deactivate(user.id, NOW).await.unwrap();
     assert_eq!(
         fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
         None
     );
-    fixture.storage.delete_user(user.id).await.unwrap();
+    fixture.storage.delete_user(user.id, NOW).await.unwrap();
     assert_eq!(
         fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
         None
@@ -194,9 +194,9 @@ async fn shutting_a_user_out_ends_sessions_that_no_activation_brings_back() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
-    fixture.storage.set_active(user.id, false, NOW).await.unwrap();
+    fixture.storage.deactivate(user.id, NOW).await.unwrap();
     assert!(!fixture.is_alive(&token).await);
-    fixture.storage.set_active(user.id, true, NOW).await.unwrap();
+    fixture.storage.activate(user.id).await.unwrap();
     assert!(!fixture.is_alive(&token).await);
 }
 
@@ -205,8 +205,8 @@ async fn deleting_a_user_deletes_its_sessions() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
-    assert!(fixture.storage.delete_user(user.id).await.unwrap());
-    assert!(!fixture.storage.delete_user(user.id).await.unwrap());
+    assert!(fixture.storage.delete_user(user.id, NOW).await.unwrap());
+    assert!(!fixture.storage.delete_user(user.id, NOW).await.unwrap());
     assert!(!fixture.is_alive(&token).await);
     assert_eq!(fixture.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM sessions").await, "0");
 }
@@ -236,7 +236,7 @@ async fn the_first_superuser_is_made_once() {
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
     // Shut out, it is still the one there is: no restart brings it back with the password of its first day.
-    fixture.storage.set_active(ann.id, false, NOW).await.unwrap();
+    fixture.storage.deactivate(ann.id, NOW).await.unwrap();
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap(), None);
 }

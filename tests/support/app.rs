@@ -5,6 +5,7 @@ use signet::{
     app::App,
     clock::Clock,
     config::{Settings, Sources},
+    storage::Storage,
 };
 use std::{
     net::SocketAddr,
@@ -96,9 +97,21 @@ pub struct Replica {
 }
 
 impl Replica {
+    pub fn anon(&self) -> Actor {
+        Actor::new(self.client.clone(), self.running.address, None)
+    }
+
+    pub fn bearer(&self, token: &str) -> Actor {
+        Actor::new(self.client.clone(), self.running.address, Some(token.to_owned()))
+    }
+
     pub async fn refresh(&self, refresh_token: &str) -> Reply {
-        let anon = Actor::new(self.client.clone(), self.running.address, None);
-        anon.post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
+        self.anon().post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
+    }
+
+    /// What `GET /auth/verify` answers.
+    pub async fn verify(&self, access_token: &str) -> u16 {
+        self.bearer(access_token).get("/auth/verify").await.status
     }
 }
 
@@ -197,6 +210,16 @@ impl TestApp {
 
     pub async fn refresh(&self, refresh_token: &str) -> Reply {
         self.anon().post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
+    }
+
+    /// What `GET /auth/verify` answers.
+    pub async fn verify(&self, access_token: &str) -> u16 {
+        self.bearer(access_token).get("/auth/verify").await.status
+    }
+
+    /// The database, as a command line beside the service opens it.
+    pub async fn storage(&self) -> Storage {
+        Storage::open(&settings(&self.database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap()
     }
 
     pub async fn sign_out(&self, refresh_token: &str) -> Reply {

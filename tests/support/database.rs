@@ -8,7 +8,7 @@ use tempfile::TempDir;
 /// SQLite in a folder of its own, or a database of its own in the PostgreSQL that `scripts/test` started,
 /// reached through a proxy that can break the connection.
 pub enum TestDatabase {
-    Sqlite { folder: TempDir, lock: Option<SqliteConnection> },
+    Sqlite { folder: TempDir, lock: Option<Beside> },
     Postgres { name: String, server: String, proxy: Proxy },
 }
 
@@ -70,15 +70,24 @@ impl TestDatabase {
         }
     }
 
+    /// Begins a transaction beside the service, with one statement; it holds whatever that locks.
+    pub async fn begin(&self, sql: &str) -> Beside {
+        let mut beside = match self {
+            Self::Sqlite { .. } => Beside::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
+            Self::Postgres { name, server, .. } => {
+                Beside::Postgres(PgConnection::connect(&format!("{server}/{name}")).await.unwrap())
+            }
+        };
+        beside.execute(if self.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN" }).await;
+        beside.execute(sql).await;
+        beside
+    }
+
     /// Makes every write fail from now on: another writer holds SQLite's lock, PostgreSQL's connections break.
     pub async fn take_away(&mut self) {
-        let url = self.url();
+        let beside = self.begin("SELECT 1").await;
         match self {
-            Self::Sqlite { lock, .. } => {
-                let mut connection = SqliteConnection::connect(&url).await.unwrap();
-                connection.execute("BEGIN IMMEDIATE").await.unwrap();
-                *lock = Some(connection);
-            }
+            Self::Sqlite { lock, .. } => *lock = Some(beside),
             Self::Postgres { proxy, .. } => proxy.refuse(),
         }
     }
@@ -93,8 +102,28 @@ impl TestDatabase {
 
     pub async fn bring_back(&mut self) {
         match self {
-            Self::Sqlite { lock, .. } => lock.take().unwrap().close().await.unwrap(),
+            Self::Sqlite { lock, .. } => lock.take().unwrap().commit().await,
             Self::Postgres { proxy, .. } => proxy.accept(),
         }
+    }
+}
+
+/// An open transaction that is not the service's.
+pub enum Beside {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Beside {
+    pub async fn execute(&mut self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(connection) => connection.execute(sql).await.map(drop).unwrap(),
+            Self::Postgres(connection) => connection.execute(sql).await.map(drop).unwrap(),
+        }
+    }
+
+    pub async fn commit(mut self) {
+        self.execute("COMMIT").await;
     }
 }

@@ -10,7 +10,11 @@ pub use actor::{Actor, Reply};
 pub use app::TestApp;
 pub use database::TestDatabase;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// A password that the default rules take.
 pub const PASSWORD: &str = "correct horse battery";
@@ -19,6 +23,23 @@ pub const PASSWORD: &str = "correct horse battery";
 pub fn email() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("user{}@example.com", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What must be over by then.
+pub async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| panic!("not within {seconds} s"))
+}
+
+/// Asks until the answer is the awaited one, for at most ten seconds; how long that took.
+pub async fn eventually<T: PartialEq>(awaited: T, ask: impl AsyncFn() -> T) -> Duration {
+    let began = Instant::now();
+    within(10, async {
+        while ask().await != awaited {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    began.elapsed()
 }
 
 /// Runs every row of a table, says how many there were, and names each that fails.

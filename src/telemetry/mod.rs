@@ -1,4 +1,8 @@
-//! Logs. One line for each request, one for each failure, none with a secret in it.
+//! Logs and metrics. One line for each request, one for each failure, none with a secret in it.
+
+mod metrics;
+
+pub use metrics::Metrics;
 
 use crate::config::{LogFormat, Telemetry};
 use std::{io::IsTerminal, panic};

@@ -1,0 +1,78 @@
+//! What tokens say, once they have verified.
+
+use super::{Role, SessionId, Timestamp, UserId};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::fmt;
+use uuid::Uuid;
+
+/// The `jti` of an access token: 128 bits, written as 22 characters of base64url.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenId(pub Uuid);
+
+impl TokenId {
+    pub fn from_bits(bits: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bits))
+    }
+
+    /// Reads the one form in which a `jti` is written.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bits = [0; 18];
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bits).ok()?;
+        Some(Self(Uuid::from_slice(&bits[..length]).ok()?))
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.as_bytes()))
+    }
+}
+
+/// What an access token says: who, by which session, and what its user was when it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessToken {
+    pub id: TokenId,
+    pub user: UserId,
+    pub session: SessionId,
+    pub username: String,
+    pub roles: Vec<Role>,
+}
+
+/// What a refresh token says. Whether it is still good is decided with the session's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshToken {
+    pub user: UserId,
+    pub session: SessionId,
+    /// How often the session had been rotated when this token was made.
+    pub generation: i64,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_jti_has_one_spelling() {
+        let jti = TokenId::from_bits([0xff; 16]);
+        assert_eq!(jti.to_string(), "_____________________w");
+        for text in ["", "____", "_____________________x", "/////////////////////w", "_____________________w==", &"_".repeat(24)] {
+            assert_eq!(TokenId::parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_jti_survives_the_round_trip(bits in any::<[u8; 16]>()) {
+            let jti = TokenId::from_bits(bits);
+            prop_assert_eq!(TokenId::parse(&jti.to_string()), Some(jti));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>()) {
+            let _ = TokenId::parse(&text);
+        }
+    }
+}

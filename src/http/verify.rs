@@ -1,0 +1,31 @@
+//! For a proxy that asks on behalf of other services whether a request may pass.
+
+use super::{State, bearer::presented, error::Problem};
+use crate::domain::Role;
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+/// What is not plain in a header that others split and quote.
+const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';');
+
+/// Verify an access token.
+///
+/// For `auth_request` of nginx and forward-auth of Traefik and Caddy. Answered from memory: username and roles are those
+/// of the last refresh.
+#[utoipa::path(
+    get, path = "/auth/verify", tag = "User and Access", operation_id = "verify", security(("bearer" = [])),
+    responses((status = 204, description = "The token is good.", headers(
+        ("X-Auth-Subject" = String, description = "The user's id: the one thing of a user that never changes."),
+        ("Remote-User" = String, description = "The username, percent-encoded where it is not plain."),
+        ("Remote-Groups" = String, description = "The roles, separated by commas; empty for none."),
+    )))
+)]
+pub async fn verify(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let token = state.auth.verify(presented(&request), state.clock.now())?;
+    let roles: Vec<&str> = token.roles.iter().copied().map(Role::as_str).collect();
+    Ok(HttpResponse::NoContent()
+        .insert_header(("x-auth-subject", token.user.0))
+        .insert_header(("remote-user", utf8_percent_encode(&token.username, NOT_PLAIN).to_string()))
+        .insert_header(("remote-groups", roles.join(",")))
+        .finish())
+}

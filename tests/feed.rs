@@ -1,0 +1,242 @@
+//! The feed of revocations: what one replica ends, the others refuse, whatever happens to the database.
+
+use crate::support::{
+    TestApp, TestDatabase,
+    app::{SignedIn, settings},
+    eventually,
+    token::take_apart,
+};
+use futures_util::future::join_all;
+use signet::{
+    auth::Accounts,
+    crypto::Passwords,
+    domain::{Password, SessionId, Timestamp, TokenId, UserId},
+};
+use std::sync::Arc;
+
+fn sid(user: &SignedIn) -> SessionId {
+    SessionId::parse(take_apart(&user.access).claims["sid"].as_str().unwrap()).unwrap()
+}
+
+/// A revocation as another replica would have stored it.
+async fn insert_revocation(database: &TestDatabase, seq: i64, session: SessionId) {
+    let value = if database.is_sqlite() { format!("x'{session}'") } else { format!("'{session}'") };
+    let sql = format!("INSERT INTO revocations (seq, value, claim, expires_at) VALUES ({seq}, {value}, 'sid', 9999999999)");
+    database.execute(&sql).await;
+}
+
+#[tokio::test]
+async fn what_one_replica_ends_the_other_refuses_within_a_second() {
+    let app = TestApp::start().await;
+    let replica = app.replica(&[]).await;
+    let mut slowest = std::time::Duration::ZERO;
+    for _ in 0..5 {
+        let (ann, bob) = (app.user().await, app.user().await);
+        assert_eq!((replica.verify(&ann.access).await, replica.verify(&bob.access).await), (204, 204));
+        assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
+        assert_eq!(app.verify(&ann.access).await, 401, "here at once");
+        assert_eq!(replica.bearer(&ann.access).get("/auth/users/me").await.status, 401, "who reads the user at once");
+        slowest = slowest.max(eventually(401, async || replica.verify(&ann.access).await).await);
+        assert_eq!(replica.verify(&bob.access).await, 204, "nobody else");
+    }
+    println!("the other replica refused after at most {slowest:?}");
+}
+
+#[tokio::test]
+async fn what_the_operator_ends_every_replica_refuses() {
+    let app = TestApp::start().await;
+    let (storage, now) = (app.storage().await, Timestamp(app.now()));
+    let config = settings(&app.database, &[]);
+    let passwords = Arc::new(Passwords::start(&config.passwords).unwrap());
+    let accounts = Accounts::new(storage.clone(), passwords, config.passwords.rules());
+    let users = [app.user().await, app.user().await, app.user().await, app.user().await];
+    let [shut_out, deleted, reset, signed_out] = &users;
+    accounts.deactivate(UserId(shut_out.id), now).await.unwrap().unwrap();
+    assert!(accounts.delete(UserId(deleted.id), now).await.unwrap());
+    accounts.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), now).await.unwrap().unwrap();
+    accounts.sign_out(UserId(signed_out.id), now).await.unwrap();
+    for user in &users {
+        eventually(401, async || app.verify(&user.access).await).await;
+        assert_eq!(app.refresh(&user.refresh).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_single_token_is_taken_back_by_its_jti() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let other = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    let jti = TokenId::parse(take_apart(&ann.access).claims["jti"].as_str().unwrap()).unwrap();
+    app.storage().await.revoke_token(jti, Timestamp(app.now())).await.unwrap();
+    eventually(401, async || app.verify(&ann.access).await).await;
+    assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
+    assert_eq!(app.verify(&other).await, 204, "another of the same session is good");
+}
+
+#[tokio::test]
+async fn a_replica_that_starts_later_knows_what_has_ended() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.sign_out(&ann.refresh).await;
+    let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1h")]).await;
+    if app.database.is_sqlite() {
+        assert_eq!(replica.verify(&ann.access).await, 401, "from its first answer on");
+    } else {
+        eventually(401, async || replica.verify(&ann.access).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_feed_whose_seq_fell_is_read_anew() {
+    let app = TestApp::start().await;
+    let (ann, bob, eve) = (app.user().await, app.user().await, app.user().await);
+    for user in [&ann, &bob] {
+        app.sign_out(&user.refresh).await;
+    }
+    // A failover lost both commits; the database went on, and one was committed since.
+    app.database.execute("DELETE FROM revocations").await;
+    app.database.execute("UPDATE revocation_feed SET seq = 1").await;
+    insert_revocation(&app.database, 1, sid(&eve)).await;
+    eventually(401, async || app.verify(&eve.access).await).await;
+    assert_eq!(app.verify(&ann.access).await, 401, "who was told that a session has ended may rely on it");
+}
+
+#[tokio::test]
+async fn another_feed_is_read_from_its_beginning() {
+    let app = TestApp::start().await;
+    let (ann, eve) = (app.user().await, app.user().await);
+    app.sign_out(&ann.refresh).await;
+    let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
+    // Rows first: the replica must not have seen the new feed without them.
+    app.database.execute("UPDATE revocation_feed SET seq = 0").await;
+    app.database.execute("DELETE FROM revocations").await;
+    insert_revocation(&app.database, 1, sid(&eve)).await;
+    app.database.execute(&format!("UPDATE revocation_feed SET seq = 7, feed_id = {id}")).await;
+    eventually(401, async || app.verify(&eve.access).await).await;
+}
+
+/// A failover that lost commits may have counted on beyond our place before we see it again.
+#[tokio::test]
+async fn after_a_lost_connection_the_feed_is_read_anew() {
+    let mut app = TestApp::start().await;
+    if app.database.is_sqlite() {
+        // There is no connection to lose.
+        return;
+    }
+    let (ann, eve) = (app.user().await, app.user().await);
+    app.sign_out(&ann.refresh).await;
+    app.database.take_away().await;
+    insert_revocation(&app.database, 1, sid(&eve)).await;
+    app.database.bring_back().await;
+    eventually(401, async || app.verify(&eve.access).await).await;
+}
+
+#[tokio::test]
+async fn a_feed_that_cannot_be_read_for_too_long_is_503_rather_than_trust() {
+    let app = TestApp::with(&[("REVOCATION__MAX_STALENESS", "1s"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
+    let trusting = app.replica(&[("REVOCATION__MAX_STALENESS", "never"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    app.sign_out(&bob.refresh).await;
+    eventually(401, async || trusting.verify(&bob.access).await).await;
+    app.database.execute("ALTER TABLE revocation_feed RENAME TO elsewhere").await;
+    eventually(503, async || app.verify(&ann.access).await).await;
+    assert_eq!(ann.actor.get("/auth/verify").await.code(), "revocations-stale");
+    assert_eq!(ann.actor.get("/auth/users/me").await.code(), "revocations-stale");
+    assert_eq!(app.verify(&bob.access).await, 401, "what is known to have ended is refused as ever");
+    assert_eq!(app.bearer("nonsense").get("/auth/verify").await.status, 401);
+    let ready = app.anon().get("/readyz").await;
+    assert_eq!((ready.status, &ready.json["checks"]["revocations"]), (503, &"stale".into()));
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "a refresh asks the database itself");
+    assert_eq!((trusting.verify(&ann.access).await, trusting.verify(&bob.access).await), (204, 401), "`never`");
+    app.database.execute("ALTER TABLE elsewhere RENAME TO revocation_feed").await;
+    eventually(204, async || app.verify(&ann.access).await).await;
+    eventually(200, async || {
+        app.catch_up();
+        app.anon().get("/readyz").await.status
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_token_is_trusted_before_the_feed_was_read() {
+    let mut app = TestApp::start().await;
+    if app.database.is_sqlite() {
+        // It starts with the feed read, or not at all.
+        return;
+    }
+    let (ann, bob) = (app.user().await, app.user().await);
+    app.sign_out(&bob.refresh).await;
+    app.database.take_away().await;
+    let never = [("REVOCATION__MAX_STALENESS", "never")];
+    let replica = app.replica(&never).await;
+    assert_eq!((replica.verify(&ann.access).await, replica.verify(&bob.access).await), (503, 503));
+    assert_eq!(replica.anon().get("/livez").await.status, 200);
+    app.database.bring_back().await;
+    eventually(204, async || replica.verify(&ann.access).await).await;
+    assert_eq!(replica.verify(&bob.access).await, 401);
+}
+
+#[tokio::test]
+async fn commits_are_numbered_one_by_one_in_their_order() {
+    let app = TestApp::with(&[("SERVER__WORKERS", "2"), ("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
+    let mut users = Vec::new();
+    for _ in 0..24 {
+        users.push(app.user().await);
+    }
+    let replies = join_all(users.iter().map(|user| app.sign_out(&user.refresh))).await;
+    assert!(replies.iter().all(|reply| reply.status == 204), "{replies:?}");
+    for user in &users {
+        assert_eq!(app.sign_out(&user.refresh).await.status, 204, "again, which is no news");
+    }
+    let numbers = "SELECT COUNT(*) || ' rows, ' || COUNT(DISTINCT seq) || ' numbers up to ' || MAX(seq) FROM revocations";
+    assert_eq!(app.database.value(numbers).await, "24 rows, 24 numbers up to 24");
+    assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "24");
+}
+
+/// Who ends something takes a number and commits later. If the next one could take its number and commit meanwhile, a
+/// follower would go past the first, and never look back.
+#[tokio::test]
+async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
+    let app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
+    let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
+    let (slow, quick) = (app.user().await, app.user().await);
+    let value = if app.database.is_sqlite() { format!("x'{}'", sid(&slow)) } else { format!("'{}'", sid(&slow)) };
+    // The slow one has its number and has not committed.
+    let mut ending_slowly = app.database.begin("UPDATE revocation_feed SET seq = seq + 1").await;
+    ending_slowly.execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', 9999999999 FROM revocation_feed")).await;
+    let ending = app.sign_out(&quick.refresh);
+    tokio::pin!(ending);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut ending).await.is_err(), "the quick one waits");
+    assert_eq!(replica.verify(&quick.access).await, 204);
+    ending_slowly.commit().await;
+    assert_eq!(ending.await.status, 204);
+    for user in [&slow, &quick] {
+        eventually(401, async || replica.verify(&user.access).await).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_that_one_commit_ends_has_one_number() {
+    let app = TestApp::start().await;
+    let replica = app.replica(&[]).await;
+    let first = app.user().await;
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        sessions.push(app.sign_in(&first.email).await);
+    }
+    assert_eq!(first.actor.post("/auth/signout-all", &serde_json::json!({})).await.status, 204);
+    assert_eq!(app.database.value("SELECT COUNT(*) || ' ' || COUNT(DISTINCT seq) FROM revocations").await, "21 1");
+    for session in &sessions {
+        assert_eq!(app.verify(&session.access).await, 401);
+        eventually(401, async || replica.verify(&session.access).await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_is_known_for_as_long_as_a_token_can_be_about_and_no_longer() {
+    let app = TestApp::with(&[("JWT__LEEWAY", "30s")]).await;
+    let ann = app.user().await;
+    app.sign_out(&ann.refresh).await;
+    let kept = app.database.value("SELECT CAST(expires_at AS TEXT) FROM revocations").await.parse::<i64>().unwrap();
+    assert_eq!(kept, app.now() + 300 + 30 + 60, "lifetime, leeway, and clocks that differ");
+}

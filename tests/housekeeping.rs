@@ -1,0 +1,101 @@
+//! What has expired goes by itself, and nothing else does.
+
+use crate::support::{TestApp, TestDatabase, eventually};
+use signet::{
+    domain::{Timestamp, TokenId},
+    storage::Expiring,
+};
+
+const FIRST: Timestamp = Timestamp(i64::MIN);
+
+async fn count(database: &TestDatabase, table: &str) -> String {
+    database.value(&format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}")).await
+}
+
+#[tokio::test]
+async fn a_session_goes_when_nothing_of_it_can_be_about_any_more() {
+    let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
+    let ann = app.user().await;
+    let storage = app.storage().await;
+    let begun = app.now();
+    // Its last access token may have been made in its last second, by a clock that is ahead.
+    let last = begun + 3600 + 300 + 60;
+    let purge = async |now: i64| storage.purge(Expiring::Sessions, 10, FIRST, Timestamp(now)).await.unwrap().rows;
+    assert_eq!((purge(begun).await, purge(last).await), (0, 0));
+    assert_eq!((purge(last + 1).await, purge(last + 1).await), (1, 0));
+    assert_eq!(app.refresh(&ann.refresh).await.code(), "invalid-token");
+}
+
+#[tokio::test]
+async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
+    let app = TestApp::start().await;
+    let (storage, now) = (app.storage().await, app.now());
+    storage.revoke_token(TokenId::from_bits([7; 16]), Timestamp(now)).await.unwrap();
+    let purge = async |now: i64| storage.purge(Expiring::Revocations, 10, FIRST, Timestamp(now)).await.unwrap().rows;
+    assert_eq!((purge(now + 360).await, purge(now + 361).await), (0, 1));
+    assert_eq!(storage.revoked_count(), 1);
+    storage.forget_revocations(Timestamp(now + 359));
+    assert_eq!(storage.revoked_count(), 1);
+    storage.forget_revocations(Timestamp(now + 360));
+    assert_eq!(storage.revoked_count(), 0);
+}
+
+#[tokio::test]
+async fn batches_go_from_the_oldest_on_and_are_as_small_as_asked() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    for _ in 0..6 {
+        app.pass(1);
+        app.sign_in(&ann.email).await;
+    }
+    let (storage, later) = (app.storage().await, Timestamp(app.now() + 1_000_000));
+    let (mut from, mut batches) = (FIRST, Vec::new());
+    loop {
+        let purged = storage.purge(Expiring::Sessions, 3, from, later).await.unwrap();
+        assert!(purged.up_to >= from);
+        from = purged.up_to;
+        batches.push(purged.rows);
+        if purged.rows == 0 {
+            break;
+        }
+    }
+    assert_eq!(batches, [3, 3, 1, 0]);
+}
+
+#[tokio::test]
+async fn the_service_purges_by_itself_and_counts_it() {
+    let mut app = TestApp::start().await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
+    let expired = format!(
+        "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 300) \
+         INSERT INTO sessions SELECT {id}, {}, 0, 0, 0, 0, 1, 1, NULL, NULL, NULL FROM numbers",
+        bob.id
+    );
+    app.database.execute(&expired).await;
+    assert_eq!(count(&app.database, "sessions").await, "302");
+    app.stopped();
+    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
+    let app = TestApp::on(database, &[]).await;
+    eventually("2".to_owned(), async || count(&app.database, "sessions").await).await;
+    eventually(true, async || {
+        let metrics = app.anon().get("/metrics").await.text;
+        metrics.contains("signet_purged_rows_total{table=\"sessions\"} 300\n")
+    })
+    .await;
+    for user in [&ann, &bob] {
+        assert_eq!(app.refresh(&user.refresh).await.status, 200, "and nobody else is touched");
+    }
+}
+
+#[tokio::test]
+async fn metrics_tell_how_the_feed_is_doing() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.sign_out(&ann.refresh).await;
+    let reply = app.anon().get("/metrics").await;
+    assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(reply.text.contains("\nsignet_revocations 1\n"), "{}", reply.text);
+    assert!(reply.text.contains("\nsignet_revocation_feed_age_seconds 0."), "{}", reply.text);
+    assert!(reply.text.ends_with("# EOF\n"));
+}
