@@ -80,7 +80,8 @@ impl App {
         // First: whoever starts a second one by mistake must not migrate the database of the first.
         let listener = listen("server.bind", settings.server.bind)?;
         let address = listener.local_addr().map_err(StartError::Server)?;
-        let metrics_listener = settings.server.metrics_bind.map(|bind| listen("server.metrics_bind", bind)).transpose()?;
+        let metrics_listener =
+            settings.server.metrics_bind.map(|bind| listen("server.metrics_bind", bind)).transpose()?;
 
         let workers = settings.server.workers();
         let storage = Storage::open(settings, workers).await?;
@@ -125,7 +126,13 @@ impl App {
         };
         let metrics = Arc::new(Metrics::default());
         let poll_interval = settings.revocation.poll_interval;
-        let jobs = Jobs { storage: storage.clone(), follower, poll_interval, clock: clock.clone(), metrics: Arc::clone(&metrics) };
+        let jobs = Jobs {
+            storage: storage.clone(),
+            follower,
+            poll_interval,
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
         let metrics_server = metrics_listener.map(|listener| {
             let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };

@@ -21,7 +21,8 @@ fn sid(user: &SignedIn) -> SessionId {
 /// A revocation as another replica would have stored it.
 async fn insert_revocation(database: &TestDatabase, seq: i64, session: SessionId) {
     let value = if database.is_sqlite() { format!("x'{session}'") } else { format!("'{session}'") };
-    let sql = format!("INSERT INTO revocations (seq, value, claim, expires_at) VALUES ({seq}, {value}, 'sid', 9999999999)");
+    let sql =
+        format!("INSERT INTO revocations (seq, value, claim, expires_at) VALUES ({seq}, {value}, 'sid', 9999999999)");
     database.execute(&sql).await;
 }
 
@@ -188,7 +189,8 @@ async fn commits_are_numbered_one_by_one_in_their_order() {
     for user in &users {
         assert_eq!(app.sign_out(&user.refresh).await.status, 204, "again, which is no news");
     }
-    let numbers = "SELECT COUNT(*) || ' rows, ' || COUNT(DISTINCT seq) || ' numbers up to ' || MAX(seq) FROM revocations";
+    let numbers =
+        "SELECT COUNT(*) || ' rows, ' || COUNT(DISTINCT seq) || ' numbers up to ' || MAX(seq) FROM revocations";
     assert_eq!(app.database.value(numbers).await, "24 rows, 24 numbers up to 24");
     assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "24");
 }
@@ -203,10 +205,15 @@ async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
     let value = if app.database.is_sqlite() { format!("x'{}'", sid(&slow)) } else { format!("'{}'", sid(&slow)) };
     // The slow one has its number and has not committed.
     let mut ending_slowly = app.database.begin("UPDATE revocation_feed SET seq = seq + 1").await;
-    ending_slowly.execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', 9999999999 FROM revocation_feed")).await;
+    ending_slowly
+        .execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', 9999999999 FROM revocation_feed"))
+        .await;
     let ending = app.sign_out(&quick.refresh);
     tokio::pin!(ending);
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut ending).await.is_err(), "the quick one waits");
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_millis(300), &mut ending).await.is_err(),
+        "the quick one waits"
+    );
     assert_eq!(replica.verify(&quick.access).await, 204);
     ending_slowly.commit().await;
     assert_eq!(ending.await.status, 204);

@@ -16,6 +16,8 @@ mod cli;
 mod faults;
 mod feed;
 mod housekeeping;
+mod model;
+mod races;
 mod settings;
 mod storage;
 mod support;

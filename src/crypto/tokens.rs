@@ -416,7 +416,10 @@ mod tests {
         let (access, refresh) = pair(&tokens);
         let session = SessionId::from_random(SESSION);
         let verified = tokens.verify_access(&access, NOW).unwrap();
-        assert_eq!((verified.user, verified.session, verified.username.as_str()), (UserId(1), session, "ann@example.com"));
+        assert_eq!(
+            (verified.user, verified.session, verified.username.as_str()),
+            (UserId(1), session, "ann@example.com")
+        );
         assert_eq!(verified.roles, [Role::Staff]);
         assert_eq!(tokens.verify_refresh(&refresh, NOW).map(|token| token.generation), Ok(3));
         assert_eq!(tokens.verify_access(&refresh, NOW), Err(Refusal::WrongType));

@@ -58,7 +58,14 @@ mod tests {
     fn a_jti_has_one_spelling() {
         let jti = TokenId::from_bits([0xff; 16]);
         assert_eq!(jti.to_string(), "_____________________w");
-        for text in ["", "____", "_____________________x", "/////////////////////w", "_____________________w==", &"_".repeat(24)] {
+        for text in [
+            "",
+            "____",
+            "_____________________x",
+            "/////////////////////w",
+            "_____________________w==",
+            &"_".repeat(24),
+        ] {
             assert_eq!(TokenId::parse(text), None, "{text:?}");
         }
     }

@@ -20,7 +20,14 @@ pub use openapi::default_document;
 pub use serve::{Options, serve};
 pub use users::UserResponse;
 
-use crate::{auth::Auth, clock::Clock, config::{Profile, Settings}, crypto::TokenNames, storage::Storage, telemetry::Metrics};
+use crate::{
+    auth::Auth,
+    clock::Clock,
+    config::{Profile, Settings},
+    crypto::TokenNames,
+    storage::Storage,
+    telemetry::Metrics,
+};
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
     http::Method,

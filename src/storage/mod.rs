@@ -25,11 +25,11 @@ pub use sessions::{LiveSession, Rotation};
 pub use users::{Created, ProfileChange, Updated, Who};
 
 use futures_util::future::join_all;
+use revoked::Revoked;
 use sqlx::{
     PgPool, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use revoked::Revoked;
 use std::{
     sync::{
         Arc,

@@ -45,11 +45,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("signet");
         let (purged_rows, revocations, feed_age) = (Family::default(), Gauge::default(), Gauge::default());
-        registry.register(
-            "purged_rows",
-            "Rows that had expired and were deleted, by table",
-            purged_rows.clone(),
-        );
+        registry.register("purged_rows", "Rows that had expired and were deleted, by table", purged_rows.clone());
         registry.register(
             "revocations",
             "Ended sessions and revoked tokens that this replica refuses from memory",

@@ -21,8 +21,7 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let database = TestDatabase::create().await;
-    let storage =
-        Storage::open(&settings(&database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap();
+    let storage = Storage::open(&settings(&database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap();
     storage.migrate().await.unwrap();
     Fixture { storage, database }
 }

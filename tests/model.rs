@@ -1,0 +1,415 @@
+//! The state machine of sessions against a plain model: random histories of sign-in, refresh, retry, theft, every way to
+//! end, and time. `SIGNET_TEST_SEED` repeats a run.
+
+use crate::support::{PASSWORD, TestDatabase, app::settings, email};
+use proptest::{
+    prelude::*,
+    sample::Index,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+use signet::{
+    app,
+    auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
+    crypto::random,
+    domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
+    storage::{Follower, Storage},
+};
+use std::cell::Cell;
+
+const ACCESS: i64 = 300;
+const REFRESH: i64 = 3600;
+const SESSION: i64 = 4 * 3600;
+const GRACE: i64 = 30;
+const SUPERSEDED: i64 = 10;
+const MAX_SESSIONS: usize = 3;
+const START: i64 = 1_795_000_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(i64),
+    SignIn {
+        user: Index,
+        knows_password: bool,
+    },
+    /// With the token of so many generations ago: 0 is an honest client, 1 a retry or a thief, more a slow tab or a thief.
+    Refresh {
+        session: Index,
+        behind: usize,
+    },
+    SignOut {
+        session: Index,
+        behind: usize,
+    },
+    SignOutAll(Index),
+    EndOther {
+        session: Index,
+        other: Index,
+    },
+    ChangePassword(Index),
+    Deactivate(Index),
+    Activate(Index),
+    Delete(Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let any = any::<Index>;
+    let lengths = vec![1, 2, 9, 10, 11, 29, 30, 31, 60, 299, 300, 301, 1800, 3599, 3600, 3661];
+    prop_oneof![
+        6 => prop::sample::select(lengths).prop_map(Step::Pass),
+        4 => (any(), prop::bool::weighted(0.9)).prop_map(|(user, knows_password)| Step::SignIn { user, knows_password }),
+        9 => any().prop_map(|session| Step::Refresh { session, behind: 0 }),
+        4 => any().prop_map(|session| Step::Refresh { session, behind: 1 }),
+        2 => (any(), 2..4usize).prop_map(|(session, behind)| Step::Refresh { session, behind }),
+        1 => (any(), 0..3usize).prop_map(|(session, behind)| Step::SignOut { session, behind }),
+        1 => any().prop_map(Step::SignOutAll),
+        1 => (any(), any()).prop_map(|(session, other)| Step::EndOther { session, other }),
+        1 => any().prop_map(Step::ChangePassword),
+        1 => any().prop_map(Step::Deactivate),
+        2 => any().prop_map(Step::Activate),
+        1 => any().prop_map(Step::Delete),
+    ]
+}
+
+/// What the model knows of a user.
+struct User {
+    id: UserId,
+    email: String,
+    password: String,
+    is_active: bool,
+    is_deleted: bool,
+}
+
+/// What the model knows of a session: a few numbers, and every token that was answered.
+struct Session {
+    user: usize,
+    id: SessionId,
+    has_ended: bool,
+    rotated_at: i64,
+    expires_at: i64,
+    absolute_end: i64,
+    /// One for each generation, with its end.
+    refresh: Vec<(String, i64)>,
+    access: Vec<(String, i64)>,
+}
+
+impl Session {
+    fn is_alive(&self, now: i64) -> bool {
+        !self.has_ended && now < self.expires_at && now < self.absolute_end
+    }
+}
+
+/// A history: the service, the model, and the one clock.
+struct History<'a> {
+    auth: &'a Auth,
+    rotates: bool,
+    now: i64,
+    users: Vec<User>,
+    sessions: Vec<Session>,
+}
+
+type Checked = Result<(), TestCaseError>;
+
+impl History<'_> {
+    fn at(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+
+    async fn sign_up(&mut self) {
+        let email = email();
+        let parsed = Email::parse(&email).unwrap();
+        let sign_up = signet::auth::SignUp {
+            username: Username::of_email(&parsed),
+            email: parsed,
+            first_name: Name::default(),
+            last_name: Name::default(),
+            password: Password::parse(PASSWORD).unwrap(),
+        };
+        let user = self.auth.accounts().create(sign_up, false, self.at()).await.unwrap();
+        self.users.push(User { id: user.id, email, password: PASSWORD.into(), is_active: true, is_deleted: false });
+    }
+
+    fn end_where(&mut self, ends: impl Fn(usize, &Session) -> bool) {
+        for (number, session) in self.sessions.iter_mut().enumerate() {
+            session.has_ended |= ends(number, session);
+        }
+    }
+
+    async fn sign_in(&mut self, user: usize, knows_password: bool) -> Checked {
+        // No two at one moment, so that it is clear which is the oldest.
+        self.now += 1;
+        let User { email, password, is_active, is_deleted, .. } = &self.users[user];
+        let password = if knows_password { password } else { "wrong" };
+        let sign_in = SignIn { login: LoginName::email(email), password: Password::attempt(password) };
+        let outcome = self.auth.sign_in(sign_in, Client::default(), self.at()).await;
+        if !knows_password || !is_active || *is_deleted {
+            prop_assert_eq!(outcome.unwrap_err(), AuthError::InvalidCredentials);
+            return Ok(());
+        }
+        let pair = outcome.unwrap();
+        let now = self.now;
+        let id = self.auth.verify(Presented::Token(&pair.access_token), self.at()).unwrap().session;
+        let alive: Vec<usize> = (0..self.sessions.len())
+            .filter(|n| self.sessions[*n].user == user && self.sessions[*n].is_alive(now))
+            .collect();
+        let too_many = (alive.len() + 1).saturating_sub(MAX_SESSIONS);
+        self.end_where(|number, _| alive[..too_many].contains(&number));
+        self.sessions.push(Session {
+            user,
+            id,
+            has_ended: false,
+            rotated_at: now,
+            expires_at: now + REFRESH,
+            absolute_end: now + SESSION,
+            refresh: vec![(pair.refresh_token, now + REFRESH)],
+            access: vec![(pair.access_token, now + ACCESS)],
+        });
+        Ok(())
+    }
+
+    /// The design's table, once more and plainly.
+    async fn refresh(&mut self, number: usize, behind: usize) -> Checked {
+        let (now, rotates) = (self.now, self.rotates);
+        let session = &mut self.sessions[number];
+        let newest = session.refresh.len() - 1;
+        let behind = behind.min(newest);
+        let (token, token_end) = session.refresh[newest - behind].clone();
+        let outcome = self.auth.refresh(&token, Timestamp(now)).await;
+        let age = now - session.rotated_at;
+        let access_end = session.absolute_end.min(now + ACCESS);
+        if now >= token_end || !session.is_alive(now) {
+            prop_assert_eq!(outcome.unwrap_err(), AuthError::InvalidToken);
+        } else if !rotates {
+            let refreshed = outcome.unwrap();
+            prop_assert!(refreshed.refresh.is_none());
+            session.access.push((refreshed.access.0, access_end));
+        } else if behind == 0 {
+            let refreshed = outcome.unwrap();
+            session.rotated_at = now;
+            session.expires_at = session.absolute_end.min(now + REFRESH);
+            session.refresh.push((refreshed.refresh.unwrap().0, session.expires_at));
+            session.access.push((refreshed.access.0, access_end));
+        } else if behind == 1 && age < GRACE {
+            let again = outcome.unwrap();
+            prop_assert_eq!(&again.refresh.unwrap().0, &session.refresh[newest].0, "the same pair");
+            prop_assert_eq!(&again.access.0, &session.access.last().unwrap().0, "the same pair");
+        } else if behind >= 2 && age < SUPERSEDED {
+            prop_assert_eq!(outcome.unwrap_err(), AuthError::RefreshSuperseded);
+        } else {
+            prop_assert_eq!(outcome.unwrap_err(), AuthError::RefreshReused);
+            session.has_ended = true;
+        }
+        Ok(())
+    }
+
+    /// Whoever holds an access token of this session that is good, if there is one.
+    async fn caller(&self, number: usize) -> Option<signet::auth::Caller> {
+        let (access, _) = self.sessions[number].access.last()?;
+        self.auth.caller(&self.auth.verify(Presented::Token(access), self.at()).ok()?).await.ok()
+    }
+
+    async fn take(&mut self, step: &Step) -> Checked {
+        let of_session = |index: &Index| (!self.sessions.is_empty()).then(|| index.index(self.sessions.len()));
+        let of_user = |index: &Index| index.index(self.users.len());
+        let (auth, now) = (self.auth, self.at());
+        match step {
+            Step::Pass(seconds) => self.now += seconds,
+            Step::SignIn { user, knows_password } => {
+                let user = of_user(user);
+                self.sign_in(user, *knows_password).await?;
+            }
+            Step::Refresh { session, behind } => {
+                if let Some(number) = of_session(session) {
+                    self.refresh(number, *behind).await?;
+                }
+            }
+            Step::SignOut { session, behind } => {
+                if let Some(number) = of_session(session) {
+                    let tokens = &self.sessions[number].refresh;
+                    auth.sign_out(&tokens[tokens.len().saturating_sub(1 + behind)].0, now).await.unwrap();
+                    self.sessions[number].has_ended = true;
+                }
+            }
+            Step::SignOutAll(session) => {
+                let Some(number) = of_session(session) else { return Ok(()) };
+                let Some(caller) = self.caller(number).await else { return Ok(()) };
+                auth.sign_out_everywhere(&caller, now).await.unwrap();
+                let user = self.sessions[number].user;
+                self.end_where(|_, session| session.user == user);
+            }
+            Step::EndOther { session, other } => {
+                let (Some(number), Some(other)) = (of_session(session), of_session(other)) else { return Ok(()) };
+                let Some(caller) = self.caller(number).await else { return Ok(()) };
+                let theirs = &self.sessions[other];
+                let expected = theirs.user == self.sessions[number].user && theirs.is_alive(self.now);
+                let outcome = auth.end_session(&caller, theirs.id, now).await;
+                prop_assert_eq!(outcome, if expected { Ok(()) } else { Err(AuthError::NotFound) });
+                self.sessions[other].has_ended |= expected;
+            }
+            Step::ChangePassword(session) => {
+                let Some(number) = of_session(session) else { return Ok(()) };
+                let Some(caller) = self.caller(number).await else { return Ok(()) };
+                let user = self.sessions[number].user;
+                let new = format!("{PASSWORD} {}", self.now);
+                let current = Password::attempt(&self.users[user].password);
+                let change = PasswordChange { current, new: Password::parse(&new).unwrap() };
+                auth.change_password(&caller, change, now).await.unwrap();
+                self.users[user].password = new;
+                self.end_where(|other, session| session.user == user && other != number);
+            }
+            Step::Deactivate(user) => {
+                let user = of_user(user);
+                let there = auth.accounts().deactivate(self.users[user].id, now).await.unwrap();
+                prop_assert_eq!(there.is_none(), self.users[user].is_deleted);
+                self.users[user].is_active = false;
+                self.end_where(|_, session| session.user == user);
+            }
+            Step::Activate(user) => {
+                let user = of_user(user);
+                auth.accounts().activate(self.users[user].id).await.unwrap();
+                self.users[user].is_active = true;
+            }
+            Step::Delete(user) => {
+                let user = of_user(user);
+                let was_there = auth.accounts().delete(self.users[user].id, now).await.unwrap();
+                prop_assert_eq!(was_there, !self.users[user].is_deleted);
+                self.users[user].is_deleted = true;
+                self.end_where(|_, session| session.user == user);
+                self.sign_up().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every access token that was ever answered is good exactly as long as the model says, in memory and at the database.
+    async fn check_access_tokens(&self) -> Checked {
+        for session in &self.sessions {
+            for (token, end) in &session.access {
+                let expected = self.now < *end && !session.has_ended;
+                let verified = self.auth.verify(Presented::Token(token), self.at());
+                prop_assert_eq!(verified.is_ok(), expected);
+                if let Ok(token) = verified {
+                    prop_assert!(self.auth.caller(&token).await.is_ok());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of all refresh tokens of a session at most the newest is good, and none of a session that was ended.
+    async fn check_refresh_tokens(&mut self) -> Checked {
+        self.now += GRACE;
+        for number in 0..self.sessions.len() {
+            let (session, mut good) = (&self.sessions[number], 0);
+            for (token, _) in session.refresh.iter().rev() {
+                good += usize::from(self.auth.refresh(token, self.at()).await.is_ok());
+            }
+            prop_assert_eq!(good, usize::from(session.is_alive(self.now)));
+        }
+        Ok(())
+    }
+}
+
+/// The service without HTTP, with rotation and without, on one database.
+struct Service {
+    rotating: Auth,
+    lasting: Auth,
+    _database: TestDatabase,
+}
+
+async fn service() -> Service {
+    let database = TestDatabase::create().await;
+    let max_sessions = MAX_SESSIONS.to_string();
+    let build = async |rotates: &str| {
+        let settings = settings(
+            &database,
+            &[
+                ("JWT__ROTATE_REFRESH_TOKENS", rotates),
+                ("JWT__REFRESH_TOKEN_LIFETIME", "1h"),
+                ("JWT__SESSION_LIFETIME", "4h"),
+                ("USERS__MAX_SESSIONS", &max_sessions),
+                ("REVOCATION__MAX_STALENESS", "never"),
+            ],
+        );
+        let storage = Storage::open(&settings, 1).await.unwrap();
+        storage.migrate().await.unwrap();
+        Follower::new(storage.clone()).catch_up(Timestamp(START)).await.unwrap();
+        app::auth(&settings, storage).unwrap()
+    };
+    Service { rotating: build("true").await, lasting: build("false").await, _database: database }
+}
+
+/// Runs `test` on `cases` random values, and says with which seed.
+fn check<S: Strategy>(name: &str, cases: u32, strategy: &S, test: impl Fn(S::Value) -> Checked) {
+    let seed = std::env::var("SIGNET_TEST_SEED")
+        .ok()
+        .map_or_else(|| u64::from_ne_bytes(random()), |seed| seed.parse().unwrap());
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    runner.run(strategy, test).unwrap_or_else(|failure| panic!("{name}, SIGNET_TEST_SEED={seed}: {failure}"));
+    println!("{name}: {cases} cases, seed {seed}");
+}
+
+#[test]
+fn sessions_behave_as_the_model_says() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let service = runtime.block_on(service());
+    let steps = Cell::new(0);
+    let histories = (any::<bool>(), prop::collection::vec(step(), 1..40));
+    check("histories of sessions", 150, &histories, |(rotates, history)| {
+        runtime.block_on(async {
+            let auth = if rotates { &service.rotating } else { &service.lasting };
+            let mut model = History { auth, rotates, now: START, users: Vec::new(), sessions: Vec::new() };
+            model.sign_up().await;
+            model.sign_up().await;
+            for step in &history {
+                model.take(step).await?;
+                model.check_access_tokens().await?;
+            }
+            steps.set(steps.get() + history.len());
+            model.check_refresh_tokens().await
+        })
+    });
+    println!("{} steps", steps.get());
+}
+
+/// Replies get lost, tabs refresh twice, and the client asks again with what it has, always within the grace.
+#[test]
+fn an_honest_client_is_never_signed_out() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let service = runtime.block_on(service());
+    // How long it waits, then how long between its tries.
+    let refreshes = prop::collection::vec((0..REFRESH - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
+    check("honest clients", 100, &refreshes, |refreshes| {
+        runtime.block_on(async {
+            let auth = &service.rotating;
+            let mut client = History { auth, rotates: true, now: START, users: Vec::new(), sessions: Vec::new() };
+            client.sign_up().await;
+            client.sign_in(0, true).await?;
+            let end = client.sessions[0].absolute_end;
+            let mut token = client.sessions[0].refresh[0].0.clone();
+            for (wait, retries) in refreshes {
+                client.now += wait;
+                let mut first_try = None;
+                let mut answer = Err(AuthError::InvalidToken);
+                // Only the last reply arrives. Every try is within the grace of the first.
+                for gap in std::iter::once(0).chain(retries) {
+                    if client.now + gap - first_try.unwrap_or(client.now) >= GRACE {
+                        break;
+                    }
+                    client.now += gap;
+                    first_try.get_or_insert(client.now);
+                    if client.now >= end {
+                        return Ok(());
+                    }
+                    answer = auth.refresh(&token, client.at()).await;
+                }
+                let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
+                prop_assert!(auth.verify(Presented::Token(&refreshed.access.0), client.at()).is_ok());
+                token = refreshed.refresh.unwrap().0;
+            }
+            Ok(())
+        })
+    });
+}
