@@ -31,9 +31,8 @@ impl Jobs {
     /// Works until it is dropped; what is in the middle then is rolled back.
     pub async fn run(self) -> Infallible {
         let Self { storage, follower, poll_interval, clock, metrics } = self;
-        match join(follow(follower, poll_interval, &clock), purge(&storage, &clock, &metrics)).await {
-            (never, _) => never,
-        }
+        let (never, _) = join(follow(follower, poll_interval, &clock), purge(&storage, &clock, &metrics)).await;
+        never
     }
 }
 

@@ -5,6 +5,8 @@ use signet::{
     domain::{Timestamp, TokenId},
     storage::Expiring,
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
 const FIRST: Timestamp = Timestamp(i64::MIN);
 
@@ -98,4 +100,66 @@ async fn metrics_tell_how_the_feed_is_doing() {
     assert!(reply.text.contains("\nsignet_revocations 1\n"), "{}", reply.text);
     assert!(reply.text.contains("\nsignet_revocation_feed_age_seconds 0."), "{}", reply.text);
     assert!(reply.text.ends_with("# EOF\n"));
+}
+
+const TEN_MILLION: usize = 10_000_000;
+
+/// Signs in at a fixed rate for so long, and says how long that took: the median, the slowest of a hundred, the slowest.
+async fn sign_ins(app: &TestApp, email: &str, what: &str, seconds: u64) {
+    const PER_SECOND: u32 = 50;
+    let client = crate::support::actor::http_client();
+    let url = format!("http://{}/auth/signin", app.address);
+    let body = serde_json::json!({"email": email, "password": crate::support::PASSWORD});
+    let mut every = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
+    let mut sign_ins = Vec::new();
+    for _ in 0..seconds * u64::from(PER_SECOND) {
+        every.tick().await;
+        let (request, began) = (client.post(&url).json(&body), Instant::now());
+        sign_ins.push(tokio::spawn(async move { (request.send().await.unwrap().status(), began.elapsed()) }));
+    }
+    let mut times = Vec::new();
+    for sign_in in sign_ins {
+        let (status, time) = sign_in.await.unwrap();
+        assert_eq!(status, 200, "{what}: after {time:?}");
+        times.push(time);
+    }
+    times.sort();
+    let (median, slow, slowest) = (times[times.len() / 2], times[times.len() * 99 / 100], times[times.len() - 1]);
+    println!("{what}: {} sign-ins, median {median:.1?}, p99 {slow:.1?}, slowest {slowest:.1?}", times.len());
+}
+
+#[tokio::test]
+#[ignore = "takes a quarter of an hour: scripts/test --ignored ten_million"]
+async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
+    let mut app = TestApp::with(&[("USERS__MAX_SESSIONS", "1000000")]).await;
+    let ann = app.user().await;
+    sign_ins(&app, &ann.email, "nothing to purge", 20).await;
+    app.stopped();
+    let began = Instant::now();
+    let (prepare, id) = if app.database.is_sqlite() {
+        ("PRAGMA cache_size = -4000000;", "randomblob(16)")
+    } else {
+        ("", "gen_random_uuid()")
+    };
+    let fill = format!(
+        "{prepare} WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {TEN_MILLION}) \
+         INSERT INTO sessions SELECT {id}, {}, 0, n, n, n, n, n, NULL, 'a browser', '192.0.2.1' FROM numbers",
+        ann.id
+    );
+    app.database.execute(&fill).await;
+    println!("{TEN_MILLION} expired sessions, made in {:.0?}", began.elapsed());
+
+    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
+    let app = TestApp::on(database, &[("USERS__MAX_SESSIONS", "1000000")]).await;
+    let began = Instant::now();
+    let purged = async || -> usize {
+        let metrics = app.anon().get("/metrics").await.text;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("signet_purged_rows_total{table=\"sessions\"} "));
+        line.map_or(0, |count| count.parse().unwrap())
+    };
+    while purged().await < TEN_MILLION {
+        sign_ins(&app, &ann.email, "while it shrinks", 30).await;
+        let (gone, seconds) = (purged().await, began.elapsed().as_secs_f64());
+        println!("{gone} gone after {seconds:.0} s, {:.0} a second", gone as f64 / seconds);
+    }
 }

@@ -380,8 +380,8 @@ fn an_honest_client_is_never_signed_out() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let service = runtime.block_on(service());
     // How long it waits, then how long between its tries.
-    let refreshes = prop::collection::vec((0..REFRESH - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
-    check("honest clients", 100, &refreshes, |refreshes| {
+    let histories = prop::collection::vec((0..REFRESH - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
+    check("honest clients", 100, &histories, |refreshes| {
         runtime.block_on(async {
             let auth = &service.rotating;
             let mut client = History { auth, rotates: true, now: START, users: Vec::new(), sessions: Vec::new() };

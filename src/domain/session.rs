@@ -16,8 +16,8 @@ impl SessionId {
 
     /// Reads the one form in which a `sid` is written.
     pub fn parse(text: &str) -> Option<Self> {
-        let id = Self(Uuid::try_parse(text).ok()?);
-        (id.to_string() == text).then_some(id)
+        let has_one_spelling = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if has_one_spelling { Uuid::try_parse(text).ok().map(Self) } else { None }
     }
 }
 

@@ -11,8 +11,9 @@ impl UserId {
     /// Reads an id in the one form in which ids are written: digits, without sign or leading zeros.
     /// (`007` and `+7` would be second spellings of user 7.)
     pub fn parse(text: &str) -> Option<Self> {
-        let id: i64 = text.parse().ok()?;
-        (id >= 0 && id.to_string() == text).then_some(Self(id))
+        let has_one_spelling =
+            text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        if has_one_spelling { text.parse().ok().map(Self) } else { None }
     }
 }
 

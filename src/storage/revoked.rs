@@ -45,6 +45,12 @@ impl Revoked {
         let _ = self.until.insert_sync(id, until);
     }
 
+    pub(super) fn add_all(&self, ids: &[Uuid], until: Timestamp) {
+        for id in ids {
+            self.add(*id, until);
+        }
+    }
+
     pub(super) fn has(&self, id: Uuid) -> bool {
         self.until.contains(&id)
     }

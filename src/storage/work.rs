@@ -63,7 +63,7 @@ macro_rules! on {
             })
             .await?;
             // Committed: from now on this replica refuses them, before anybody is told so.
-            ended.into_iter().for_each(|id| $storage.revoked.add(id, until));
+            $storage.revoked.add_all(&ended, until);
             Ok::<_, $crate::storage::StorageError>(outcome)
         }
     };

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, in the text format of OpenMetrics 1.0.
+//! Numbers for Prometheus, in its text format (`OpenMetrics` 1.0).
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},

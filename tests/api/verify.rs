@@ -60,8 +60,6 @@ async fn verifying_asks_the_database_nothing() {
 #[tokio::test]
 async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
     let app = TestApp::with(&[("USERS__MAX_SESSIONS", "2")]).await;
-    let anon = app.anon();
-
     let ann = app.user().await;
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
     assert_eq!(app.verify(&ann.access).await, 401, "signed out");
@@ -85,7 +83,7 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
     let sign_in = json!({"email": ann.email, "password": "another horse battery"});
     app.pass(1);
     for _ in 0..2 {
-        assert_eq!(anon.post("/auth/signin", &sign_in).await.status, 200);
+        assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
     }
     assert_eq!(app.verify(&laptop.access).await, 401, "the oldest of too many");
 }
