@@ -79,7 +79,7 @@ async fn a_replica_that_starts_later_knows_what_has_ended() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
-    let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1h")]).await;
+    let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     if app.database.is_sqlite() {
         assert_eq!(replica.verify(&ann.access).await, 401, "from its first answer on");
     } else {
@@ -242,8 +242,29 @@ async fn everything_that_one_commit_ends_has_one_number() {
 #[tokio::test]
 async fn a_revocation_is_known_for_as_long_as_a_token_can_be_about_and_no_longer() {
     let app = TestApp::with(&[("JWT__LEEWAY", "30s")]).await;
-    let ann = app.user().await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    let begun = app.now();
+    let kept = async || {
+        let kept = "SELECT CAST(expires_at AS TEXT) FROM revocations ORDER BY seq DESC LIMIT 1";
+        app.database.value(kept).await.parse::<i64>().unwrap()
+    };
+    app.pass(3600);
     app.sign_out(&ann.refresh).await;
-    let kept = app.database.value("SELECT CAST(expires_at AS TEXT) FROM revocations").await.parse::<i64>().unwrap();
-    assert_eq!(kept, app.now() + 300 + 30 + 60, "lifetime, leeway, and clocks that differ");
+    assert_eq!(kept().await, begun + 3600 + 300 + 30 + 60, "lifetime, leeway, and clocks that differ");
+    app.pass(-2 * 3600);
+    app.sign_out(&bob.refresh).await;
+    assert_eq!(kept().await, begun + 60 + 300 + 30 + 60, "by a clock that has fallen back: from its last use, to a minute");
+}
+
+#[tokio::test]
+async fn what_a_clock_that_fell_back_has_ended_does_not_come_back_with_it() {
+    let app = TestApp::start().await;
+    let replica = app.replica(&[]).await;
+    let ann = app.user().await;
+    app.pass(-2 * 3600);
+    assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
+    app.pass(2 * 3600);
+    assert_eq!(app.verify(&ann.access).await, 401);
+    eventually(401, async || replica.verify(&ann.access).await).await;
+    assert_eq!(app.refresh(&ann.refresh).await.status, 401);
 }

@@ -3,12 +3,9 @@
 use super::{Auth, AuthError};
 use crate::{
     crypto::Refusal,
-    domain::{RefreshToken, Seconds, Standing, Timestamp},
+    domain::{RefreshToken, Seconds, SessionState, Standing, Timestamp},
     storage::{LiveSession, Rotation},
 };
-
-/// `last_used_at` is exact to a minute without rotation, so that most refreshes write nothing.
-const LAST_USED_PRECISION: Seconds = Seconds(60);
 
 /// A token, and how many seconds it is good for.
 pub type Lasting = (String, Seconds);
@@ -69,7 +66,7 @@ impl Auth {
         let session = session.filter(|session| session.state.generation == token.generation);
         let LiveSession { user, state } = session.ok_or(AuthError::InvalidToken)?;
 
-        if now - state.last_used_at >= LAST_USED_PRECISION {
+        if now - state.last_used_at >= SessionState::USE_IS_EXACT_TO {
             // Only the list of sessions would miss this: no reason to refuse, and the storage has logged it.
             let _ = self.storage.touch_session(token.session, now).await;
         }

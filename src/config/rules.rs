@@ -1,7 +1,7 @@
 //! What settings must be together, and what this version does not have yet.
 
 use super::{
-    Algorithm, Profile, Server, Settings, UserIdField,
+    Algorithm, MaxStaleness, Profile, Server, Settings, UserIdField,
     source::{DEFAULT, Reader},
     value::is_plain,
 };
@@ -106,6 +106,14 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     must(passwords.max_length <= 2048, "passwords.max_length", "at most 2048");
     must(settings.users.max_sessions >= 1, "users.max_sessions", "at least 1");
     must(revocation.poll_interval > zero, "revocation.poll_interval", "longer than 0s");
+    if let MaxStaleness::After(max) = revocation.max_staleness
+        && revocation.poll_interval > max
+    {
+        reader.fault_at_one_of(
+            ["revocation.poll_interval", "revocation.max_staleness"],
+            "revocation.poll_interval must be at most revocation.max_staleness",
+        );
+    }
     let mut at_most = |is_right: bool, less: &str, more: &str| {
         if !is_right {
             reader.fault_at_one_of([less, more], format!("{less} must be at most {more}"));

@@ -83,6 +83,9 @@ pub enum Standing {
 const SUPERSEDED_GRACE: Seconds = Seconds(10);
 
 impl SessionState {
+    /// `last_used_at` is exact to this without rotation, so that most refreshes write nothing.
+    pub const USE_IS_EXACT_TO: Seconds = Seconds(60);
+
     /// Judges a token of `generation` (DESIGN, "Sessions and refresh"). With a grace of 0 s no token is good twice.
     pub fn standing_of(&self, generation: i64, grace: Seconds, now: Timestamp) -> Standing {
         let behind = self.generation.saturating_sub(generation);

@@ -14,6 +14,13 @@ use uuid::Uuid;
 /// number, or under numbers that are not in the order of their commits, and a follower would miss one of them.
 pub(super) const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
 
+/// What was taken back: a session, or a single token.
+#[derive(sqlx::FromRow)]
+pub(super) struct Ended {
+    pub(super) id: Uuid,
+    pub(super) last_used_at: i64,
+}
+
 /// The beginning of an `INSERT` of rows that were taken back.
 pub(super) const RECORD: &str = "INSERT INTO revocations (seq, claim, value, expires_at) ";
 
@@ -48,7 +55,7 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn revoke_token(&self, id: TokenId, now: Timestamp) -> Result<(), StorageError> {
-        on!(end "jti" self, now, |tx| ((), vec![id.0])).await
+        on!(end "jti" self, now, |tx| ((), vec![Ended { id: id.0, last_used_at: now.0 }])).await
     }
 
     /// Whether tokens can be checked: the feed was read, and not too long ago.
@@ -123,18 +130,20 @@ impl Follower {
         if known != Some(place) || feed.seq < self.cursor.0 {
             self.cursor = BEGINNING;
         }
+        // What has expired is left out where there may be much of it. Of what is new everything is taken: our clock may
+        // be ahead, and fall back.
+        let unexpired_at = if self.cursor == BEGINNING { now } else { Timestamp(i64::MIN) };
         let mut may_be_more = feed.seq > self.cursor.0;
         while may_be_more {
             let (seq, value) = self.cursor;
             let rows: Vec<RevocationRow> = on!(read storage, |connection| {
-                let news = sqlx::query_as(NEWS).bind(seq).bind(value).bind(now.0).bind(PAGE);
+                let news = sqlx::query_as(NEWS).bind(seq).bind(value).bind(unexpired_at.0).bind(PAGE);
                 news.fetch_all(connection).await
             })
             .await?;
-            for row in &rows {
-                storage.revoked.add(row.value, Timestamp(row.expires_at));
-                self.cursor = (row.seq, row.value);
-            }
+            let ended: Vec<_> = rows.iter().map(|row| (row.value, Timestamp(row.expires_at))).collect();
+            storage.revoked.add(&ended);
+            self.cursor = rows.last().map_or(self.cursor, |row| (row.seq, row.value));
             may_be_more = i64::try_from(rows.len()) == Ok(PAGE);
         }
         // Counted up without a row that is still of interest.

@@ -1,6 +1,7 @@
 //! What has been taken back, in memory: asked for every access token, without a query and without a lock.
 
-use crate::domain::{Seconds, Timestamp};
+use super::revocations::Ended;
+use crate::domain::{Seconds, SessionState, Timestamp};
 use scc::HashIndex;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -30,9 +31,10 @@ impl Revoked {
         Self { until, opened_at, read_at, max_staleness, reach }
     }
 
-    /// Until when a revocation of `now` must be known.
-    pub(super) fn end_of(&self, now: Timestamp) -> Timestamp {
-        now + self.reach
+    /// Until when it must be known that something was taken back `now`. A clock that has fallen behind must not shorten
+    /// that: the session was used later than that clock says.
+    pub(super) fn end_of(&self, ended: &Ended, now: Timestamp) -> Timestamp {
+        now.max(Timestamp(ended.last_used_at) + SessionState::USE_IS_EXACT_TO) + self.reach
     }
 
     /// Sessions whose refresh tokens ended before this can have no access token any more.
@@ -40,14 +42,10 @@ impl Revoked {
         now - self.reach
     }
 
-    pub(super) fn add(&self, id: Uuid, until: Timestamp) {
-        // Known already: what was taken back stays so.
-        let _ = self.until.insert_sync(id, until);
-    }
-
-    pub(super) fn add_all(&self, ids: &[Uuid], until: Timestamp) {
-        for id in ids {
-            self.add(*id, until);
+    pub(super) fn add(&self, ended: &[(Uuid, Timestamp)]) {
+        for (id, until) in ended {
+            // Known already: what was taken back stays so.
+            let _ = self.until.insert_sync(*id, *until);
         }
     }
 

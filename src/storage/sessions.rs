@@ -13,7 +13,7 @@ use uuid::Uuid;
 /// Ends every session of the user `$1` at `$2`, and says which. Those that expired before `$3` are left to be purged:
 /// nothing of them is about any more.
 pub(super) const END_ALL: &str =
-    "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id";
+    "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
 
 /// The columns of [`StateRow`].
 macro_rules! state_columns {
@@ -137,7 +137,7 @@ impl Storage {
              expires_at, absolute_expires_at, user_agent, ip) VALUES ($1, $2, 0, $3, $3, $3, $4, $5, $6, $7)";
         const END_OLDEST: &str = "UPDATE sessions SET revoked_at = $3 WHERE id IN (SELECT id FROM sessions \
              WHERE user_id = $2 AND id <> $1 AND revoked_at IS NULL AND expires_at > $3 \
-             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4) RETURNING id";
+             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4) RETURNING id, last_used_at";
         /// The user, signed in; out of the unit of work where the password is another by now.
         macro_rules! begin {
             ($tx:ident, $otherwise:expr) => {{
@@ -169,7 +169,7 @@ impl Storage {
         }
         on!(end "sid" self, now, |tx| {
             let begun = begin!(tx, (None, Vec::new()));
-            let oldest = sqlx::query_scalar(END_OLDEST).bind(session.id.0).bind(user.0).bind(now.0);
+            let oldest = sqlx::query_as(END_OLDEST).bind(session.id.0).bind(user.0).bind(now.0);
             (begun, oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?)
         })
         .await
@@ -279,9 +279,9 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
-        const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id";
+        const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id, last_used_at";
         on!(end "sid" self, now, |tx| {
-            let ended = sqlx::query_scalar(SQL).bind(id.0).bind(now.0).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(SQL).bind(id.0).bind(now.0).fetch_all(&mut *tx).await?;
             if ended.is_empty() {
                 return Ok(((), ended));
             }
@@ -309,9 +309,9 @@ impl Storage {
     /// When the database is away.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
         const SQL: &str = "UPDATE sessions SET revoked_at = $3 \
-             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id";
+             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
         on!(end "sid" self, now, |tx| {
-            let ended = sqlx::query_scalar(SQL).bind(id.0).bind(user.0).bind(now.0).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(SQL).bind(id.0).bind(user.0).bind(now.0).fetch_all(&mut *tx).await?;
             if ended.is_empty() {
                 return Ok((false, ended));
             }
@@ -327,7 +327,7 @@ impl Storage {
     pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
         let start = self.revoked.start_of(now).0;
         on!(end "sid" self, now, |tx| {
-            ((), sqlx::query_scalar(END_ALL).bind(user.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?)
+            ((), sqlx::query_as(END_ALL).bind(user.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?)
         })
         .await
     }
@@ -347,14 +347,14 @@ impl Storage {
     ) -> Result<bool, StorageError> {
         const CHANGE: &str = "UPDATE users SET password_hash = $2 WHERE id = $1 AND is_active AND password_hash = $3";
         const END_OTHERS: &str = "UPDATE sessions SET revoked_at = $2 \
-             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 AND id <> $4 RETURNING id";
+             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 AND id <> $4 RETURNING id, last_used_at";
         let start = self.revoked.start_of(now).0;
         on!(end "sid" self, now, |tx| {
             let changed = sqlx::query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
             if changed.execute(&mut *tx).await?.rows_affected() == 0 {
                 return Ok((false, Vec::new()));
             }
-            let others = sqlx::query_scalar(END_OTHERS).bind(user.0).bind(now.0).bind(start).bind(kept.0);
+            let others = sqlx::query_as(END_OTHERS).bind(user.0).bind(now.0).bind(start).bind(kept.0);
             (true, others.fetch_all(&mut *tx).await?)
         })
         .await

@@ -223,7 +223,7 @@ impl Storage {
         on!(end "sid" self, now, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
             (row.map(User::from), ended)
         })
         .await
@@ -249,7 +249,7 @@ impl Storage {
         let start = self.revoked.start_of(now).0;
         on!(end "sid" self, now, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).fetch_optional(&mut *tx).await?;
-            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
             (row.map(User::from), ended)
         })
         .await
@@ -266,7 +266,7 @@ impl Storage {
         let start = self.revoked.start_of(now).0;
         on!(end "sid" self, now, |tx| {
             sqlx::query(SHUT_OUT).bind(id.0).execute(&mut *tx).await?;
-            let ended = sqlx::query_scalar(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
             (sqlx::query(DELETE).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0, ended)
         })
         .await
@@ -303,7 +303,7 @@ impl Storage {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let Some(user) = row.map(User::from) else { return Ok((None, Vec::new())) };
-            let ended = sqlx::query_scalar(END_ALL).bind(user.id.0).bind(now.0).bind(start);
+            let ended = sqlx::query_as(END_ALL).bind(user.id.0).bind(now.0).bind(start);
             (Some(user), ended.fetch_all(&mut *tx).await?)
         })
         .await

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The body is handed a connection (`read`) or an open transaction (`write`), which is committed with the body's value
 /// and rolled back when the body returns early; `ask` is `read` for what says nothing about the tables, and logs nothing.
 /// Whoever ends sessions or takes tokens back does it in `end`, a `write` that begins with the feed's counter and whose
-/// body's value comes with the ids that were taken back; the claim that they stand in is named first.
+/// body's value comes with the [`Ended`](super::revocations::Ended); the claim that these stand in is named first.
 /// There is no writing outside a transaction: sqlx reads one row of an
 /// `INSERT … RETURNING` and then resets the statement, which is when SQLite would commit it, and nobody would hear
 /// that the disk is full.
@@ -46,15 +46,15 @@ macro_rules! on {
     };
     (end $claim:literal $storage:expr, $now:expr, |$tx:ident| $body:expr) => {
         async {
-            let until = $storage.revoked.end_of($now);
             let (outcome, ended) = on!(write $storage, |$tx| {
                 // Before users and sessions, always: who ends something waits here for whoever is at it, and for
                 // nobody later.
                 let seq: i64 = sqlx::query_scalar($crate::storage::revocations::NEXT_SEQ).fetch_one(&mut *$tx).await?;
-                let (outcome, ended): (_, Vec<uuid::Uuid>) = $body;
-                for ids in ended.chunks(1000) {
+                let (outcome, ended): (_, Vec<$crate::storage::revocations::Ended>) = $body;
+                let ended: Vec<_> = ended.into_iter().map(|ended| (ended.id, $storage.revoked.end_of(&ended, $now))).collect();
+                for some in ended.chunks(1000) {
                     let mut rows = sqlx::QueryBuilder::new($crate::storage::revocations::RECORD);
-                    rows.push_values(ids, |mut row, id| {
+                    rows.push_values(some, |mut row, (id, until)| {
                         row.push_bind(seq).push_bind($claim).push_bind(*id).push_bind(until.0);
                     });
                     rows.build().execute(&mut *$tx).await?;
@@ -63,7 +63,7 @@ macro_rules! on {
             })
             .await?;
             // Committed: from now on this replica refuses them, before anybody is told so.
-            $storage.revoked.add_all(&ended, until);
+            $storage.revoked.add(&ended);
             Ok::<_, $crate::storage::StorageError>(outcome)
         }
     };

@@ -210,6 +210,27 @@ async fn whoever_is_gone_inactive_or_signed_out_neither_rotates_nor_retries() {
     assert_eq!(moved, "1", "no session moved on");
 }
 
+/// Replicas keep time; one that does not refuses tokens, and signs nobody out.
+#[tokio::test]
+async fn a_clock_two_hours_off_ends_nothing() {
+    let app = rotating().await;
+    let ann = app.user().await;
+    app.pass(-2 * 3600);
+    assert_eq!(refused(&app, &ann.refresh).await, "invalid-token", "from the future");
+    app.pass(2 * 3600);
+    let second = rotated(&app, &ann.refresh).await;
+
+    app.pass(2 * 3600);
+    let third = rotated(&app, &second).await;
+    app.pass(-2 * 3600);
+    assert_eq!(refused(&app, &third).await, "invalid-token", "from the future");
+    assert_eq!(rotated(&app, &second).await, third, "a rotation that is yet to come was just now");
+    app.pass(2 * 3600);
+    let fourth = rotated(&app, &third).await;
+    app.pass(60);
+    rotated(&app, &fourth).await;
+}
+
 #[tokio::test]
 async fn a_restart_forgets_nothing() {
     let mut app = rotating().await;

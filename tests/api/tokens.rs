@@ -346,6 +346,70 @@ async fn hostile_refresh_tokens_are_refused() {
     assert_eq!(app.refresh(&again).await.status, 200);
 }
 
+/// What comes out of a clipboard, a line break or a proxy: no refresh token, and no session ends by it.
+#[tokio::test]
+async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let good = &ann.refresh;
+    let [header, claims, tag] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let row = |name: &str, text: String| (name.to_owned(), text);
+    let mut rows: Vec<Row> = (0..good.len()).step_by(9).map(|end| (format!("cut to {end}"), good[..end].to_owned())).collect();
+    for (name, space) in [("space", " "), ("tab", "\t"), ("line break", "\n"), ("no-break space", "\u{a0}"), ("NUL", "\0")] {
+        rows.push((format!("{name} before"), format!("{space}{good}")));
+        rows.push((format!("{name} after"), format!("{good}{space}")));
+        rows.push((format!("{name} within"), format!("{header}.{space}{claims}.{tag}")));
+    }
+    for count in 1..=3 {
+        let padding = "=".repeat(count);
+        rows.push((format!("{count} = after the header"), format!("{header}{padding}.{claims}.{tag}")));
+        rows.push((format!("{count} = after the claims"), format!("{header}.{claims}{padding}.{tag}")));
+        rows.push((format!("{count} = after the tag"), format!("{good}{padding}")));
+    }
+    let standard = |text: &str| text.replace('-', "+").replace('_', "/");
+    let hex: String = good.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    rows.extend([
+        row("empty", String::new()),
+        row("doubled", format!("{good}{good}")),
+        row("doubled with a dot", format!("{good}.{good}")),
+        row("doubled with a space", format!("{good} {good}")),
+        row("the standard alphabet", format!("{}.{}.{}+", standard(header), standard(claims), standard(tag))),
+        row("hexadecimal", hex),
+        row("upper case", good.to_uppercase()),
+        row("the scheme before it", format!("Bearer {good}")),
+        row("in quotes", format!("\"{good}\"")),
+        row("non-ASCII letters", "é".repeat(100)),
+        row("letters that look alike", good.replacen('e', "е", 1)),
+        row("wide letters", format!("{header}.{claims}.{}", "Ａ".repeat(43))),
+        row("a byte-order mark before", format!("\u{feff}{good}")),
+        row("just longer than 8 KiB", format!("{header}.{}.{tag}", "A".repeat(8 * 1024 + 1 - header.len() - tag.len() - 2))),
+        row("15 KiB", "a".repeat(15 * 1024)),
+    ]);
+    // Rightly signed, and still none of ours.
+    let signed = |claim: &str, value: Value| {
+        (format!("{claim}: {value}"), refresh(&ann).changed(&[], &[(claim, value.clone())]))
+    };
+    rows.extend([json!(-1), json!(u64::MAX), json!(0.0), json!(1.5), json!(1e300), json!("0"), json!(null)].map(|generation| signed("gen", generation)));
+    rows.extend([json!("0"), json!("x"), json!(0), json!("F".repeat(32)), json!("é".repeat(16))].map(|sid| signed("sid", sid)));
+    let mut replies = Vec::new();
+    for (name, token) in rows {
+        replies.push((format!("refresh {name}"), app.refresh(&token).await));
+        replies.push((format!("sign out {name}"), app.sign_out(&token).await));
+    }
+    all(
+        "damaged refresh tokens",
+        &replies,
+        |(name, _)| name.clone(),
+        |(_, reply)| {
+            ((reply.status, reply.code()) != (401, "invalid-token")).then(|| format!("{} {}", reply.status, reply.code()))
+        },
+    );
+    let absent = refresh(&ann).changed(&[], &[("sid", json!("0".repeat(32)))]);
+    assert_eq!(app.refresh(&absent).await.code(), "invalid-token", "a session that is not there");
+    assert_eq!(app.sign_out(&absent).await.status, 204, "a session that is not there has ended");
+    assert_eq!((app.refresh(good).await.status, app.verify(&ann.access).await), (200, 204), "nothing has ended");
+}
+
 #[tokio::test]
 async fn one_kind_of_token_is_not_taken_for_the_other() {
     let app = TestApp::start().await;

@@ -48,7 +48,7 @@ async fn whoever_brings_no_good_token_is_told_so_as_elsewhere() {
 /// A query of its own would find the session in the database, and its user.
 #[tokio::test]
 async fn verifying_asks_the_database_nothing() {
-    let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1h")]).await;
+    let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
     app.database.execute("UPDATE sessions SET revoked_at = 1").await;
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
