@@ -253,7 +253,11 @@ async fn a_revocation_is_known_for_as_long_as_a_token_can_be_about_and_no_longer
     assert_eq!(kept().await, begun + 3600 + 300 + 30 + 60, "lifetime, leeway, and clocks that differ");
     app.pass(-2 * 3600);
     app.sign_out(&bob.refresh).await;
-    assert_eq!(kept().await, begun + 60 + 300 + 30 + 60, "by a clock that has fallen back: from its last use, to a minute");
+    assert_eq!(
+        kept().await,
+        begun + 60 + 300 + 30 + 60,
+        "by a clock that has fallen back: from its last use, to a minute"
+    );
 }
 
 #[tokio::test]

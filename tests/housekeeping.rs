@@ -34,11 +34,11 @@ async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
     let (storage, now) = (app.storage().await, app.now());
     storage.revoke_token(TokenId::from_bits([7; 16]), Timestamp(now)).await.unwrap();
     let purge = async |now: i64| storage.purge(Expiring::Revocations, 10, FIRST, Timestamp(now)).await.unwrap().rows;
-    assert_eq!((purge(now + 360).await, purge(now + 361).await), (0, 1));
+    assert_eq!((purge(now + 420).await, purge(now + 421).await), (0, 1));
     assert_eq!(storage.revoked_count(), 1);
-    storage.forget_revocations(Timestamp(now + 359));
+    storage.forget_revocations(Timestamp(now + 419));
     assert_eq!(storage.revoked_count(), 1);
-    storage.forget_revocations(Timestamp(now + 360));
+    storage.forget_revocations(Timestamp(now + 420));
     assert_eq!(storage.revoked_count(), 0);
 }
 

@@ -19,3 +19,7 @@ CREATE TABLE revocation_feed (
 );
 
 INSERT INTO revocation_feed (feed_id, seq) VALUES (gen_random_uuid(), 0);
+
+-- A user's sessions are asked for by their end: what has expired and is not purged yet is passed by, however much it is.
+CREATE INDEX sessions_by_user_and_end ON sessions (user_id, expires_at);
+DROP INDEX sessions_by_user;

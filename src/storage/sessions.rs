@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 /// Ends every session of the user `$1` at `$2`, and says which. Those that expired before `$3` are left to be purged:
 /// nothing of them is about any more.
-pub(super) const END_ALL: &str =
-    "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
+pub(super) const END_ALL: &str = "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
 
 /// The columns of [`StateRow`].
 macro_rules! state_columns {
@@ -279,11 +278,12 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
-        const SQL: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id, last_used_at";
+        const SQL: &str =
+            "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id, last_used_at";
         on!(end "sid" self, now, |tx| {
             let ended = sqlx::query_as(SQL).bind(id.0).bind(now.0).fetch_all(&mut *tx).await?;
             if ended.is_empty() {
-                return Ok(((), ended));
+                return Ok(((), Vec::new()));
             }
             ((), ended)
         })
@@ -313,7 +313,7 @@ impl Storage {
         on!(end "sid" self, now, |tx| {
             let ended = sqlx::query_as(SQL).bind(id.0).bind(user.0).bind(now.0).fetch_all(&mut *tx).await?;
             if ended.is_empty() {
-                return Ok((false, ended));
+                return Ok((false, Vec::new()));
             }
             (true, ended)
         })

@@ -354,8 +354,11 @@ async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
     let good = &ann.refresh;
     let [header, claims, tag] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
     let row = |name: &str, text: String| (name.to_owned(), text);
-    let mut rows: Vec<Row> = (0..good.len()).step_by(9).map(|end| (format!("cut to {end}"), good[..end].to_owned())).collect();
-    for (name, space) in [("space", " "), ("tab", "\t"), ("line break", "\n"), ("no-break space", "\u{a0}"), ("NUL", "\0")] {
+    let mut rows: Vec<Row> =
+        (0..good.len()).step_by(9).map(|end| (format!("cut to {end}"), good[..end].to_owned())).collect();
+    for (name, space) in
+        [("space", " "), ("tab", "\t"), ("line break", "\n"), ("no-break space", "\u{a0}"), ("NUL", "\0")]
+    {
         rows.push((format!("{name} before"), format!("{space}{good}")));
         rows.push((format!("{name} after"), format!("{good}{space}")));
         rows.push((format!("{name} within"), format!("{header}.{space}{claims}.{tag}")));
@@ -382,15 +385,23 @@ async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
         row("letters that look alike", good.replacen('e', "е", 1)),
         row("wide letters", format!("{header}.{claims}.{}", "Ａ".repeat(43))),
         row("a byte-order mark before", format!("\u{feff}{good}")),
-        row("just longer than 8 KiB", format!("{header}.{}.{tag}", "A".repeat(8 * 1024 + 1 - header.len() - tag.len() - 2))),
+        row(
+            "just longer than 8 KiB",
+            format!("{header}.{}.{tag}", "A".repeat(8 * 1024 + 1 - header.len() - tag.len() - 2)),
+        ),
         row("15 KiB", "a".repeat(15 * 1024)),
     ]);
     // Rightly signed, and still none of ours.
     let signed = |claim: &str, value: Value| {
         (format!("{claim}: {value}"), refresh(&ann).changed(&[], &[(claim, value.clone())]))
     };
-    rows.extend([json!(-1), json!(u64::MAX), json!(0.0), json!(1.5), json!(1e300), json!("0"), json!(null)].map(|generation| signed("gen", generation)));
-    rows.extend([json!("0"), json!("x"), json!(0), json!("F".repeat(32)), json!("é".repeat(16))].map(|sid| signed("sid", sid)));
+    rows.extend(
+        [json!(-1), json!(u64::MAX), json!(0.0), json!(1.5), json!(1e300), json!("0"), json!(null)]
+            .map(|generation| signed("gen", generation)),
+    );
+    rows.extend(
+        [json!("0"), json!("x"), json!(0), json!("F".repeat(32)), json!("é".repeat(16))].map(|sid| signed("sid", sid)),
+    );
     let mut replies = Vec::new();
     for (name, token) in rows {
         replies.push((format!("refresh {name}"), app.refresh(&token).await));
@@ -401,7 +412,8 @@ async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
         &replies,
         |(name, _)| name.clone(),
         |(_, reply)| {
-            ((reply.status, reply.code()) != (401, "invalid-token")).then(|| format!("{} {}", reply.status, reply.code()))
+            ((reply.status, reply.code()) != (401, "invalid-token"))
+                .then(|| format!("{} {}", reply.status, reply.code()))
         },
     );
     let absent = refresh(&ann).changed(&[], &[("sid", json!("0".repeat(32)))]);
