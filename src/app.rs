@@ -11,11 +11,13 @@ use crate::{
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::Metrics,
 };
+use futures_util::future::{Either, OptionFuture, join, select};
 use secrecy::SecretString;
 use std::{
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -93,18 +95,13 @@ impl App {
             migrates: storage.is_sqlite() || settings.database.migrate_on_start,
             first_superuser: settings.first_superuser(),
         };
-        let mut follower = Follower::new(storage.clone());
-        let mut prepare = async || {
-            due.run().await?;
-            // Before the first token is trusted.
-            Ok::<_, StartError>(follower.catch_up(clock.now()).await?)
-        };
+        let mut follower = Follower::new(&storage);
         let preparation = if storage.is_sqlite() {
-            prepare().await?;
+            due.run(&mut follower).await?;
             None
         } else {
             // Another replica may be migrating, and PostgreSQL may be away: soon we serve, and wait beside that.
-            match timeout(PATIENCE, prepare()).await {
+            match timeout(PATIENCE, due.run(&mut follower)).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) if !error.is_passing() => return Err(error),
                 Ok(Err(error)) => {
@@ -157,19 +154,32 @@ impl App {
         let Self { server, metrics_server, storage, preparation, jobs, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
-        metrics_server.map(tokio::spawn);
+        metrics_server.map(|server| {
+            tokio::spawn(async {
+                if let Err(error) = server.await {
+                    tracing::error!("metrics are no longer served: {error}");
+                }
+            })
+        });
         let mut serving = tokio::spawn(server);
+        // Goes on beside serving, and until the last request is answered.
+        let mut working = pin!(work(preparation, jobs));
         let reason_to_stop = tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
             () = shutdown => Ok(()),
-            // Goes on beside serving.
-            failed = work(preparation, jobs) => match failed { Err(error) => Err(error) },
+            failed = &mut working => match failed { Err(error) => Err(error) },
         };
-        handle.stop(true).await;
-        if let Some(handle) = metrics_handle {
-            handle.stop(true).await;
-        }
-        let ended = serving.await.map_err(io::Error::other).and_then(|ended| ended);
+        let finishing = pin!(async {
+            join(handle.stop(true), OptionFuture::from(metrics_handle.map(|handle| handle.stop(true)))).await;
+            serving.await.map_err(io::Error::other).and_then(|ended| ended)
+        });
+        let ended = match &reason_to_stop {
+            Ok(()) => match select(finishing, working).await {
+                Either::Left((ended, _)) => ended,
+                Either::Right((_, finishing)) => finishing.await,
+            },
+            Err(_) => finishing.await,
+        };
         storage.close().await;
         reason_to_stop.and(ended.map_err(StartError::Server))
     }
@@ -221,10 +231,12 @@ struct Preparation {
 }
 
 impl Preparation {
-    async fn run(&self) -> Result<(), StartError> {
+    async fn run(&self, follower: &mut Follower) -> Result<(), StartError> {
         if self.migrates {
             self.storage.migrate().await?;
         }
+        // Before the first token is trusted.
+        follower.catch_up().await?;
         let Some((email, password)) = &self.first_superuser else { return Ok(()) };
         match self.accounts.bootstrap(email, password, self.clock.now()).await {
             Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
@@ -238,9 +250,9 @@ impl Preparation {
 
 /// Prepares a database that was away at the start as soon as it is there, then does the background work; ends only when
 /// the first is hopeless.
-async fn work(due: Option<Preparation>, jobs: Jobs) -> Result<Infallible, StartError> {
+async fn work(due: Option<Preparation>, mut jobs: Jobs) -> Result<Infallible, StartError> {
     if let Some(due) = due {
-        while let Err(error) = due.run().await {
+        while let Err(error) = due.run(&mut jobs.follower).await {
             if !error.is_passing() {
                 return Err(error);
             }

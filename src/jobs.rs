@@ -6,12 +6,12 @@ use crate::{
     storage::{Expiring, Follower, Storage, StorageError},
     telemetry::Metrics,
 };
-use futures_util::future::join;
+use futures_util::future::join3;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How often the service looks for what has expired.
-const PURGE_INTERVAL: Duration = Duration::from_mins(1);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// How many rows go at once: few enough that a sign-in does not notice waiting for them.
 const BATCH: u32 = 200;
 /// After each batch the database is left alone for so many times as long as the batch took: a purge takes at most a
@@ -31,59 +31,89 @@ impl Jobs {
     /// Works until it is dropped; what is in the middle then is rolled back.
     pub async fn run(self) -> Infallible {
         let Self { storage, follower, poll_interval, clock, metrics } = self;
-        let (never, _) = join(follow(follower, poll_interval, &clock), purge(&storage, &clock, &metrics)).await;
+        let following = follow(follower, poll_interval);
+        let (never, ..) = join3(following, forget(&storage, &clock), purge(&storage, &clock, &metrics)).await;
         never
     }
 }
 
 /// Reads what is new in the feed, again and again. A feed that cannot be read ages, and `Storage::trust` sees to that.
-async fn follow(mut follower: Follower, poll_interval: Duration, clock: &Clock) -> Infallible {
-    let mut was_at_fault = false;
+async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
+    let mut failures = Failures::default();
     loop {
         sleep(poll_interval).await;
-        let outcome = follower.catch_up(clock.now()).await;
-        // The storage has said it when the database is away.
-        let is_at_fault = matches!(outcome, Err(StorageError::Fault(_)));
-        if let Err(error) = outcome
-            && is_at_fault
-            && !was_at_fault
-        {
-            tracing::error!("the feed of revocations cannot be read: {error}");
-        }
-        was_at_fault = is_at_fault;
+        failures.note("the feed of revocations cannot be read", follower.catch_up().await.err());
     }
 }
 
-async fn purge(storage: &Storage, clock: &Clock, metrics: &Metrics) -> Infallible {
+/// Frees the memory of revocations that concern no token any more.
+async fn forget(storage: &Storage, clock: &Clock) -> Infallible {
     loop {
-        // A clock that is ahead of the database's must not make anything end before its time.
-        if let Ok(theirs) = storage.clock().await {
-            let now = theirs.map_or(clock.now(), |theirs| theirs.min(clock.now()));
-            for what in Expiring::ALL {
-                let purged = purge_all(storage, what, now, metrics).await;
-                if purged > 0 {
-                    tracing::info!(table = what.name(), rows = purged, "purged what has expired");
-                }
-            }
+        sleep(SWEEP_INTERVAL).await;
+        if let Some(now) = earlier_of_both_clocks(storage, clock).await {
             storage.forget_revocations(now);
         }
-        sleep(PURGE_INTERVAL).await;
     }
 }
 
-/// Purges one table in batches, and leaves the rest for the next time when the database is away or another replica is
-/// at the same rows.
-async fn purge_all(storage: &Storage, what: Expiring, now: Timestamp, metrics: &Metrics) -> u64 {
+/// Deletes what has expired.
+async fn purge(storage: &Storage, clock: &Clock, metrics: &Metrics) -> Infallible {
+    let mut failures = Failures::default();
+    loop {
+        if let Some(now) = earlier_of_both_clocks(storage, clock).await {
+            for what in Expiring::ALL {
+                failures.note("what has expired cannot be purged", purge_all(storage, what, now, metrics).await.err());
+            }
+        }
+        sleep(SWEEP_INTERVAL).await;
+    }
+}
+
+/// Purges one table in batches. Where another replica is at the same rows, the rest is left to it.
+async fn purge_all(
+    storage: &Storage,
+    what: Expiring,
+    now: Timestamp,
+    metrics: &Metrics,
+) -> Result<(), StorageError> {
     let (mut from, mut rows) = (Timestamp(i64::MIN), 0);
     loop {
         let began = Instant::now();
-        let Ok(purged) = storage.purge(what, BATCH, from, now).await else { return rows };
+        let purged = storage.purge(what, BATCH, from, now).await?;
         metrics.purged(what.name(), purged.rows);
-        rows += purged.rows as u64;
+        rows += purged.rows;
         from = purged.up_to;
         if purged.rows == 0 {
-            return rows;
+            break;
         }
         sleep(began.elapsed() * PAUSE).await;
+    }
+    if rows > 0 {
+        tracing::info!(table = what.name(), rows, "purged what has expired");
+    }
+    Ok(())
+}
+
+/// A clock that is ahead of the database's must not make anything end before its time.
+async fn earlier_of_both_clocks(storage: &Storage, clock: &Clock) -> Option<Timestamp> {
+    let theirs = storage.clock().await.ok()?;
+    Some(theirs.map_or(clock.now(), |theirs| theirs.min(clock.now())))
+}
+
+/// Logs a fault of ours once, until it has passed. (That the database is away is said by the storage.)
+#[derive(Default)]
+struct Failures {
+    has_failed: bool,
+}
+
+impl Failures {
+    fn note(&mut self, what: &str, error: Option<StorageError>) {
+        let fault = error.filter(|error| matches!(error, StorageError::Fault(_)));
+        if let Some(fault) = &fault
+            && !self.has_failed
+        {
+            tracing::error!("{what}: {fault}");
+        }
+        self.has_failed = fault.is_some();
     }
 }

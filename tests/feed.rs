@@ -2,7 +2,7 @@
 
 use crate::support::{
     TestApp, TestDatabase,
-    app::{SignedIn, settings},
+    app::{Replica, SignedIn, settings},
     eventually,
     token::take_apart,
 };
@@ -10,37 +10,32 @@ use futures_util::future::join_all;
 use signet::{
     auth::Accounts,
     crypto::Passwords,
-    domain::{Password, SessionId, Timestamp, TokenId, UserId},
+    domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 fn sid(user: &SignedIn) -> SessionId {
     SessionId::parse(take_apart(&user.access).claims["sid"].as_str().unwrap()).unwrap()
-}
-
-/// A revocation as another replica would have stored it.
-async fn insert_revocation(database: &TestDatabase, seq: i64, session: SessionId) {
-    let value = if database.is_sqlite() { format!("x'{session}'") } else { format!("'{session}'") };
-    let sql =
-        format!("INSERT INTO revocations (seq, value, claim, expires_at) VALUES ({seq}, {value}, 'sid', 9999999999)");
-    database.execute(&sql).await;
 }
 
 #[tokio::test]
 async fn what_one_replica_ends_the_other_refuses_within_a_second() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
-    let mut slowest = std::time::Duration::ZERO;
+    let mut times = Vec::new();
     for _ in 0..5 {
         let (ann, bob) = (app.user().await, app.user().await);
         assert_eq!((replica.verify(&ann.access).await, replica.verify(&bob.access).await), (204, 204));
         assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
         assert_eq!(app.verify(&ann.access).await, 401, "here at once");
         assert_eq!(replica.bearer(&ann.access).get("/auth/users/me").await.status, 401, "who reads the user at once");
-        slowest = slowest.max(eventually(401, async || replica.verify(&ann.access).await).await);
+        times.push(eventually(401, async || replica.verify(&ann.access).await).await);
         assert_eq!(replica.verify(&bob.access).await, 204, "nobody else");
     }
-    println!("the other replica refused after at most {slowest:?}");
+    times.sort();
+    println!("the other replica refused after {times:?}");
+    // Not each: this machine may be busy with other tests.
+    assert!(times[2] < Duration::from_secs(1), "{times:?}");
 }
 
 #[tokio::test]
@@ -87,49 +82,79 @@ async fn a_replica_that_starts_later_knows_what_has_ended() {
     }
 }
 
+/// How the database of a feed that was followed up to the fourth commit comes back: with this history, in which the
+/// first commit is another one.
+async fn another_history(replica: &[(&str, &str)], history: impl Fn(&TestDatabase) -> &'static str) -> (TestApp, Replica, SignedIn) {
+    let app = TestApp::start().await;
+    let replica = app.replica(replica).await;
+    let eve = app.user().await;
+    let mut last = None;
+    for _ in 0..4 {
+        let user = app.user().await;
+        assert_eq!(app.sign_out(&user.refresh).await.status, 204);
+        last = Some(user);
+    }
+    let last = last.unwrap();
+    eventually(401, async || replica.verify(&last.access).await).await;
+    let value = if app.database.is_sqlite() { format!("x'{}'", sid(&eve)) } else { format!("'{}'", sid(&eve)) };
+    // In one commit, so that nobody reads half of it.
+    let mut beside = app.database.begin("DELETE FROM revocations").await;
+    beside.execute(&format!("INSERT INTO revocations (seq, value, claim, ended_at) VALUES (1, {value}, 'sid', {})", app.now())).await;
+    beside.execute(history(&app.database)).await;
+    beside.commit().await;
+    (app, replica, eve)
+}
+
+/// A failover lost commits.
 #[tokio::test]
 async fn a_feed_whose_seq_fell_is_read_anew() {
-    let app = TestApp::start().await;
-    let (ann, bob, eve) = (app.user().await, app.user().await, app.user().await);
-    for user in [&ann, &bob] {
-        app.sign_out(&user.refresh).await;
-    }
-    // A failover lost both commits; the database went on, and one was committed since.
-    app.database.execute("DELETE FROM revocations").await;
-    app.database.execute("UPDATE revocation_feed SET seq = 1").await;
-    insert_revocation(&app.database, 1, sid(&eve)).await;
-    eventually(401, async || app.verify(&eve.access).await).await;
-    assert_eq!(app.verify(&ann.access).await, 401, "who was told that a session has ended may rely on it");
+    let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 1").await;
+    eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
+/// A database was made anew, or another one was put in its place.
 #[tokio::test]
 async fn another_feed_is_read_from_its_beginning() {
-    let app = TestApp::start().await;
-    let (ann, eve) = (app.user().await, app.user().await);
-    app.sign_out(&ann.refresh).await;
-    let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
-    // Rows first: the replica must not have seen the new feed without them.
-    app.database.execute("UPDATE revocation_feed SET seq = 0").await;
-    app.database.execute("DELETE FROM revocations").await;
-    insert_revocation(&app.database, 1, sid(&eve)).await;
-    app.database.execute(&format!("UPDATE revocation_feed SET seq = 7, feed_id = {id}")).await;
-    eventually(401, async || app.verify(&eve.access).await).await;
+    let (_app, replica, eve) = another_history(&[], |database| {
+        if database.is_sqlite() {
+            "UPDATE revocation_feed SET seq = 9, feed_id = randomblob(16)"
+        } else {
+            "UPDATE revocation_feed SET seq = 9, feed_id = gen_random_uuid()"
+        }
+    })
+    .await;
+    eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
-/// A failover that lost commits may have counted on beyond our place before we see it again.
+/// A failover lost commits, and others were made before we saw it again: nothing fell, nothing tells but the connection.
 #[tokio::test]
-async fn after_a_lost_connection_the_feed_is_read_anew() {
-    let mut app = TestApp::start().await;
+async fn on_another_connection_the_feed_is_read_anew() {
+    // So long that the connection is found dead and replaced without a poll that fails.
+    let poll = [("REVOCATION__POLL_INTERVAL", "2s")];
+    let (mut app, replica, eve) = another_history(&poll, |_| "UPDATE revocation_feed SET seq = 9").await;
     if app.database.is_sqlite() {
-        // There is no connection to lose.
+        // There is no other server behind a file.
         return;
     }
-    let (ann, eve) = (app.user().await, app.user().await);
-    app.sign_out(&ann.refresh).await;
     app.database.take_away().await;
-    insert_revocation(&app.database, 1, sid(&eve)).await;
+    // One connection after the other breaks as it is used next.
+    assert_eq!(app.anon().get("/readyz").await.status, 503);
     app.database.bring_back().await;
-    eventually(401, async || app.verify(&eve.access).await).await;
+    eventually(401, async || replica.verify(&eve.access).await).await;
+}
+
+#[tokio::test]
+async fn what_is_known_to_have_ended_stays_so_whatever_the_database_has_forgotten() {
+    let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
+    let (ann, bob) = (app.user().await, app.user().await);
+    assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
+    let mut beside = app.database.begin("DELETE FROM revocations").await;
+    beside.execute("UPDATE revocation_feed SET seq = 0").await;
+    beside.commit().await;
+    let replica = app.replica(&[]).await;
+    assert_eq!(app.sign_out(&bob.refresh).await.status, 204);
+    eventually(401, async || replica.verify(&bob.access).await).await;
+    assert_eq!(app.verify(&ann.access).await, 401, "who was told so may rely on it");
 }
 
 #[tokio::test]
@@ -206,12 +231,12 @@ async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
     // The slow one has its number and has not committed.
     let mut ending_slowly = app.database.begin("UPDATE revocation_feed SET seq = seq + 1").await;
     ending_slowly
-        .execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', 9999999999 FROM revocation_feed"))
+        .execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', {} FROM revocation_feed", app.now()))
         .await;
     let ending = app.sign_out(&quick.refresh);
     tokio::pin!(ending);
     assert!(
-        tokio::time::timeout(std::time::Duration::from_millis(300), &mut ending).await.is_err(),
+        tokio::time::timeout(Duration::from_millis(300), &mut ending).await.is_err(),
         "the quick one waits"
     );
     assert_eq!(replica.verify(&quick.access).await, 204);
@@ -240,24 +265,29 @@ async fn everything_that_one_commit_ends_has_one_number() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_known_for_as_long_as_a_token_can_be_about_and_no_longer() {
-    let app = TestApp::with(&[("JWT__LEEWAY", "30s")]).await;
+async fn a_session_ends_now_or_when_it_was_used_last() {
+    let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let begun = app.now();
-    let kept = async || {
-        let kept = "SELECT CAST(expires_at AS TEXT) FROM revocations ORDER BY seq DESC LIMIT 1";
-        app.database.value(kept).await.parse::<i64>().unwrap()
+    let ended = async || {
+        let ended = "SELECT CAST(ended_at AS TEXT) FROM revocations ORDER BY seq DESC LIMIT 1";
+        app.database.value(ended).await.parse::<i64>().unwrap()
     };
     app.pass(3600);
     app.sign_out(&ann.refresh).await;
-    assert_eq!(kept().await, begun + 3600 + 300 + 30 + 60, "lifetime, leeway, and clocks that differ");
+    assert_eq!(ended().await, begun + 3600);
     app.pass(-2 * 3600);
     app.sign_out(&bob.refresh).await;
-    assert_eq!(
-        kept().await,
-        begun + 60 + 300 + 30 + 60,
-        "by a clock that has fallen back: from its last use, to a minute"
-    );
+    assert_eq!(ended().await, begun + 60, "by a clock that has fallen back: its last use, which is exact to a minute");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_leaves_no_session_out() {
+    let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
+    let (ann, storage) = (app.user().await, app.storage().await);
+    storage.set_password(UserId(ann.id), &PasswordHash::new("x".to_owned()), Timestamp(app.now() + 7200)).await.unwrap();
+    assert_eq!(app.refresh(&ann.refresh).await.status, 401);
+    eventually(401, async || app.verify(&ann.access).await).await;
 }
 
 #[tokio::test]

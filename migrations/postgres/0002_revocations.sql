@@ -1,14 +1,14 @@
 -- What was taken back before its time: one row per ended session (sid) or single token (jti), until the last access
--- token that it concerns has ended. `value` is the id's 128 bits.
+-- token that it concerns has ended, one access-token lifetime after `ended_at`. `value` is the id's 128 bits.
 CREATE TABLE revocations (
     seq        BIGINT NOT NULL,
     value      UUID NOT NULL,
     claim      TEXT NOT NULL CHECK (claim IN ('sid', 'jti')),
-    expires_at BIGINT NOT NULL,
+    ended_at   BIGINT NOT NULL,
     PRIMARY KEY (seq, value)
 );
 
-CREATE INDEX revocations_by_end ON revocations (expires_at);
+CREATE INDEX revocations_by_end ON revocations (ended_at);
 
 -- One row. Every transaction that takes something back begins by counting it up: whoever is second waits for the
 -- first to commit, so that `seq` is gapless in the order of commits. `feed_id` tells one history from another.

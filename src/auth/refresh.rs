@@ -89,6 +89,7 @@ impl Auth {
             issued_at: state.rotated_at,
             expires_at: state.expires_at,
         })?;
-        Ok(Refreshed { access, refresh: Some((refresh, state.expires_at - now)) })
+        // Within the leeway it may have ended already.
+        Ok(Refreshed { access, refresh: Some((refresh, (state.expires_at - now).max(Seconds(0)))) })
     }
 }

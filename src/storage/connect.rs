@@ -21,13 +21,9 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
-use thread_local::ThreadLocal;
 use tokio::time::{sleep, timeout};
 
 /// How far the clock of the replica that made a token may be ahead of the one that takes it back.
@@ -50,7 +46,9 @@ impl Storage {
             MaxStaleness::After(length) => Some(length),
             MaxStaleness::Never => None,
         };
-        let reach = Seconds(jwt.access_token_lifetime.0.saturating_add(jwt.leeway.0).saturating_add(CLOCKS_DIFFER.0));
+        // A refresh may come within the leeway after the session's end, and its access token live on into another.
+        let leeway = Seconds(2 * jwt.leeway.0 + CLOCKS_DIFFER.0);
+        let reach = Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0));
         let revoked = Arc::new(Revoked::new(max_staleness, reach));
         Ok(Self { pool, deadline, outages: Arc::new(Outages::default()), revoked })
     }
@@ -124,12 +122,5 @@ fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError>
                 Ok(matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
             })
         });
-    let made = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&made);
-    let options = options.after_connect(move |_, _| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(()) })
-    });
-    let connect = connect.application_name("signet");
-    Ok(Pool::Postgres(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), made })))
+    Ok(Pool::Postgres(Arc::new(PerThread::new(options, connect.application_name("signet")))))
 }

@@ -47,11 +47,12 @@ impl Storage {
         const SESSIONS: &str = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
              WHERE expires_at >= $1 AND expires_at < $2 ORDER BY expires_at LIMIT $3) RETURNING expires_at";
         const REVOCATIONS: &str = "DELETE FROM revocations WHERE (seq, value) IN (SELECT seq, value FROM revocations \
-             WHERE expires_at >= $1 AND expires_at < $2 ORDER BY expires_at LIMIT $3) RETURNING expires_at";
-        let (sql, before) = match what {
-            Expiring::Sessions => (SESSIONS, self.revoked.start_of(now)),
-            Expiring::Revocations => (REVOCATIONS, now),
+             WHERE ended_at >= $1 AND ended_at < $2 ORDER BY ended_at LIMIT $3) RETURNING ended_at";
+        let sql = match what {
+            Expiring::Sessions => SESSIONS,
+            Expiring::Revocations => REVOCATIONS,
         };
+        let before = self.revoked.start_of(now);
         let ends: Vec<i64> = on!(write self, |tx| {
             let purge = sqlx::query_scalar(sql).bind(from.0).bind(before.0).bind(i64::from(count));
             purge.fetch_all(&mut *tx).await?

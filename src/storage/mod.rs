@@ -2,8 +2,8 @@
 //!
 //! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
 //! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); an error is a database that
-//! could not do its work. Transactions lock the feed's counter before users, and users before sessions, always, so that
-//! none waits for another in a ring.
+//! could not do its work. Transactions lock the feed's counter before users, and users before sessions, so that they do
+//! not wait for each other in a ring. (The purge may meet a deletion in one; PostgreSQL ends that, and one tries again.)
 
 mod connect;
 mod error;
@@ -76,12 +76,34 @@ struct PerThread {
 }
 
 impl PerThread {
+    fn new(options: PgPoolOptions, connect: PgConnectOptions) -> Self {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&made);
+        let options = options.after_connect(move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { Ok(()) })
+        });
+        Self { options, connect, pools: ThreadLocal::new(), made }
+    }
+
     fn here(&self) -> &PgPool {
         self.pools.get_or(|| self.options.clone().connect_lazy_with(self.connect.clone()))
     }
 }
 
 impl Storage {
+    /// This storage on a connection of its own, which stays the same until it breaks.
+    fn on_one_connection(&self) -> Self {
+        let pool = match &self.pool {
+            Pool::Postgres(pools) => {
+                let options = pools.options.clone().max_connections(1).max_lifetime(None).idle_timeout(None);
+                Pool::Postgres(Arc::new(PerThread::new(options, pools.connect.clone())))
+            }
+            sqlite @ Pool::Sqlite { .. } => sqlite.clone(),
+        };
+        Self { pool, ..self.clone() }
+    }
+
     /// How many connections were opened so far, where each may lead to another server than the one before: PostgreSQL
     /// behind a failover, but not SQLite's file.
     fn connections_made(&self) -> usize {

@@ -5,7 +5,7 @@
 //! for what is new twice a second.
 
 use super::{Storage, StorageError, work::on};
-use crate::domain::{AccessToken, Timestamp, TokenId};
+use crate::domain::{AccessToken, SessionState, Timestamp, TokenId};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -14,15 +14,25 @@ use uuid::Uuid;
 /// number, or under numbers that are not in the order of their commits, and a follower would miss one of them.
 pub(super) const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
 
-/// What was taken back: a session, or a single token.
-#[derive(sqlx::FromRow)]
+/// What was taken back, a session or a single token, and when.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
     pub(super) id: Uuid,
-    pub(super) last_used_at: i64,
+    pub(super) ended_at: Timestamp,
+}
+
+/// The columns of a session that ends, as [`ended`] wants them.
+pub(super) type EndedRow = (Uuid, i64);
+
+/// Sessions that end `now`. A clock that has fallen behind must not make that too early for the tokens that are about:
+/// a session that was used after `now` ends when it was used last.
+pub(super) fn ended(rows: Vec<EndedRow>, now: Timestamp) -> Vec<Ended> {
+    let at = |last_used_at: i64| now.max(Timestamp(last_used_at) + SessionState::USE_IS_EXACT_TO);
+    rows.into_iter().map(|(id, last_used_at)| Ended { id, ended_at: at(last_used_at) }).collect()
 }
 
 /// The beginning of an `INSERT` of rows that were taken back.
-pub(super) const RECORD: &str = "INSERT INTO revocations (seq, claim, value, expires_at) ";
+pub(super) const RECORD: &str = "INSERT INTO revocations (seq, claim, value, ended_at) ";
 
 /// How many rows are read with one question.
 const PAGE: i64 = 10_000;
@@ -41,9 +51,11 @@ pub enum Trust {
 impl Storage {
     /// Whether an access token that verified may be trusted: from memory, without a query and without a lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
+        // Asked first: what was read by then is seen by the look-up.
+        let is_fresh = self.revoked.is_fresh();
         if self.revoked.has(token.session.0) || self.revoked.has(token.id.0) {
             Trust::Revoked
-        } else if self.revoked.is_fresh() {
+        } else if is_fresh {
             Trust::Good
         } else {
             Trust::Stale
@@ -55,7 +67,7 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn revoke_token(&self, id: TokenId, now: Timestamp) -> Result<(), StorageError> {
-        on!(end "jti" self, now, |tx| ((), vec![Ended { id: id.0, last_used_at: now.0 }])).await
+        on!(end "jti" self, |tx| ((), vec![Ended { id: id.0, ended_at: now }])).await
     }
 
     /// Whether tokens can be checked: the feed was read, and not too long ago.
@@ -89,7 +101,7 @@ struct FeedRow {
 struct RevocationRow {
     seq: i64,
     value: Uuid,
-    expires_at: i64,
+    ended_at: i64,
 }
 
 /// The last row that was read; no row has a `seq` of 0.
@@ -97,30 +109,30 @@ type Cursor = (i64, Uuid);
 
 const BEGINNING: Cursor = (0, Uuid::nil());
 
-/// A replica's place in the feed.
+/// A replica's place in the feed, and the connection that it is followed on.
 pub struct Follower {
     storage: Storage,
-    /// Which feed, and as seen over which connections; none before the first reading, and after a failed one.
+    /// Which feed, and over which connection; none before the first reading, and after a failed one.
     place: Option<(Uuid, usize)>,
     cursor: Cursor,
 }
 
 impl Follower {
-    pub fn new(storage: Storage) -> Self {
-        Self { storage, place: None, cursor: BEGINNING }
+    pub fn new(storage: &Storage) -> Self {
+        Self { storage: storage.on_one_connection(), place: None, cursor: BEGINNING }
     }
 
-    /// Reads what is new into memory. Everything unexpired is read anew when this may not be the history that was
-    /// followed so far: another `feed_id`, a `seq` that fell, or a connection that was made since (a failover may have
-    /// lost commits and gone on counting). What is known stays known: whoever was told that a session has ended may
-    /// rely on that, whatever the database has forgotten.
+    /// Reads what is new into memory. Everything is read anew when this may not be the history that was followed so
+    /// far: another `feed_id`, a `seq` that fell, or another connection (a failover may have lost commits and gone on
+    /// counting). What is known stays known: whoever was told that a session has ended may rely on that, whatever the
+    /// database has forgotten.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn catch_up(&mut self, now: Timestamp) -> Result<(), StorageError> {
+    pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         const FEED: &str = "SELECT feed_id, seq FROM revocation_feed";
-        const NEWS: &str = "SELECT seq, value, expires_at FROM revocations \
-             WHERE (seq, value) > ($1, $2) AND expires_at > $3 ORDER BY seq, value LIMIT $4";
+        const NEWS: &str = "SELECT seq, value, ended_at FROM revocations \
+             WHERE (seq, value) > ($1, $2) ORDER BY seq, value LIMIT $3";
         let asked_at = Instant::now();
         let known = self.place.take();
         let storage = &self.storage;
@@ -130,23 +142,20 @@ impl Follower {
         if known != Some(place) || feed.seq < self.cursor.0 {
             self.cursor = BEGINNING;
         }
-        // What has expired is left out where there may be much of it. Of what is new everything is taken: our clock may
-        // be ahead, and fall back.
-        let unexpired_at = if self.cursor == BEGINNING { now } else { Timestamp(i64::MIN) };
         let mut may_be_more = feed.seq > self.cursor.0;
         while may_be_more {
             let (seq, value) = self.cursor;
             let rows: Vec<RevocationRow> = on!(read storage, |connection| {
-                let news = sqlx::query_as(NEWS).bind(seq).bind(value).bind(unexpired_at.0).bind(PAGE);
+                let news = sqlx::query_as(NEWS).bind(seq).bind(value).bind(PAGE);
                 news.fetch_all(connection).await
             })
             .await?;
-            let ended: Vec<_> = rows.iter().map(|row| (row.value, Timestamp(row.expires_at))).collect();
-            storage.revoked.add(&ended);
+            let ended = rows.iter().map(|row| Ended { id: row.value, ended_at: Timestamp(row.ended_at) });
+            storage.revoked.add(&ended.collect::<Vec<_>>());
             self.cursor = rows.last().map_or(self.cursor, |row| (row.seq, row.value));
             may_be_more = i64::try_from(rows.len()) == Ok(PAGE);
         }
-        // Counted up without a row that is still of interest.
+        // Counted up without a row that is still there.
         if self.cursor.0 < feed.seq {
             self.cursor = (feed.seq, Uuid::max());
         }

@@ -1,7 +1,7 @@
-//! What has been taken back, in memory: asked for every access token, without a query and without a lock.
+//! What has been taken back, in memory: asked for every access token, without a query and without waiting for anybody.
 
 use super::revocations::Ended;
-use crate::domain::{Seconds, SessionState, Timestamp};
+use crate::domain::{Seconds, Timestamp};
 use scc::HashIndex;
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 /// The ids of ended sessions and single tokens whose access tokens may still be about, and how old that knowledge is.
 ///
-/// `sid` and `jti` share one table: both are 128 random bits of ours. Reading it takes no lock and writes to nothing
-/// that is shared; entries are only ever added, and go when the last token that they concern has ended.
+/// `sid` and `jti` share one table: both are 128 random bits of ours. Whoever reads it never waits for who writes to it.
 pub(super) struct Revoked {
     until: HashIndex<Uuid, Timestamp>,
     opened_at: Instant,
@@ -21,7 +20,7 @@ pub(super) struct Revoked {
     read_at: AtomicU64,
     /// How old the knowledge may be; `None` for as old as it gets.
     max_staleness: Option<Duration>,
-    /// How long an access token can outlive its session's end.
+    /// How long an access token can outlive the end of its session.
     reach: Seconds,
 }
 
@@ -31,21 +30,21 @@ impl Revoked {
         Self { until, opened_at, read_at, max_staleness, reach }
     }
 
-    /// Until when it must be known that something was taken back `now`. A clock that has fallen behind must not shorten
-    /// that: the session was used later than that clock says.
-    pub(super) fn end_of(&self, ended: &Ended, now: Timestamp) -> Timestamp {
-        now.max(Timestamp(ended.last_used_at) + SessionState::USE_IS_EXACT_TO) + self.reach
-    }
-
-    /// Sessions whose refresh tokens ended before this can have no access token any more.
+    /// Of what ended before this, no access token can be about any more.
     pub(super) fn start_of(&self, now: Timestamp) -> Timestamp {
         now - self.reach
     }
 
-    pub(super) fn add(&self, ended: &[(Uuid, Timestamp)]) {
-        for (id, until) in ended {
-            // Known already: what was taken back stays so.
-            let _ = self.until.insert_sync(*id, *until);
+    pub(super) fn add(&self, ended: &[Ended]) {
+        for Ended { id, ended_at } in ended {
+            let until = *ended_at + self.reach;
+            if self.until.insert_sync(*id, until).is_err()
+                // Known already. A database that forgot the first end has seen a second, which reaches further.
+                && let Some(entry) = self.until.get_sync(id)
+                && *entry.get() < until
+            {
+                entry.update(until);
+            }
         }
     }
 

@@ -2,17 +2,46 @@
 
 use super::{
     Storage, StorageError,
+    revocations::ended,
     user_row::{UserRow, user_columns},
     work::on,
 };
 use crate::domain::{
-    NewSession, PasswordHash, RefreshToken, Session, SessionId, SessionState, Timestamp, User, UserId,
+    NewSession, PasswordHash, RefreshToken, Seconds, Session, SessionId, SessionState, Timestamp, User, UserId,
 };
 use uuid::Uuid;
 
-/// Ends every session of the user `$1` at `$2`, and says which. Those that expired before `$3` are left to be purged:
-/// nothing of them is about any more.
-pub(super) const END_ALL: &str = "UPDATE sessions SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
+/// What an end at `$1` makes of a session: it counts as expired, too, so that nobody who looks for what is alive walks
+/// over it, and it is purged soon.
+macro_rules! end_sessions {
+    () => {
+        "UPDATE sessions SET revoked_at = $1, expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END \
+         WHERE revoked_at IS NULL AND "
+    };
+}
+
+/// Says which sessions ended: an [`EndedRow`].
+macro_rules! saying_which {
+    () => {
+        " RETURNING id, last_used_at"
+    };
+}
+
+/// Ends every session of the user `$2` at `$1`. Those that expired before `$3` are left to be purged.
+pub(super) const END_ALL: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3", saying_which!());
+
+/// How far our clock may be ahead without leaving a session out that has not expired yet.
+pub(super) const AHEAD: Seconds = Seconds(86_400);
+
+/// Ends every session of a user in the transaction, and says which: [`Ended`](super::revocations::Ended).
+macro_rules! end_all {
+    ($tx:ident, $user:expr, $now:expr) => {{
+        let all = sqlx::query_as($crate::storage::sessions::END_ALL).bind($now.0).bind($user.0);
+        let all = all.bind(($now - $crate::storage::sessions::AHEAD).0).fetch_all(&mut *$tx).await?;
+        $crate::storage::revocations::ended(all, $now)
+    }};
+}
+pub(super) use end_all;
 
 /// The columns of [`StateRow`].
 macro_rules! state_columns {
@@ -134,9 +163,12 @@ impl Storage {
         );
         const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
              expires_at, absolute_expires_at, user_agent, ip) VALUES ($1, $2, 0, $3, $3, $3, $4, $5, $6, $7)";
-        const END_OLDEST: &str = "UPDATE sessions SET revoked_at = $3 WHERE id IN (SELECT id FROM sessions \
-             WHERE user_id = $2 AND id <> $1 AND revoked_at IS NULL AND expires_at > $3 \
-             ORDER BY created_at DESC LIMIT 1000000 OFFSET $4) RETURNING id, last_used_at";
+        const END_OLDEST: &str = concat!(
+            end_sessions!(),
+            "id IN (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL \
+             AND expires_at > $1 ORDER BY created_at DESC LIMIT 1000000 OFFSET $4)",
+            saying_which!()
+        );
         /// The user, signed in; out of the unit of work where the password is another by now.
         macro_rules! begin {
             ($tx:ident, $otherwise:expr) => {{
@@ -166,10 +198,10 @@ impl Storage {
         if !self.has_sessions(user, max_sessions, now).await? {
             return on!(write self, |tx| begin!(tx, None)).await;
         }
-        on!(end "sid" self, now, |tx| {
+        on!(end "sid" self, |tx| {
             let begun = begin!(tx, (None, Vec::new()));
-            let oldest = sqlx::query_as(END_OLDEST).bind(session.id.0).bind(user.0).bind(now.0);
-            (begun, oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?)
+            let oldest = sqlx::query_as(END_OLDEST).bind(now.0).bind(user.0).bind(session.id.0);
+            (begun, ended(oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?, now))
         })
         .await
     }
@@ -278,14 +310,16 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
-        const SQL: &str =
-            "UPDATE sessions SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING id, last_used_at";
-        on!(end "sid" self, now, |tx| {
-            let ended = sqlx::query_as(SQL).bind(id.0).bind(now.0).fetch_all(&mut *tx).await?;
-            if ended.is_empty() {
-                return Ok(((), Vec::new()));
-            }
-            ((), ended)
+        const IS_THERE: &str = "SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL";
+        const END: &str = concat!(end_sessions!(), "id = $2", saying_which!());
+        // Asked before: who sends a dead token a thousand times must not hold up those who end something.
+        let is_there: i64 =
+            on!(read self, |connection| sqlx::query_scalar(IS_THERE).bind(id.0).fetch_one(connection).await).await?;
+        if is_there == 0 {
+            return Ok(());
+        }
+        on!(end "sid" self, |tx| {
+            ((), ended(sqlx::query_as(END).bind(now.0).bind(id.0).fetch_all(&mut *tx).await?, now))
         })
         .await
     }
@@ -303,19 +337,20 @@ impl Storage {
         Ok(rows.into_iter().map(Session::from).collect())
     }
 
-    /// Ends one session of a user; whether there was such a one alive.
+    /// Ends one session of a user; whether there was such a one of which a token could be about.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
-        const SQL: &str = "UPDATE sessions SET revoked_at = $3 \
-             WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > $3 RETURNING id, last_used_at";
-        on!(end "sid" self, now, |tx| {
-            let ended = sqlx::query_as(SQL).bind(id.0).bind(user.0).bind(now.0).fetch_all(&mut *tx).await?;
-            if ended.is_empty() {
-                return Ok((false, Vec::new()));
+        const END: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3 AND id = $4", saying_which!());
+        let start = self.revoked.start_of(now);
+        on!(end "sid" self, |tx| {
+            let one = sqlx::query_as(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
+            let one = ended(one.fetch_all(&mut *tx).await?, now);
+            if one.is_empty() {
+                return Ok((false, one));
             }
-            (true, ended)
+            (true, one)
         })
         .await
     }
@@ -325,11 +360,7 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
-            ((), sqlx::query_as(END_ALL).bind(user.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?)
-        })
-        .await
+        on!(end "sid" self, |tx| ((), end_all!(tx, user, now))).await
     }
 
     /// Replaces the password hash that was verified, and ends every session of its user but `kept`; whether the
@@ -346,16 +377,15 @@ impl Storage {
         now: Timestamp,
     ) -> Result<bool, StorageError> {
         const CHANGE: &str = "UPDATE users SET password_hash = $2 WHERE id = $1 AND is_active AND password_hash = $3";
-        const END_OTHERS: &str = "UPDATE sessions SET revoked_at = $2 \
-             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $3 AND id <> $4 RETURNING id, last_used_at";
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
+        const END_OTHERS: &str =
+            concat!(end_sessions!(), "user_id = $2 AND expires_at > $3 AND id <> $4", saying_which!());
+        on!(end "sid" self, |tx| {
             let changed = sqlx::query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
             if changed.execute(&mut *tx).await?.rows_affected() == 0 {
                 return Ok((false, Vec::new()));
             }
-            let others = sqlx::query_as(END_OTHERS).bind(user.0).bind(now.0).bind(start).bind(kept.0);
-            (true, others.fetch_all(&mut *tx).await?)
+            let others = sqlx::query_as(END_OTHERS).bind(now.0).bind(user.0).bind((now - AHEAD).0).bind(kept.0);
+            (true, ended(others.fetch_all(&mut *tx).await?, now))
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Storage, StorageError,
-    sessions::END_ALL,
+    sessions::end_all,
     user_row::{UserRow, user_columns},
     work::on,
 };
@@ -219,12 +219,10 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
+        on!(end "sid" self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
-            (row.map(User::from), ended)
+            (row.map(User::from), end_all!(tx, id, now))
         })
         .await
     }
@@ -246,11 +244,9 @@ impl Storage {
     /// When the database is away.
     pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET is_active = FALSE WHERE id = $1 RETURNING ", user_columns!());
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
+        on!(end "sid" self, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).fetch_optional(&mut *tx).await?;
-            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
-            (row.map(User::from), ended)
+            (row.map(User::from), end_all!(tx, id, now))
         })
         .await
     }
@@ -263,10 +259,9 @@ impl Storage {
         // The user first: a sign-in at the same moment has begun its session by then, or begins none.
         const SHUT_OUT: &str = "UPDATE users SET is_active = FALSE WHERE id = $1";
         const DELETE: &str = "DELETE FROM users WHERE id = $1";
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
+        on!(end "sid" self, |tx| {
             sqlx::query(SHUT_OUT).bind(id.0).execute(&mut *tx).await?;
-            let ended = sqlx::query_as(END_ALL).bind(id.0).bind(now.0).bind(start).fetch_all(&mut *tx).await?;
+            let ended = end_all!(tx, id, now);
             (sqlx::query(DELETE).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0, ended)
         })
         .await
@@ -298,13 +293,12 @@ impl Storage {
              WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
             user_columns!()
         );
-        let start = self.revoked.start_of(now).0;
-        on!(end "sid" self, now, |tx| {
+        on!(end "sid" self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let Some(user) = row.map(User::from) else { return Ok((None, Vec::new())) };
-            let ended = sqlx::query_as(END_ALL).bind(user.id.0).bind(now.0).bind(start);
-            (Some(user), ended.fetch_all(&mut *tx).await?)
+            let ended = end_all!(tx, user.id, now);
+            (Some(user), ended)
         })
         .await
     }

@@ -44,18 +44,16 @@ macro_rules! on {
             }),
         })
     };
-    (end $claim:literal $storage:expr, $now:expr, |$tx:ident| $body:expr) => {
+    (end $claim:literal $storage:expr, |$tx:ident| $body:expr) => {
         async {
             let (outcome, ended) = on!(write $storage, |$tx| {
-                // Before users and sessions, always: who ends something waits here for whoever is at it, and for
-                // nobody later.
+                // Before users and sessions, always: two that end something wait for each other here and nowhere later.
                 let seq: i64 = sqlx::query_scalar($crate::storage::revocations::NEXT_SEQ).fetch_one(&mut *$tx).await?;
                 let (outcome, ended): (_, Vec<$crate::storage::revocations::Ended>) = $body;
-                let ended: Vec<_> = ended.into_iter().map(|ended| (ended.id, $storage.revoked.end_of(&ended, $now))).collect();
                 for some in ended.chunks(1000) {
                     let mut rows = sqlx::QueryBuilder::new($crate::storage::revocations::RECORD);
-                    rows.push_values(some, |mut row, (id, until)| {
-                        row.push_bind(seq).push_bind($claim).push_bind(*id).push_bind(until.0);
+                    rows.push_values(some, |mut row, ended| {
+                        row.push_bind(seq).push_bind($claim).push_bind(ended.id).push_bind(ended.ended_at.0);
                     });
                     rows.build().execute(&mut *$tx).await?;
                 }
