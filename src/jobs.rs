@@ -70,12 +70,7 @@ async fn purge(storage: &Storage, clock: &Clock, metrics: &Metrics) -> Infallibl
 }
 
 /// Purges one table in batches. Where another replica is at the same rows, the rest is left to it.
-async fn purge_all(
-    storage: &Storage,
-    what: Expiring,
-    now: Timestamp,
-    metrics: &Metrics,
-) -> Result<(), StorageError> {
+async fn purge_all(storage: &Storage, what: Expiring, now: Timestamp, metrics: &Metrics) -> Result<(), StorageError> {
     let (mut from, mut rows) = (Timestamp(i64::MIN), 0);
     loop {
         let began = Instant::now();

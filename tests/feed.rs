@@ -84,7 +84,10 @@ async fn a_replica_that_starts_later_knows_what_has_ended() {
 
 /// How the database of a feed that was followed up to the fourth commit comes back: with this history, in which the
 /// first commit is another one.
-async fn another_history(replica: &[(&str, &str)], history: impl Fn(&TestDatabase) -> &'static str) -> (TestApp, Replica, SignedIn) {
+async fn another_history(
+    replica: &[(&str, &str)],
+    history: impl Fn(&TestDatabase) -> &'static str,
+) -> (TestApp, Replica, SignedIn) {
     let app = TestApp::start().await;
     let replica = app.replica(replica).await;
     let eve = app.user().await;
@@ -99,7 +102,12 @@ async fn another_history(replica: &[(&str, &str)], history: impl Fn(&TestDatabas
     let value = if app.database.is_sqlite() { format!("x'{}'", sid(&eve)) } else { format!("'{}'", sid(&eve)) };
     // In one commit, so that nobody reads half of it.
     let mut beside = app.database.begin("DELETE FROM revocations").await;
-    beside.execute(&format!("INSERT INTO revocations (seq, value, claim, ended_at) VALUES (1, {value}, 'sid', {})", app.now())).await;
+    beside
+        .execute(&format!(
+            "INSERT INTO revocations (seq, value, claim, ended_at) VALUES (1, {value}, 'sid', {})",
+            app.now()
+        ))
+        .await;
     beside.execute(history(&app.database)).await;
     beside.commit().await;
     (app, replica, eve)
@@ -235,10 +243,7 @@ async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
         .await;
     let ending = app.sign_out(&quick.refresh);
     tokio::pin!(ending);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(300), &mut ending).await.is_err(),
-        "the quick one waits"
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut ending).await.is_err(), "the quick one waits");
     assert_eq!(replica.verify(&quick.access).await, 204);
     ending_slowly.commit().await;
     assert_eq!(ending.await.status, 204);
@@ -285,7 +290,10 @@ async fn a_session_ends_now_or_when_it_was_used_last() {
 async fn a_clock_that_is_ahead_leaves_no_session_out() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let (ann, storage) = (app.user().await, app.storage().await);
-    storage.set_password(UserId(ann.id), &PasswordHash::new("x".to_owned()), Timestamp(app.now() + 7200)).await.unwrap();
+    storage
+        .set_password(UserId(ann.id), &PasswordHash::new("x".to_owned()), Timestamp(app.now() + 7200))
+        .await
+        .unwrap();
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
     eventually(401, async || app.verify(&ann.access).await).await;
 }

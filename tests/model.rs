@@ -398,7 +398,8 @@ fn an_honest_client_is_never_signed_out() {
     check("honest clients", 100, &histories, |refreshes| {
         runtime.block_on(async {
             let (auth, storage) = &service.rotating;
-            let mut client = History { auth, storage, rotates: true, now: START, users: Vec::new(), sessions: Vec::new() };
+            let mut client =
+                History { auth, storage, rotates: true, now: START, users: Vec::new(), sessions: Vec::new() };
             client.sign_up().await;
             client.sign_in(0, true).await?;
             let end = client.sessions[0].absolute_end;

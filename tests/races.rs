@@ -143,7 +143,7 @@ async fn against_refreshes(rotates: &str) {
                 let (mut token, mut replies) = (victim.refresh.clone(), Vec::new());
                 for n in 0..6 {
                     // At one replica and at the other.
-                    let at_home = (n + start_after) % 2 == 0;
+                    let at_home = (n + start_after).is_multiple_of(2);
                     let reply =
                         if at_home { scene.app.refresh(&token).await } else { scene.replica.refresh(&token).await };
                     if let Some(next) = reply.json["refresh_token"].as_str() {

@@ -40,7 +40,7 @@ impl Revoked {
             let until = *ended_at + self.reach;
             if self.until.insert_sync(*id, until).is_err()
                 // Known already. A database that forgot the first end has seen a second, which reaches further.
-                && let Some(entry) = self.until.get_sync(id)
+                && let Some(mut entry) = self.until.get_sync(id)
                 && *entry.get() < until
             {
                 entry.update(until);
