@@ -20,7 +20,7 @@ macro_rules! end_sessions {
     };
 }
 
-/// Says which sessions ended: an [`EndedRow`].
+/// Says which sessions ended, as [`ended`] reads it.
 macro_rules! saying_which {
     () => {
         " RETURNING id, last_used_at"
