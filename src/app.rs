@@ -163,7 +163,7 @@ impl App {
         });
         let mut serving = tokio::spawn(server);
         // Goes on beside serving, and until the last request is answered.
-        let mut working = pin!(work(preparation, jobs));
+        let mut working = Box::pin(work(preparation, jobs));
         let reason_to_stop = tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
             () = shutdown => Ok(()),
@@ -174,12 +174,14 @@ impl App {
             serving.await.map_err(io::Error::other).and_then(|ended| ended)
         });
         let ended = match &reason_to_stop {
-            Ok(()) => match select(finishing, working).await {
+            Ok(()) => match select(finishing, &mut working).await {
                 Either::Left((ended, _)) => ended,
                 Either::Right((_, finishing)) => finishing.await,
             },
             Err(_) => finishing.await,
         };
+        // Closing waits for every connection that is in use, and nobody polls this work any more.
+        drop(working);
         storage.close().await;
         reason_to_stop.and(ended.map_err(StartError::Server))
     }

@@ -1,6 +1,6 @@
 //! The program as an operator runs it: a process, its output and its exit code.
 
-use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase};
+use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase, eventually};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -123,6 +123,34 @@ async fn healthcheck_says_whether_the_service_is_ready() {
     assert!(output.status.success() && text(&output.stdout).contains("\"ready\""), "{output:?}");
     drop(service);
     assert_eq!(check(&address).status.code(), Some(1));
+}
+
+/// Numbers about users are not for everybody: in production they are served where they are asked to be, or nowhere.
+#[tokio::test]
+async fn metrics_have_an_address_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (public, own) = (free(), free());
+    let (bind, metrics_bind) = (public.to_string(), own.to_string());
+    let keys = [
+        ("SIGNET_PROFILE", "production"),
+        ("SIGNET__SERVER__BIND", bind.as_str()),
+        ("SIGNET__JWT__SIGNING_KEY", "0123456789abcdefghijklmnopqrstuvwxyz"),
+        ("SIGNET__JWT__REFRESH_KEY", "zyxwvutsrqponmlkjihgfedcba9876543210"),
+    ];
+    let get = async |address: SocketAddr, path: &str| {
+        let url = format!("http://{address}{path}");
+        http_client().get(url).send().await.map_or(0, |reply| reply.status().as_u16())
+    };
+    for metrics_bind in [Some(("SIGNET__SERVER__METRICS_BIND", metrics_bind.as_str())), None] {
+        let environment: Vec<_> = keys.iter().copied().chain(metrics_bind).collect();
+        let _service = Killed(signet(folder.path(), &environment).stdout(Stdio::null()).spawn().unwrap());
+        eventually(200, async || get(public, "/readyz").await).await;
+        assert_eq!(get(public, "/metrics").await, 404);
+        let expected = if metrics_bind.is_some() { [200, 404, 404] } else { [0, 0, 0] };
+        let here = [get(own, "/metrics").await, get(own, "/auth/users").await, get(own, "/livez").await];
+        assert_eq!(here, expected, "{metrics_bind:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A database that goes away, a service that is asked to stop, sign-ins beyond what can be hashed.
 
-use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, within};
+use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, eventually, within};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use serde_json::json;
 use signet::storage::{Storage, StorageError};
@@ -123,6 +123,16 @@ async fn whoever_took_the_address_of_the_superuser_before_is_out() {
     let body = |password: &str| json!({"email": "root@example.com", "password": password});
     assert_eq!(app.anon().post("/auth/signin", &body(PASSWORD)).await.status, 401);
     assert_eq!(app.anon().post("/auth/signin", &body("another horse battery")).await.status, 200);
+}
+
+/// The background work begins with a question to the database, which is not answered yet then.
+#[tokio::test]
+async fn a_stop_right_after_the_start_is_a_stop() {
+    for _ in 0..5 {
+        let mut app = TestApp::start().await;
+        app.stop();
+        eventually(true, async || app.has_stopped()).await;
+    }
 }
 
 #[tokio::test]

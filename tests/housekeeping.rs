@@ -115,6 +115,38 @@ async fn metrics_tell_how_the_feed_is_doing() {
     assert!(reply.text.ends_with("# EOF\n"));
 }
 
+/// PostgreSQL reads a table as small as this one from its start, unless it is told not to; of a large one it may think the
+/// same while its statistics are old, and then every sign-in takes seconds.
+#[tokio::test]
+async fn no_request_reads_a_whole_table() {
+    /// How often a table was read from its start, which connections tell when they end.
+    async fn scans(app: &mut TestApp) -> String {
+        const SCANS: &str =
+            "SELECT CAST(SUM(seq_scan) AS TEXT) FROM pg_stat_user_tables WHERE relname IN ('users', 'sessions')";
+        const OURS: &str = "SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_activity \
+             WHERE application_name = 'signet' AND datname = current_database()";
+        app.stop();
+        eventually("0".to_owned(), async || app.database.value(OURS).await).await;
+        app.database.value(SCANS).await
+    }
+    let mut app = TestApp::start().await;
+    if app.database.is_sqlite() {
+        return;
+    }
+    let before = scans(&mut app).await;
+    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
+    let mut app = TestApp::on(database, &[("USERS__MAX_SESSIONS", "2")]).await;
+    let ann = app.user().await;
+    for _ in 0..3 {
+        let again = app.sign_in(&ann.email).await;
+        assert_eq!(app.refresh(&again.refresh).await.status, 200);
+        assert_eq!(again.actor.get("/auth/sessions").await.status, 200);
+        assert_eq!(again.actor.get("/auth/users").await.status, 200);
+        assert_eq!(app.sign_out(&again.refresh).await.status, 204);
+    }
+    assert_eq!(scans(&mut app).await, before);
+}
+
 const TEN_MILLION: usize = 10_000_000;
 
 /// Signs in at a fixed rate for so long, and says how long that took: the median, the slowest of a hundred, the slowest.

@@ -79,9 +79,9 @@ impl PerThread {
     fn new(options: PgPoolOptions, connect: PgConnectOptions) -> Self {
         let made = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&made);
-        let options = options.after_connect(move |_, _| {
+        let options = options.after_connect(move |connection, _| {
             counter.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { Ok(()) })
+            Box::pin(connect::plan_by_index(connection))
         });
         Self { options, connect, pools: ThreadLocal::new(), made }
     }

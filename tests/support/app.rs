@@ -157,6 +157,10 @@ impl TestApp {
         self.running.stop();
     }
 
+    pub fn has_stopped(&self) -> bool {
+        self.running.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     pub fn stopped(&mut self) {
         self.stop();
         if let Some(thread) = self.running.thread.take() {
