@@ -41,10 +41,13 @@ impl Storage {
                 }
                 Err(error) => Err(error.into()),
             },
-            // SQLite has no such lock: whoever was second finds the tables made, and looks again.
-            Pool::Sqlite { write, .. } => match migrator.run(write).await {
-                Err(_) => migrator.run(write).await,
-                done => done,
+            // SQLite has no such lock: whoever is second waits for the one transaction in which the first does it all.
+            Pool::Sqlite { write, .. } => match write.begin_with("BEGIN IMMEDIATE".into_sql_str()).await {
+                Ok(mut tx) => match migrator.run(&mut *tx).await {
+                    Ok(()) => tx.commit().await.map_err(Into::into),
+                    failed => failed,
+                },
+                Err(error) => Err(error.into()),
             },
         };
         migrated.map_err(|error| classify(&error.into()))
