@@ -120,6 +120,37 @@ async fn a_feed_whose_seq_fell_is_read_anew() {
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
+/// A backup was restored, and somebody ended something before the next look: as many commits as before, but others.
+#[tokio::test]
+async fn a_feed_that_lost_a_commit_and_counted_on_is_read_anew() {
+    let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocations SET seq = 4").await;
+    eventually(401, async || replica.verify(&eve.access).await).await;
+    let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 7").await;
+    eventually(401, async || replica.verify(&eve.access).await).await;
+}
+
+#[tokio::test]
+async fn a_number_is_not_spent_where_nothing_ended() {
+    let app = TestApp::start().await;
+    let (ann, storage) = (app.user().await, app.storage().await);
+    app.sign_out(&ann.refresh).await;
+    storage.end_sessions(UserId(ann.id), Timestamp(app.now())).await.unwrap();
+    assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "1");
+}
+
+/// Whoever is told that a session has ended may rely on it where they were told so.
+#[tokio::test]
+async fn a_sign_out_that_another_replica_was_told_before_holds_here_at_once() {
+    let app = TestApp::start().await;
+    let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
+    let ann = app.user().await;
+    app.sign_out(&ann.refresh).await;
+    assert_eq!(replica.verify(&ann.access).await, 204, "it has not heard of it");
+    let again = serde_json::json!({ "refresh_token": ann.refresh });
+    assert_eq!(replica.anon().post("/auth/signout", &again).await.status, 204);
+    assert_eq!(replica.verify(&ann.access).await, 401);
+}
+
 /// A database was made anew, or another one was put in its place.
 #[tokio::test]
 async fn another_feed_is_read_from_its_beginning() {

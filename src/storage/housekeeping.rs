@@ -8,7 +8,7 @@ use crate::domain::Timestamp;
 pub enum Expiring {
     /// Sessions, ended or not, whose last access token has ended, too.
     Sessions,
-    /// Revocations that concern no token any more.
+    /// Revocations that concern no token any more, but for the last, by which followers know their place.
     Revocations,
 }
 
@@ -47,7 +47,8 @@ impl Storage {
         const SESSIONS: &str = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
              WHERE expires_at >= $1 AND expires_at < $2 ORDER BY expires_at LIMIT $3) RETURNING expires_at";
         const REVOCATIONS: &str = "DELETE FROM revocations WHERE (seq, value) IN (SELECT seq, value FROM revocations \
-             WHERE ended_at >= $1 AND ended_at < $2 ORDER BY ended_at LIMIT $3) RETURNING ended_at";
+             WHERE ended_at >= $1 AND ended_at < $2 AND seq < (SELECT seq FROM revocation_feed) \
+             ORDER BY ended_at LIMIT $3) RETURNING ended_at";
         let sql = match what {
             Expiring::Sessions => SESSIONS,
             Expiring::Revocations => REVOCATIONS,

@@ -21,6 +21,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0002_revocations.sql"),
         include_str!("../../migrations/sqlite/0002_revocations.sql"),
     ),
+    (
+        3,
+        "order of sessions",
+        include_str!("../../migrations/postgres/0003_order_of_sessions.sql"),
+        include_str!("../../migrations/sqlite/0003_order_of_sessions.sql"),
+    ),
 ];
 
 impl Storage {

@@ -14,6 +14,9 @@ use uuid::Uuid;
 /// number, or under numbers that are not in the order of their commits, and a follower would miss one of them.
 pub(super) const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
 
+/// Gives back a number under which nothing was recorded: every number has a row, by which a follower knows its place.
+pub(super) const GIVE_BACK_SEQ: &str = "UPDATE revocation_feed SET seq = seq - 1";
+
 /// What was taken back, a session or a single token, and when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
@@ -92,12 +95,6 @@ impl Storage {
 }
 
 #[derive(sqlx::FromRow)]
-struct FeedRow {
-    feed_id: Uuid,
-    seq: i64,
-}
-
-#[derive(sqlx::FromRow)]
 struct RevocationRow {
     seq: i64,
     value: Uuid,
@@ -123,41 +120,44 @@ impl Follower {
     }
 
     /// Reads what is new into memory. Everything is read anew when this may not be the history that was followed so
-    /// far: another `feed_id`, a `seq` that fell, or another connection (a failover may have lost commits and gone on
-    /// counting). What is known stays known: whoever was told that a session has ended may rely on that, whatever the
-    /// database has forgotten.
+    /// far: another `feed_id`, another connection (a failover may have lost commits and gone on counting), or the row
+    /// that was read last is not there (a restored backup, in which others may have its number by now; the purge leaves
+    /// the last row). What is known stays known: whoever was told that a session has ended may rely on that, whatever
+    /// the database has forgotten.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
-        const FEED: &str = "SELECT feed_id, seq FROM revocation_feed";
+        const FEED: &str = "SELECT feed_id FROM revocation_feed";
+        // From the last row on, which is read again to see whether it is there.
         const NEWS: &str = "SELECT seq, value, ended_at FROM revocations \
-             WHERE (seq, value) > ($1, $2) ORDER BY seq, value LIMIT $3";
+             WHERE (seq, value) >= ($1, $2) ORDER BY seq, value LIMIT $3";
         let asked_at = Instant::now();
         let known = self.place.take();
         let storage = &self.storage;
-        // The counter first: every row up to it is there to be read.
-        let feed: FeedRow = on!(read storage, |connection| sqlx::query_as(FEED).fetch_one(connection).await).await?;
-        let place = (feed.feed_id, storage.connections_made());
-        if known != Some(place) || feed.seq < self.cursor.0 {
+        let feed: Uuid = on!(read storage, |connection| sqlx::query_scalar(FEED).fetch_one(connection).await).await?;
+        let place = (feed, storage.connections_made());
+        if known != Some(place) {
             self.cursor = BEGINNING;
         }
-        let mut may_be_more = feed.seq > self.cursor.0;
-        while may_be_more {
+        loop {
             let (seq, value) = self.cursor;
             let rows: Vec<RevocationRow> = on!(read storage, |connection| {
                 let news = sqlx::query_as(NEWS).bind(seq).bind(value).bind(PAGE);
                 news.fetch_all(connection).await
             })
             .await?;
+            let follows = rows.first().is_some_and(|row| (row.seq, row.value) == self.cursor);
+            if self.cursor != BEGINNING && !follows {
+                self.cursor = BEGINNING;
+                continue;
+            }
             let ended = rows.iter().map(|row| Ended { id: row.value, ended_at: Timestamp(row.ended_at) });
             storage.revoked.add(&ended.collect::<Vec<_>>());
             self.cursor = rows.last().map_or(self.cursor, |row| (row.seq, row.value));
-            may_be_more = i64::try_from(rows.len()) == Ok(PAGE);
-        }
-        // Counted up without a row that is still there.
-        if self.cursor.0 < feed.seq {
-            self.cursor = (feed.seq, Uuid::max());
+            if i64::try_from(rows.len()) != Ok(PAGE) {
+                break;
+            }
         }
         self.place = Some(place);
         storage.revoked.read(asked_at);

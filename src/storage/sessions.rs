@@ -157,16 +157,17 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SIGN_IN: &str = concat!(
-            "UPDATE users SET last_login = $2, password_hash = $3 \
+            "UPDATE users SET last_login = $2, password_hash = $3, sign_ins = sign_ins + 1 \
              WHERE id = $1 AND is_active AND password_hash = $4 RETURNING ",
             user_columns!()
         );
         const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
-             expires_at, absolute_expires_at, user_agent, ip) VALUES ($1, $2, 0, $3, $3, $3, $4, $5, $6, $7)";
+             expires_at, absolute_expires_at, user_agent, ip, number) \
+             SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins FROM users WHERE id = $2";
         const END_OLDEST: &str = concat!(
             end_sessions!(),
             "id IN (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL \
-             AND expires_at > $1 ORDER BY created_at DESC LIMIT 1000000 OFFSET $4)",
+             AND expires_at > $1 ORDER BY created_at DESC, number DESC LIMIT 1000000 OFFSET $4)",
             saying_which!()
         );
         /// The user, signed in; out of the unit of work where the password is another by now.
@@ -310,13 +311,19 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
-        const IS_THERE: &str = "SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL";
+        const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
         const END: &str = concat!(end_sessions!(), "id = $2", saying_which!());
         // Asked before: who sends a dead token a thousand times must not hold up those who end something.
-        let is_there: i64 =
-            on!(read self, |connection| sqlx::query_scalar(IS_THERE).bind(id.0).fetch_one(connection).await).await?;
-        if is_there == 0 {
-            return Ok(());
+        let found: Option<(bool, Uuid, i64)> =
+            on!(read self, |connection| sqlx::query_as(FIND).bind(id.0).fetch_optional(connection).await).await?;
+        match found {
+            None => return Ok(()),
+            // By another replica, it may be, of whom this one has not heard yet; and it is about to say that it ended.
+            Some((true, id, last_used_at)) => {
+                self.revoked.add(&ended(vec![(id, last_used_at)], now));
+                return Ok(());
+            }
+            Some((false, ..)) => {}
         }
         on!(end "sid" self, |tx| {
             ((), ended(sqlx::query_as(END).bind(now.0).bind(id.0).fetch_all(&mut *tx).await?, now))
@@ -330,7 +337,7 @@ impl Storage {
     /// When the database is away.
     pub async fn list_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, StorageError> {
         const SQL: &str = "SELECT id, created_at, last_used_at, expires_at, user_agent, ip FROM sessions \
-             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY created_at DESC, id LIMIT 1000";
+             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY created_at DESC, number DESC LIMIT 1000";
         let rows: Vec<SessionRow> =
             on!(read self, |connection| sqlx::query_as(SQL).bind(user.0).bind(now.0).fetch_all(connection).await)
                 .await?;

@@ -50,6 +50,9 @@ macro_rules! on {
                 // Before users and sessions, always: two that end something wait for each other here and nowhere later.
                 let seq: i64 = sqlx::query_scalar($crate::storage::revocations::NEXT_SEQ).fetch_one(&mut *$tx).await?;
                 let (outcome, ended): (_, Vec<$crate::storage::revocations::Ended>) = $body;
+                if ended.is_empty() {
+                    sqlx::query($crate::storage::revocations::GIVE_BACK_SEQ).execute(&mut *$tx).await?;
+                }
                 for some in ended.chunks(1000) {
                     let mut rows = sqlx::QueryBuilder::new($crate::storage::revocations::RECORD);
                     rows.push_values(some, |mut row, ended| {

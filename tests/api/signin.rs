@@ -251,6 +251,22 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
 }
 
 /// Signs in at a second service that was given another cost, and reads the hash that is stored then.
+/// A password that is right stays right, whoever makes its hash anew while it is looked at.
+#[tokio::test]
+async fn a_password_is_changed_while_sign_ins_make_the_hash_anew() {
+    let app = TestApp::start().await;
+    let dearer = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
+    for round in 0..5 {
+        let ann = app.user().await;
+        let body = serde_json::json!({"email": ann.email, "password": PASSWORD});
+        let change = serde_json::json!({"current_password": PASSWORD, "new_password": "another good one"});
+        let (caller, others) = (dearer.bearer(&ann.access), dearer.anon());
+        let sign_ins = futures_util::future::join_all((0..3).map(|_| others.post("/auth/signin", &body)));
+        let (changed, _) = futures_util::future::join(caller.post("/auth/password", &change), sign_ins).await;
+        assert_eq!(changed.status, 204, "round {round}: {changed:?}");
+    }
+}
+
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();
