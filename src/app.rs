@@ -4,8 +4,11 @@ use crate::{
     auth::{Accounts, Auth, AuthError},
     clock::Clock,
     config::Settings,
-    crypto::{Issuer, Passwords, Secret, SelfTestFailed, Tokens, keys},
-    domain::Email,
+    crypto::{
+        ALWAYS, AddedClaims, Issuer, KeyFault, KeyRing, Keys, Passwords, SigningKey, Tokens,
+        key_files::{self, KeyFileError},
+    },
+    domain::{Algorithm, Email},
     http::{self, Server, State},
     jobs::Jobs,
     storage::{Follower, OpenError, Storage, StorageError},
@@ -17,6 +20,7 @@ use std::{
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
+    path::Path,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -42,15 +46,14 @@ pub struct App {
     /// What is left to do when the database was away at the start.
     preparation: Option<Preparation>,
     jobs: Jobs,
+    key_switch: KeySwitch,
 }
 
 /// Why the service does not start, or does not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    KeyFile(#[from] keys::KeyFileError),
-    #[error(transparent)]
-    Key(#[from] SelfTestFailed),
+    Key(#[from] KeysError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("{0}")]
@@ -63,6 +66,17 @@ pub enum StartError {
     Bootstrap(AuthError),
     #[error("the server broke off: {0}")]
     Server(io::Error),
+}
+
+/// Why there are no keys to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    #[error("jwt.signing_key or jwt.refresh_key: {0}")]
+    Setting(#[from] KeyFault),
+    #[error("jwt.keys_dir, {0}: {1}")]
+    Folder(String, KeyFault),
 }
 
 impl StartError {
@@ -130,19 +144,25 @@ impl App {
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
+        let state = Arc::new(State::new(settings, auth, storage.clone(), clock.clone(), metrics));
+        let key_switch = KeySwitch { state: Arc::clone(&state), clock };
         let metrics_server = metrics_listener.map(|listener| {
             let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
             http::serve(listener, Arc::clone(&state), &options)
         });
         let metrics_server = metrics_server.transpose().map_err(StartError::Server)?;
         let server = http::serve(listener, state, &options).map_err(StartError::Server)?;
-        Ok(Self { address, server, metrics_server, storage, preparation, jobs })
+        Ok(Self { address, server, metrics_server, storage, preparation, jobs, key_switch })
     }
 
     /// Where it listens: the port that was chosen, when port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Puts other keys into this service, whenever.
+    pub fn key_switch(&self) -> KeySwitch {
+        self.key_switch.clone()
     }
 
     /// Serves until `shutdown` comes, then finishes what is in flight within `server.shutdown_timeout` and closes
@@ -204,23 +224,88 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// # Errors
 /// When a key cannot be used, or the system gives no threads.
 pub fn auth(settings: &Settings, storage: Storage) -> Result<Auth, StartError> {
+    let tokens = Tokens::new(issuer(settings), keys(settings)?);
+    let passwords = Passwords::start(&settings.passwords).map_err(StartError::Threads)?;
+    Ok(Auth::new(settings, storage, passwords, tokens))
+}
+
+fn issuer(settings: &Settings) -> Issuer {
     let jwt = &settings.jwt;
-    let data_dir = settings.data_dir();
-    let key = |configured: &Option<SecretString>, name: &str| match configured {
-        Some(key) => Ok(Secret::new(key)),
-        // Only in development: production does not get past its settings without keys.
-        None => keys::load_or_create(&data_dir, name).map(|key| Secret::new(&key)),
+    let added = AddedClaims {
+        jti: Some(jwt.jti_claim.to_string()).filter(|name| name != "jti"),
+        user_id: Some((jwt.user_id_claim.to_string(), jwt.user_id_field)).filter(|(name, _)| name != "sub"),
     };
-    let issuer = Issuer {
+    Issuer {
         iss: settings.issuer().to_owned(),
         aud: jwt.audience.clone(),
         names: http::token_names(settings),
         access_lifetime: jwt.access_token_lifetime,
         leeway: jwt.leeway,
+        added,
+    }
+}
+
+/// The keys that the settings name: at the start, and whenever they are read again.
+///
+/// # Errors
+/// When one is missing or cannot be used.
+pub fn keys(settings: &Settings) -> Result<Keys, KeysError> {
+    let jwt = &settings.jwt;
+    let data_dir = settings.data_dir();
+    let reach = issuer(settings).access_reach();
+    let access = if let Some(folder) = &jwt.keys_dir {
+        key_ring(settings, folder)?
+    } else {
+        let made;
+        let text = if let Some(key) = &jwt.signing_key {
+            key
+        } else {
+            // Only in development: production does not get past its settings without a key.
+            let name = match jwt.algorithm {
+                Algorithm::Hs256 => "signing_key".to_owned(),
+                other => format!("signing_key.{}", other.name()),
+            };
+            made = key_files::load_or_create(&data_dir, &name, jwt.algorithm)?;
+            &made
+        };
+        KeyRing::new(Keys::ACCESS, vec![(SigningKey::parse(text, jwt.algorithm)?, Some(ALWAYS))], reach)?
     };
-    let tokens = Tokens::new(issuer, key(&jwt.signing_key, "signing_key")?, key(&jwt.refresh_key, "refresh_key")?)?;
-    let passwords = Passwords::start(&settings.passwords).map_err(StartError::Threads)?;
-    Ok(Auth::new(settings, storage, passwords, tokens))
+    let made;
+    let refresh = if let Some(key) = &jwt.refresh_key {
+        key
+    } else {
+        made = key_files::load_or_create(&data_dir, "refresh_key", Algorithm::Hs256)?;
+        &made
+    };
+    Ok(Keys::new(access, refresh, jwt.refresh_key_previous.as_ref())?)
+}
+
+/// The keys of `jwt.keys_dir`.
+///
+/// # Errors
+/// When the folder or one of its keys cannot be used.
+pub fn key_ring(settings: &Settings, folder: &Path) -> Result<KeyRing, KeysError> {
+    let files = key_files::read_folder(folder, settings.jwt.algorithm)?;
+    let keys = files.into_iter().map(|file| (file.key, file.signs_from)).collect();
+    let ring = KeyRing::new(Keys::ACCESS, keys, issuer(settings).access_reach());
+    ring.map_err(|fault| KeysError::Folder(folder.display().to_string(), fault))
+}
+
+/// Puts other keys into a service that runs.
+#[derive(Clone)]
+pub struct KeySwitch {
+    state: Arc<State>,
+    clock: Clock,
+}
+
+impl KeySwitch {
+    /// Takes the keys that these settings name, and nothing else of them. Says which signs now.
+    ///
+    /// # Errors
+    /// When a key is missing or cannot be used. The service goes on with those it has.
+    pub fn turn(&self, settings: &Settings) -> Result<String, KeysError> {
+        Ok(self.state.auth().replace_keys(keys(settings)?, self.clock.now()))
+    }
 }
 
 /// What must be done once before the service can serve.

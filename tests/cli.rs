@@ -1,6 +1,6 @@
 //! The program as an operator runs it: a process, its output and its exit code.
 
-use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase, eventually};
+use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase, eventually, token::take_apart};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
 };
 use tempfile::TempDir;
 
@@ -37,6 +38,7 @@ struct Service {
     child: Killed,
     address: SocketAddr,
     welcome: String,
+    log: Arc<Mutex<String>>,
 }
 
 impl Service {
@@ -52,10 +54,12 @@ impl Service {
             assert_ne!(output.read_line(&mut welcome).unwrap(), 0, "it ended: {welcome}");
         }
         // Whoever writes to a pipe that nobody reads waits for ever.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        let log = Arc::new(Mutex::new(String::new()));
+        let told = Arc::clone(&log);
+        std::thread::spawn(move || output.lines().for_each(|line| told.lock().unwrap().push_str(&line.unwrap())));
         let address = welcome.split("listening on http://").nth(1).unwrap().lines().next().unwrap();
         let address = address.parse().unwrap();
-        Self { child: Killed(child), address, welcome }
+        Self { child: Killed(child), address, welcome, log }
     }
 
     fn anon(&self) -> Actor {
@@ -66,10 +70,24 @@ impl Service {
         Actor::new(http_client(), self.address, Some(token.to_owned()))
     }
 
-    /// Sends a signal and waits for the end. (`kill` is built into every shell; as a program it may be missing.)
-    fn signal(&mut self, name: &str) -> Option<i32> {
+    /// Whether this was logged since the welcome.
+    fn said(&self, what: &str) -> bool {
+        self.log.lock().unwrap().contains(what)
+    }
+
+    /// `kill` is built into every shell; as a program it may be missing.
+    fn kill(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.0.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    fn hang_up(&self) {
+        self.kill("HUP");
+    }
+
+    /// Sends a signal and waits for the end.
+    fn signal(&mut self, name: &str) -> Option<i32> {
+        self.kill(name);
         self.child.0.wait().unwrap().code()
     }
 }
@@ -151,6 +169,71 @@ async fn metrics_have_an_address_of_their_own() {
         let here = [get(own, "/metrics").await, get(own, "/auth/users").await, get(own, "/livez").await];
         assert_eq!(here, expected, "{metrics_bind:?}");
     }
+}
+
+/// The keys of a folder, from the first to the second, as an operator changes them: a service that runs is told by SIGHUP.
+#[tokio::test]
+async fn keys_are_made_listed_rotated_and_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("SIGNET__JWT__KEYS_DIR", "keys"), ("SIGNET__JWT__ALGORITHM", "ES256")];
+    let keys = |arguments: &[&str]| {
+        let output = run(folder.path(), &environment, &[&["keys"], arguments].concat(), "");
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let json = |arguments: &[&str]| -> Vec<Value> {
+        keys(arguments).1.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let states = || json(&["list", "--json"]).iter().map(|key| key["state"].clone()).collect::<Vec<_>>();
+
+    // Without a key nothing starts, and the message says what to do.
+    let (code, said) = keys(&["list"]);
+    assert!(code == 78 && said.contains("the folder cannot be read"), "{said}");
+    let output = run(folder.path(), &environment, &[], "");
+    assert!(output.status.code() == Some(78), "{output:?}");
+    let (code, said) = keys(&["rotate"]);
+    assert!(code == 1 && said.contains("the folder cannot be read"), "{said}");
+    let output = run(folder.path(), &[], &["keys", "list"], "");
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("jwt.keys_dir is not set"), "{output:?}");
+
+    let (code, said) = keys(&["generate"]);
+    assert!(code == 0 && said.contains("signs from now on") && !said.contains("BEGIN"), "{said}");
+    let mut service = Service::start(folder.path(), &environment);
+    let key_set = async || service.anon().get("/.well-known/jwks.json").await.json["keys"].as_array().unwrap().len();
+    assert_eq!((key_set().await, states()), (1, vec![json!("active")]));
+    let credentials = json!({"email": "ann@example.com", "password": PASSWORD});
+    service.anon().post("/auth/create", &credentials).await;
+    let sign_in = async || {
+        let reply = service.anon().post("/auth/signin", &credentials).await.json;
+        reply["access_token"].as_str().unwrap().to_owned()
+    };
+    let old = sign_in().await;
+
+    assert!(keys(&["generate"]).1.contains("is next"));
+    assert!(keys(&["generate"]).1.contains("is next already"));
+    assert_eq!((key_set().await, states()), (1, vec![json!("active"), json!("next")]), "nobody told the service");
+    service.hang_up();
+    eventually(2, key_set).await;
+    assert_eq!(kid(&sign_in().await), kid(&old));
+
+    let rotated = json(&["rotate", "--now", "--json"]).remove(0);
+    service.hang_up();
+    eventually(rotated["kid"].clone(), async || kid(&sign_in().await)).await;
+    assert_eq!(states(), [json!("retiring"), json!("active")]);
+    assert_eq!(service.bearer(&old).get("/auth/users").await.status, 200);
+
+    // A folder that cannot be taken up changes nothing; put right, it is taken up the next time.
+    let broken = folder.path().join("keys/broken.pem");
+    fs::write(&broken, "broken").unwrap();
+    service.hang_up();
+    let told = || service.said("the keys stay as they are: keys/broken.pem: is not PEM");
+    eventually(true, async || told()).await;
+    assert_eq!((key_set().await, kid(&sign_in().await)), (2, rotated["kid"].clone()));
+    fs::remove_file(broken).unwrap();
+    assert_eq!(service.signal("TERM"), Some(0));
+}
+
+fn kid(token: &str) -> Value {
+    take_apart(token).header["kid"].clone()
 }
 
 #[test]

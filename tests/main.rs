@@ -16,6 +16,7 @@ mod cli;
 mod faults;
 mod feed;
 mod housekeeping;
+mod keys;
 mod model;
 mod races;
 mod settings;

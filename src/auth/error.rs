@@ -1,7 +1,7 @@
 //! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
 
 use crate::{
-    crypto::{HashError, SelfTestFailed},
+    crypto::{HashError, SigningFailed},
     domain::{Invalid, WeakPassword},
     storage::StorageError,
 };
@@ -71,8 +71,8 @@ impl From<HashError> for AuthError {
     }
 }
 
-impl From<SelfTestFailed> for AuthError {
-    fn from(error: SelfTestFailed) -> Self {
+impl From<SigningFailed> for AuthError {
+    fn from(error: SigningFailed) -> Self {
         Self::Internal(error.to_string())
     }
 }

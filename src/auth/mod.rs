@@ -21,10 +21,11 @@ pub use users::ProfileUpdate;
 
 use crate::{
     config::{Listing, RegistrationMode, Settings},
-    crypto::{Passwords, Tokens},
-    domain::Seconds,
+    crypto::{Keys, Passwords, Tokens},
+    domain::{Seconds, Timestamp},
     storage::Storage,
 };
+use serde::Serialize;
 use std::sync::Arc;
 
 /// Everything that a use case needs, and nothing of HTTP.
@@ -64,6 +65,16 @@ impl Auth {
             max_sessions: settings.users.max_sessions,
         };
         Self { storage, accounts, passwords, tokens, policy }
+    }
+
+    /// Goes on with other keys, and says which signs now.
+    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
+        self.tokens.replace_keys(keys, now)
+    }
+
+    /// The public keys with which others verify access tokens, as a JWK set.
+    pub fn key_set(&self, now: Timestamp) -> impl Serialize {
+        self.tokens.key_set(now)
     }
 
     /// The use cases that no token opens.

@@ -1,10 +1,11 @@
 //! The command line: which words there are, and which code they run.
 
 mod healthcheck;
+mod keys;
 mod user;
 
 use crate::{
-    app::App,
+    app::{self, App, KeySwitch, KeysError, StartError},
     clock::Clock,
     config::{Settings, Sources},
     http,
@@ -14,7 +15,7 @@ use crate::{
 use clap::{Parser, Subcommand};
 use std::{io, process::ExitCode};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
 
@@ -44,6 +45,9 @@ enum Command {
     /// Check or show the settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look after the keys that sign
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Look after users
     #[command(subcommand)]
     User(user::UserCommand),
@@ -80,7 +84,9 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("signet: {failure}");
-            ExitCode::FAILURE
+            // The keys are a part of the configuration, wherever they are kept.
+            let is_about_keys = failure.is::<KeysError>() || matches!(failure.downcast_ref(), Some(StartError::Key(_)));
+            if is_about_keys { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -93,9 +99,13 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
         Command::Migrate => runtime.block_on(migrate(settings))?,
         Command::Config(ConfigCommand::Print) => print!("{}", settings.print()),
         Command::Config(ConfigCommand::Check) => {
+            if let Some(folder) = &settings.jwt.keys_dir {
+                app::key_ring(settings, folder)?;
+            }
             println!("The settings are right.");
             settings.warnings().iter().for_each(|warning| println!("warning: {warning}"));
         }
+        Command::Keys(command) => keys::run(command, settings)?,
         Command::User(command) => return runtime.block_on(user::run(command, settings)),
         Command::Healthcheck => return healthcheck::run(&settings.server),
         // Handled before the settings are loaded: it needs none.
@@ -108,6 +118,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     telemetry::start(&settings.telemetry);
     settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stop = stop_signal()?;
+    let hang_up = signal(SignalKind::hangup())?;
     let app = tokio::select! {
         app = App::build(settings, Clock::System) => app?,
         // Nothing serves yet: there is nothing to finish.
@@ -117,6 +128,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     if settings.profile == crate::config::Profile::Development {
         welcome(settings, &app);
     }
+    tokio::spawn(take_up_keys(hang_up, app.key_switch()));
     app.run_until(async { drop(stop.await) }).await?;
     tracing::info!("stopped");
     Ok(())
@@ -153,6 +165,20 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
         std::process::exit(130);
     });
     Ok(stopped)
+}
+
+/// Reads the keys again at each SIGHUP. Whatever is wrong then is said, and the service goes on with the keys it has.
+async fn take_up_keys(mut hang_up: Signal, switch: KeySwitch) {
+    while hang_up.recv().await.is_some() {
+        let taken = match Settings::load(&Sources::of_process()) {
+            Ok(settings) => switch.turn(&settings).map_err(|error| error.to_string()),
+            Err(faults) => Err(faults.to_string()),
+        };
+        match taken {
+            Ok(kid) => tracing::info!(kid, "took up the keys anew; this one signs"),
+            Err(reason) => tracing::error!("the keys stay as they are: {}", reason.trim_end()),
+        }
+    }
 }
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {

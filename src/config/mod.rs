@@ -9,9 +9,9 @@ mod source;
 mod value;
 
 pub use source::{Fault, Faults, Sources};
-pub use value::{Algorithm, Listing, LogFormat, MaxStaleness, Rate, RegistrationMode, UserIdField};
+pub use value::{Listing, LogFormat, MaxStaleness, Rate, RegistrationMode, UserIdField};
 
-use crate::domain::{Email, PasswordRules, Seconds};
+use crate::domain::{Algorithm, Email, PasswordRules, Seconds};
 use secrecy::SecretString;
 use source::Reader;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};

@@ -1,11 +1,14 @@
 //! What settings must be together, and what this version does not have yet.
 
 use super::{
-    Algorithm, MaxStaleness, Profile, Server, Settings, UserIdField,
+    MaxStaleness, Profile, Server, Settings, UserIdField,
     source::{DEFAULT, Reader},
     value::is_plain,
 };
-use crate::domain::{Password, Seconds};
+use crate::{
+    crypto::{REGISTERED, SigningKey},
+    domain::{Algorithm, Password, Seconds},
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashSet, time::Duration};
 
@@ -23,7 +26,7 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     numbers(settings, reader);
     names(settings, reader);
     bootstrap(settings, reader);
-    not_available_yet(settings, reader);
+    claims(settings, reader);
     let is_loopback = settings.server.bind.ip().is_loopback();
     if settings.profile == Profile::Development && !is_loopback {
         reader.fault_at(
@@ -35,27 +38,61 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
 
 fn keys(settings: &Settings, reader: &mut Reader) {
     let jwt = &settings.jwt;
-    for (name, key) in [("jwt.signing_key", &jwt.signing_key), ("jwt.refresh_key", &jwt.refresh_key)] {
-        match key.as_ref().map(SecretString::expose_secret) {
-            None if settings.profile == Profile::Production => {
-                reader.fault_at(name, "must be set in production; `openssl rand -base64 48` makes one");
+    let is_production = settings.profile == Profile::Production;
+    if jwt.signing_key.is_some() && jwt.keys_dir.is_some() {
+        reader.fault_at("jwt.keys_dir", "must not be set together with jwt.signing_key: which of them signs?");
+    }
+    let signs = [
+        ("jwt.signing_key", &jwt.signing_key, jwt.algorithm, is_production && jwt.keys_dir.is_none()),
+        ("jwt.refresh_key", &jwt.refresh_key, Algorithm::Hs256, is_production),
+        ("jwt.refresh_key_previous", &jwt.refresh_key_previous, Algorithm::Hs256, false),
+    ];
+    for (name, key, algorithm, is_needed) in signs {
+        let Some(key) = key else {
+            if is_needed {
+                let how = match algorithm.secret_length() {
+                    Some(_) => "`openssl rand -base64 48` makes one",
+                    None => "`openssl genpkey` makes one, and `signet keys generate` one in jwt.keys_dir",
+                };
+                reader.fault_at(name, format!("must be set in production; {how}"));
             }
-            // RFC 7518 §3.2: a key at least as long as the hash.
-            Some(key) if key.len() < 32 => reader.fault_at(name, "must have at least 32 bytes"),
-            Some(key) if is_guessable(key) => {
+            continue;
+        };
+        match SigningKey::parse(key, algorithm) {
+            Err(fault) => reader.fault_at(name, fault.to_string()),
+            Ok(_) if is_guessable(key.expose_secret()) => {
                 reader.fault_at(name, "is a published or trivial key: anybody could sign");
             }
-            _ => {}
+            Ok(key) if name == "jwt.signing_key" => {
+                if let Some(Err(fault)) = jwt.verifying_key.as_ref().map(|public| key.check_public_half(public))
+                    && algorithm.secret_length().is_none()
+                {
+                    reader.fault_at("jwt.verifying_key", fault.to_string());
+                }
+            }
+            Ok(_) => {}
         }
     }
-    if let (Some(signing), Some(refresh)) = (&jwt.signing_key, &jwt.refresh_key)
-        && signing.expose_secret().trim() == refresh.expose_secret().trim()
-    {
-        reader.fault_at(
-            "jwt.refresh_key",
-            "must not be the signing key: who verifies access tokens could make refresh tokens",
-        );
+    if jwt.verifying_key.is_some() && jwt.signing_key.is_none() && algorithm_has_pairs(settings) {
+        reader.fault_at("jwt.verifying_key", "must be set together with jwt.signing_key, whose public half it is");
     }
+    let same = |one: &Option<SecretString>, other: &Option<SecretString>| match (one, other) {
+        (Some(one), Some(other)) => one.expose_secret().trim() == other.expose_secret().trim(),
+        _ => false,
+    };
+    for (name, key) in [("jwt.refresh_key", &jwt.refresh_key), ("jwt.refresh_key_previous", &jwt.refresh_key_previous)]
+    {
+        if same(&jwt.signing_key, key) {
+            reader.fault_at(name, "must not be the signing key: who verifies access tokens could make refresh tokens");
+        }
+    }
+    if same(&jwt.refresh_key, &jwt.refresh_key_previous) {
+        reader.fault_at("jwt.refresh_key_previous", "must not be jwt.refresh_key");
+    }
+}
+
+fn algorithm_has_pairs(settings: &Settings) -> bool {
+    settings.jwt.algorithm.secret_length().is_none()
 }
 
 /// A published key, or one that repeats the words that everybody tries first.
@@ -155,6 +192,28 @@ fn names(settings: &Settings, reader: &mut Reader) {
     }
 }
 
+/// Where added claims may stand: not in the place of one that means something.
+fn claims(settings: &Settings, reader: &mut Reader) {
+    let jwt = &settings.jwt;
+    for (key, name, own) in
+        [("jwt.jti_claim", &*jwt.jti_claim, "jti"), ("jwt.user_id_claim", &*jwt.user_id_claim, "sub")]
+    {
+        if name != own && REGISTERED.contains(&name) {
+            reader.fault_at(key, "must not be the name of a claim that means something else");
+        }
+    }
+    if jwt.jti_claim == jwt.user_id_claim {
+        reader
+            .fault_at_one_of(["jwt.user_id_claim", "jwt.jti_claim"], "jwt.jti_claim and jwt.user_id_claim must differ");
+    }
+    if jwt.user_id_field != UserIdField::Id && &*jwt.user_id_claim == "sub" {
+        reader.fault_at(
+            "jwt.user_id_field",
+            "needs a claim of its own: set jwt.user_id_claim; `sub` is always the user's id",
+        );
+    }
+}
+
 fn bootstrap(settings: &Settings, reader: &mut Reader) {
     let first = &settings.bootstrap;
     if first.superuser_email.is_some() != first.superuser_password.is_some() {
@@ -168,23 +227,6 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
                 reader.fault_at("bootstrap.superuser_password", weak.to_string());
             }
         }
-    }
-}
-
-/// What this version cannot do and must not seem to do: whoever asks for it would rely on it.
-fn not_available_yet(settings: &Settings, reader: &mut Reader) {
-    let jwt = &settings.jwt;
-    let asked_for = [
-        ("jwt.algorithm", jwt.algorithm != Algorithm::Hs256),
-        ("jwt.verifying_key", jwt.verifying_key.is_some()),
-        ("jwt.keys_dir", jwt.keys_dir.is_some()),
-        ("jwt.refresh_key_previous", jwt.refresh_key_previous.is_some()),
-        ("jwt.jti_claim", &*jwt.jti_claim != "jti"),
-        ("jwt.user_id_claim", &*jwt.user_id_claim != "sub"),
-        ("jwt.user_id_field", jwt.user_id_field != UserIdField::Id),
-    ];
-    for (key, _) in asked_for.into_iter().filter(|(_, is_asked_for)| *is_asked_for) {
-        reader.fault_at(key, "this value is not available in this version of Signet; leave it at its default");
     }
 }
 
@@ -220,6 +262,9 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         if key.as_ref().is_some_and(is_monotonous) {
             warnings.push(format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
         }
+    }
+    if settings.jwt.verifying_key.is_some() && !algorithm_has_pairs(settings) {
+        warnings.push(format!("jwt.verifying_key has no meaning under {}", settings.jwt.algorithm.name()));
     }
     let set = settings.printable.iter().filter_map(|line| line.shown.as_ref().map(|(_, place)| (line.key, place)));
     for (key, place) in set.filter(|(_, place)| *place != DEFAULT) {

@@ -1,93 +1,230 @@
-//! Secrets that sign, and the files in which the development profile keeps them.
+//! Keys that sign tokens: a shared secret or a key pair, bound to one algorithm (RFC 8725 §3.1).
 
-use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{DecodingKey, EncodingKey};
-use secrecy::{ExposeSecret, SecretString};
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+use crate::domain::Algorithm;
+use aws_lc_rs::{
+    encoding::AsDer,
+    hmac,
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+        Ed25519KeyPair, RsaKeyPair,
+    },
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{
+    DecodingKey, EncodingKey, crypto,
+    errors::Error,
+    jwk::{Jwk, PublicKeyUse, ThumbprintHash},
+};
+use pem::Pem;
+use secrecy::{ExposeSecret, SecretString};
 
-/// A secret for HMAC, with the `kid` that tokens name it by.
-pub struct Secret {
-    pub(super) kid: String,
-    pub(super) encoding: EncodingKey,
-    pub(super) decoding: DecodingKey,
-    mac: hmac::Key,
+/// Why something is not a key for its algorithm. Says what would be right, and nothing of the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct KeyFault(pub String);
+
+impl From<&str> for KeyFault {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
-impl Secret {
-    pub fn new(secret: &SecretString) -> Self {
-        let bytes = secret.expose_secret().as_bytes();
-        let mac = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        // A `kid` that follows from the key needs no bookkeeping, and says no more of the key than a signature does.
-        let tag = hmac::sign(&mac, b"signet kid");
-        Self {
+/// A key that signs tokens, the one algorithm that it signs with, and the `kid` that tokens name it by.
+#[derive(Clone)]
+pub struct SigningKey {
+    kid: String,
+    algorithm: Algorithm,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    /// What the key set says of it; `None` for a secret, of which there is nothing to say.
+    pub(super) public: Option<Jwk>,
+}
+
+impl SigningKey {
+    /// Reads a key as a setting or a file has it: PEM (PKCS#8, PKCS#1 or SEC1), or the bytes of a secret.
+    ///
+    /// # Errors
+    /// When it is too weak, of another kind than the algorithm needs, public, encrypted, or no key at all.
+    pub fn parse(text: &SecretString, algorithm: Algorithm) -> Result<Self, KeyFault> {
+        let key = match algorithm.secret_length() {
+            Some(length) => Self::secret(text, algorithm, length)?,
+            None => Self::pair(text.expose_secret(), algorithm)?,
+        };
+        // What does not do what it is for comes out now, and not at the first sign-in.
+        let probe = key.sign(b"probe").ok().filter(|signature| key.verifies(signature, b"probe"));
+        probe.map(|_| key).ok_or_else(|| KeyFault(format!("is a key that cannot sign and verify {}", algorithm.name())))
+    }
+
+    fn secret(text: &SecretString, algorithm: Algorithm, length: usize) -> Result<Self, KeyFault> {
+        let name = algorithm.name();
+        let text = text.expose_secret();
+        if text.contains("-----BEGIN") {
+            return Err(KeyFault(format!(
+                "is PEM, and {name} needs a secret; set jwt.algorithm to what the key is for"
+            )));
+        }
+        if text.len() < length {
+            return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
+        }
+        let bytes = text.as_bytes();
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"signet kid");
+        Ok(Self {
+            // Follows from the key, so it needs no bookkeeping, and says no more of the key than a signature does.
             kid: URL_SAFE_NO_PAD.encode(&tag.as_ref()[..8]),
+            algorithm,
             encoding: EncodingKey::from_secret(bytes),
             decoding: DecodingKey::from_secret(bytes),
-            mac,
+            public: None,
+        })
+    }
+
+    fn pair(text: &str, algorithm: Algorithm) -> Result<Self, KeyFault> {
+        let name = algorithm.name();
+        let blocks = blocks(text, algorithm)?;
+        let private = blocks.iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
+        let pem = match private.map(|block| (block.tag(), block)) {
+            Some(("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY", block)) => block,
+            Some(("ENCRYPTED PRIVATE KEY", _)) => return Err("is encrypted; `openssl pkey` decrypts it".into()),
+            Some(_) => {
+                return Err("is in a form of its own; `ssh-keygen -p -m PKCS8` or `openssl pkey` makes it PEM".into());
+            }
+            None => return Err("is a public key or a certificate, and the private key belongs here".into()),
+        };
+        if pem.headers().iter().any(|(name, _)| name == "DEK-Info") {
+            return Err("is encrypted; `openssl pkey` decrypts it".into());
+        }
+        let wrong = |what: &str| KeyFault(format!("is not {what}, which {name} needs"));
+        let encoding = match algorithm {
+            Algorithm::Es256 => {
+                ec(&ECDSA_P256_SHA256_FIXED_SIGNING, pem).ok_or_else(|| wrong("a key of the curve P-256"))?
+            }
+            Algorithm::Es384 => {
+                ec(&ECDSA_P384_SHA384_FIXED_SIGNING, pem).ok_or_else(|| wrong("a key of the curve P-384"))?
+            }
+            Algorithm::EdDsa => ed(pem).ok_or_else(|| wrong("an Ed25519 key"))?,
+            _ => EncodingKey::from_rsa_pem(pem::encode(pem).as_bytes()).map_err(|_| wrong("an RSA key"))?,
+        };
+        let public = Jwk::from_encoding_key(&encoding, jwa(algorithm)).map_err(|_| match algorithm {
+            Algorithm::EdDsa | Algorithm::Es256 | Algorithm::Es384 => KeyFault(format!("cannot be used with {name}")),
+            // The library refuses what is shorter without saying so.
+            _ => KeyFault(format!("is not an RSA key of 2048 to 8192 bits, which {name} needs")),
+        })?;
+        let failed = |_| KeyFault(format!("cannot be used with {name}"));
+        let decoding = DecodingKey::from_jwk(&public).map_err(failed)?;
+        // RFC 7638: whoever has the key finds the same name for it.
+        let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(failed)?;
+        let mut public = public;
+        public.common.key_id = Some(kid.clone());
+        public.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { kid, algorithm, encoding, decoding, public: Some(public) })
+    }
+
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Result<String, Error> {
+        crypto::sign(message, &self.encoding, jwa(self.algorithm))
+    }
+
+    pub(super) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
+        crypto::verify(signature, message, &self.decoding, jwa(self.algorithm)).unwrap_or(false)
+    }
+
+    /// Whether `text` is the public half of this key: what `jwt.verifying_key` must be.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check_public_half(&self, text: &SecretString) -> Result<(), KeyFault> {
+        let text = text.expose_secret();
+        let mine = self.public.as_ref().ok_or("has no meaning with a shared secret")?;
+        let blocks = blocks(text, self.algorithm)?;
+        if blocks.iter().any(|block| block.tag().ends_with("PRIVATE KEY")) {
+            return Err("is a private key, and the public half belongs here".into());
+        }
+        let text = text.as_bytes();
+        let key = match self.algorithm {
+            Algorithm::Es256 | Algorithm::Es384 => DecodingKey::from_ec_pem(text),
+            Algorithm::EdDsa => DecodingKey::from_ed_pem(text),
+            _ => DecodingKey::from_rsa_pem(text),
+        };
+        let theirs = key.and_then(|key| Jwk::from_decoding_key(&key, Some(jwa(self.algorithm))));
+        let theirs = theirs.map_err(|_| KeyFault(format!("is not a public key for {}", self.algorithm.name())))?;
+        if theirs.algorithm == mine.algorithm {
+            Ok(())
+        } else {
+            Err("is not the public half of the signing key: nobody could verify what that signs".into())
         }
     }
+}
 
-    /// HMAC-SHA256 of `text`: something that only the holder of this secret can make, and makes alike each time.
-    pub(super) fn tag(&self, text: &str) -> hmac::Tag {
-        hmac::sign(&self.mac, text.as_bytes())
+fn blocks(text: &str, algorithm: Algorithm) -> Result<Vec<Pem>, KeyFault> {
+    let blocks = pem::parse_many(text).ok().filter(|blocks| !blocks.is_empty());
+    blocks.ok_or_else(|| KeyFault(format!("is not PEM, which {} needs", algorithm.name())))
+}
+
+fn ec(curve: &'static EcdsaSigningAlgorithm, pem: &Pem) -> Option<EncodingKey> {
+    let pair = EcdsaKeyPair::from_private_key_der(curve, pem.contents()).ok()?;
+    Some(EncodingKey::from_ec_der(pair.to_pkcs8v1().ok()?.as_ref()))
+}
+
+fn ed(pem: &Pem) -> Option<EncodingKey> {
+    let pair = Ed25519KeyPair::from_pkcs8(pem.contents()).ok()?;
+    Some(EncodingKey::from_ed_der(pair.to_pkcs8v1().ok()?.as_ref()))
+}
+
+/// The library's name for an algorithm.
+fn jwa(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
+    use jsonwebtoken::Algorithm as Jwa;
+    match algorithm {
+        Algorithm::Hs256 => Jwa::HS256,
+        Algorithm::Hs384 => Jwa::HS384,
+        Algorithm::Hs512 => Jwa::HS512,
+        Algorithm::Rs256 => Jwa::RS256,
+        Algorithm::Rs384 => Jwa::RS384,
+        Algorithm::Rs512 => Jwa::RS512,
+        Algorithm::Ps256 => Jwa::PS256,
+        Algorithm::Ps384 => Jwa::PS384,
+        Algorithm::Ps512 => Jwa::PS512,
+        Algorithm::Es256 => Jwa::ES256,
+        Algorithm::Es384 => Jwa::ES384,
+        Algorithm::EdDsa => Jwa::EdDSA,
     }
 }
 
-/// A key file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("the key file {path} cannot be {verb}: {error}")]
-pub struct KeyFileError {
-    path: String,
-    verb: &'static str,
-    error: io::Error,
-}
-
-/// Reads the secret in `folder/name`, or makes one of 256 random bits that only its owner can read.
-///
-/// The file appears whole or not at all: two processes that start at once end with the same key.
+/// Makes a key as a file holds it: PKCS#8 in PEM (RSA of 2048 bits), or 512 random bits in base64url.
 ///
 /// # Errors
-/// When the file can be neither read nor made, or was left empty.
-pub fn load_or_create(folder: &Path, name: &str) -> Result<SecretString, KeyFileError> {
-    let path = folder.join(name);
-    let fault = |verb: &'static str| {
-        let path = path.display().to_string();
-        move |error: io::Error| KeyFileError { path, verb, error }
+/// When the library cannot, for want of memory or randomness.
+pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
+    let failed = |_| KeyFault("cannot be made".to_owned());
+    let der = match algorithm {
+        Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
+            return Ok(URL_SAFE_NO_PAD.encode(super::random::<64>()).into());
+        }
+        Algorithm::Es256 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+            pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
+        }
+        Algorithm::Es384 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).map_err(failed)?;
+            pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
+        }
+        Algorithm::EdDsa => {
+            let pair = Ed25519KeyPair::generate().map_err(failed)?;
+            pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
+        }
+        _ => {
+            let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+            pair.as_der().map_err(failed)?.as_ref().to_vec()
+        }
     };
-    if !path.exists() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault("made"))?;
-        let draft = folder.join(format!(".{name}.{:x}", u64::from_ne_bytes(super::random())));
-        let written = write_secret(&draft).and_then(|()| match fs::hard_link(&draft, &path) {
-            // Somebody else was quicker; theirs is read below.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        });
-        let _ = fs::remove_file(&draft);
-        written.map_err(fault("made"))?;
-        tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
-    }
-    let mode = fs::metadata(&path).map_err(fault("read"))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!(file = %path.display(), "others can read this key: `chmod 600` it, and make a new one if they did");
-    }
-    let text = fs::read_to_string(&path).map_err(fault("read"))?;
-    let secret = text.trim();
-    if secret.len() < 32 {
-        return Err(fault("used")(io::Error::other("it has fewer than 32 bytes; delete it to have a new one made")));
-    }
-    Ok(secret.into())
-}
-
-fn write_secret(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", URL_SAFE_NO_PAD.encode(super::random::<32>()))?;
-    file.sync_all()
+    Ok(pem::encode(&Pem::new("PRIVATE KEY", der)).into())
 }
 
 #[cfg(test)]
@@ -95,31 +232,91 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_is_made_once_for_its_owner_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("data");
-        let first = load_or_create(&folder, "signing_key").unwrap();
-        let again = load_or_create(&folder, "signing_key").unwrap();
-        assert_eq!(first.expose_secret(), again.expose_secret());
-        assert_eq!(first.expose_secret().len(), 43, "256 bits in base64url");
-        assert_ne!(first.expose_secret(), load_or_create(&folder, "refresh_key").unwrap().expose_secret());
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&folder.join("signing_key"))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no draft stays behind");
+    fn whatever_is_generated_signs_and_verifies_and_has_one_name() {
+        for algorithm in Algorithm::ALL {
+            let text = generate(algorithm).unwrap();
+            let [key, again] = [(); 2].map(|()| SigningKey::parse(&text, algorithm).unwrap());
+            assert_eq!(key.kid, again.kid, "{algorithm:?}");
+            let signature = key.sign(b"a").unwrap();
+            assert!(again.verifies(&signature, b"a") && !again.verifies(&signature, b"b"), "{algorithm:?}");
+            let other = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
+            assert!(other.kid != key.kid && !other.verifies(&signature, b"a"), "{algorithm:?}");
+        }
     }
 
+    /// Everything that is no key for an algorithm, and the reason that is given.
     #[test]
-    fn an_empty_key_file_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("signing_key"), "").unwrap();
-        let error = load_or_create(folder.path(), "signing_key").unwrap_err().to_string();
-        assert!(error.contains("fewer than 32 bytes"), "{error}");
+    fn a_key_that_does_not_fit_is_refused_with_the_reason() {
+        let of = |algorithm| generate(algorithm).unwrap().expose_secret().to_owned();
+        let (rsa, ec, ed) = (of(Algorithm::Rs256), of(Algorithm::Es256), of(Algorithm::EdDsa));
+        let relabelled = |text: &str, tag: &str| text.replace("PRIVATE KEY", tag);
+        let lines: Vec<&str> = rsa.lines().collect();
+        let cut = [&lines[..5], &lines[lines.len() - 1..]].concat().join("\n");
+        let rows = [
+            ("", Algorithm::Hs256, "at least 32 bytes"),
+            (&"a".repeat(31), Algorithm::Hs256, "at least 32 bytes"),
+            (&"a".repeat(47), Algorithm::Hs384, "at least 48 bytes"),
+            (&"a".repeat(63), Algorithm::Hs512, "at least 64 bytes"),
+            (&rsa, Algorithm::Hs256, "is PEM"),
+            (&format!("\n  {ec}"), Algorithm::Hs256, "is PEM"),
+            (&"a".repeat(64), Algorithm::Rs256, "is not PEM"),
+            ("", Algorithm::EdDsa, "is not PEM"),
+            (&ec, Algorithm::Rs256, "is not an RSA key"),
+            (&ed, Algorithm::Ps512, "is not an RSA key"),
+            (&rsa, Algorithm::Es256, "curve P-256"),
+            (&ed, Algorithm::Es256, "curve P-256"),
+            (&of(Algorithm::Es384), Algorithm::Es256, "curve P-256"),
+            (&ec, Algorithm::Es384, "curve P-384"),
+            (&ec, Algorithm::EdDsa, "an Ed25519 key"),
+            (&rsa, Algorithm::EdDsa, "an Ed25519 key"),
+            (&relabelled(&rsa, "PUBLIC KEY"), Algorithm::Rs256, "the private key belongs here"),
+            (&relabelled(&ec, "CERTIFICATE"), Algorithm::Es256, "the private key belongs here"),
+            (&relabelled(&rsa, "ENCRYPTED PRIVATE KEY"), Algorithm::Rs256, "is encrypted"),
+            (&relabelled(&ed, "OPENSSH PRIVATE KEY"), Algorithm::EdDsa, "ssh-keygen"),
+            (&cut, Algorithm::Rs256, "RSA key"),
+            (include_str!("../../tests/keys/rsa-1024.pem"), Algorithm::Rs256, "2048"),
+            (include_str!("../../tests/keys/rsa-1024-pkcs1.pem"), Algorithm::Ps256, "2048"),
+            (include_str!("../../tests/keys/secp256k1.pem"), Algorithm::Es256, "curve P-256"),
+        ];
+        for (text, algorithm, reason) in rows {
+            let fault = SigningKey::parse(&text.into(), algorithm).err().map(|fault| fault.0).unwrap_or_default();
+            assert!(fault.contains(reason), "{algorithm:?} {reason}: {fault:?}");
+        }
     }
 
+    /// Each form that OpenSSL and others write, against the public half that they wrote.
     #[test]
-    fn a_kid_follows_from_the_key() {
-        let kid = |secret: &str| Secret::new(&secret.into()).kid;
-        assert_eq!(kid("one"), kid("one"));
-        assert_ne!(kid("one"), kid("two"));
+    fn every_common_form_of_a_key_is_read() {
+        macro_rules! key {
+            ($name:literal) => {
+                (concat!("tests/keys/", $name), include_str!(concat!("../../tests/keys/", $name)))
+            };
+        }
+        let rows = [
+            (key!("rsa-pkcs8.pem"), Algorithm::Rs256, key!("rsa-public.pem")),
+            (key!("rsa-pkcs1.pem"), Algorithm::Ps384, key!("rsa-public.pem")),
+            (key!("rsa-pkcs1.pem"), Algorithm::Rs512, key!("rsa-public-pkcs1.pem")),
+            (key!("p256-pkcs8.pem"), Algorithm::Es256, key!("p256-public.pem")),
+            (key!("p256-sec1.pem"), Algorithm::Es256, key!("p256-public.pem")),
+            (key!("p256-sec1-with-parameters.pem"), Algorithm::Es256, key!("p256-public.pem")),
+            (key!("p384-pkcs8.pem"), Algorithm::Es384, key!("p384-public.pem")),
+            (key!("p384-sec1.pem"), Algorithm::Es384, key!("p384-public.pem")),
+            (key!("ed25519-pkcs8.pem"), Algorithm::EdDsa, key!("ed25519-public.pem")),
+        ];
+        for ((name, private), algorithm, (public_name, public)) in rows {
+            let key = SigningKey::parse(&private.into(), algorithm);
+            let key = key.unwrap_or_else(|fault| panic!("{name}: {fault}"));
+            key.check_public_half(&public.into()).unwrap_or_else(|fault| panic!("{public_name}: {fault}"));
+            let other = generate(algorithm).unwrap();
+            let other = SigningKey::parse(&other, algorithm).unwrap();
+            assert!(
+                other.check_public_half(&public.into()).unwrap_err().0.contains("is not the public half"),
+                "{name}"
+            );
+            assert!(key.check_public_half(&private.into()).unwrap_err().0.contains("is a private key"), "{name}");
+            assert!(key.check_public_half(&"junk".into()).is_err(), "{name}");
+            // With the line ends of Windows, and with white space around.
+            SigningKey::parse(&format!("\n{}\n\n", private.replace('\n', "\r\n")).into(), algorithm).unwrap();
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! Keys, tokens, hashes and randomness. The only place that knows argon2, jsonwebtoken and aws-lc.
 
 mod hash_threads;
-pub mod keys;
+pub mod key_files;
+mod keys;
 mod passwords;
+mod ring;
 mod tokens;
 
 pub use hash_threads::HashError;
-pub use keys::Secret;
+pub use keys::{KeyFault, SigningKey};
 pub use passwords::{Passwords, Verdict};
-pub use tokens::{Issuer, Refusal, SelfTestFailed, TokenNames, Tokens};
+pub use ring::{ALWAYS, KeyRing, KeyState, MAX_AGE, RingKey};
+pub use tokens::{AddedClaims, Issuer, Keys, REGISTERED, Refusal, SigningFailed, TokenNames, Tokens};
 
 /// Bytes that nobody can guess.
 ///

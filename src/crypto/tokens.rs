@@ -3,14 +3,24 @@
 //! jsonwebtoken makes and checks signatures; the rest is ours, because its `decode` lets `crit` through, does not
 //! look at `typ`, takes a list for `iss`, rounds times that are no integers, and asks the machine for the time.
 
-use super::keys::Secret;
-use crate::domain::{
-    AccessToken, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
+use super::{
+    keys::{KeyFault, SigningKey},
+    ring::{ALWAYS, KeyRing, RingKey},
 };
+use crate::{
+    config::UserIdField,
+    domain::{
+        AccessToken, Algorithm, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
+    },
+};
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, crypto};
+use jsonwebtoken::jwk::JwkSet;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::borrow::Cow;
+use serde_json::{Map, Value};
+use std::{borrow::Cow, sync::Arc};
 
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
@@ -42,39 +52,89 @@ pub struct Issuer {
     pub access_lifetime: Seconds,
     /// How long after its end a token is still taken, for clocks that differ.
     pub leeway: Seconds,
+    pub added: AddedClaims,
 }
 
-/// Mints and verifies both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
+impl Issuer {
+    /// How long after it was made an access token may still be taken.
+    pub fn access_reach(&self) -> Seconds {
+        Seconds(self.access_lifetime.0.saturating_add(self.leeway.0))
+    }
+}
+
+/// The claims that settings add.
+#[derive(Debug, Clone, Default)]
+pub struct AddedClaims {
+    /// Where the `jti` stands, too.
+    pub jti: Option<String>,
+    /// What of the user stands where.
+    pub user_id: Option<(String, UserIdField)>,
+}
+
+/// Claims that mean something to whoever verifies a token (RFC 7519, RFC 9068, `OpenID` Connect, and ours): no user's
+/// own claim has one of these names.
+pub const REGISTERED: &[&str] = &[
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "jti",
+    "sid",
+    "gen",
+    "client_id",
+    "token_type",
+    "roles",
+    "groups",
+    "entitlements",
+    "scope",
+    "preferred_username",
+    "auth_time",
+    "acr",
+    "amr",
+    "azp",
+    "nonce",
+    "act",
+    "may_act",
+    "cnf",
+];
+
+/// The keys of both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
+pub struct Keys {
+    access: KeyRing,
+    refresh: KeyRing,
+    /// Derives what a retry must get again.
+    derivation: hmac::Key,
+}
+
+impl Keys {
+    /// The `typ` of access tokens (RFC 9068 §2.1).
+    pub const ACCESS: &str = "at+jwt";
+    const REFRESH: &str = "rt+jwt";
+
+    /// `refresh` signs refresh tokens, and `also_refresh` verifies them, too: the key before it, or the one after it.
+    ///
+    /// # Errors
+    /// When a key of refresh tokens is too short, or both are one.
+    pub fn new(access: KeyRing, refresh: &SecretString, also_refresh: Option<&SecretString>) -> Result<Self, KeyFault> {
+        let mut keys = vec![(SigningKey::parse(refresh, Algorithm::Hs256)?, Some(ALWAYS))];
+        if let Some(also) = also_refresh {
+            keys.push((SigningKey::parse(also, Algorithm::Hs256)?, None));
+        }
+        Ok(Self {
+            access,
+            refresh: KeyRing::new(Self::REFRESH, keys, Seconds(0))?,
+            derivation: hmac::Key::new(hmac::HMAC_SHA256, refresh.expose_secret().as_bytes()),
+        })
+    }
+}
+
+/// Mints and verifies both kinds of token.
 pub struct Tokens {
     issuer: Issuer,
-    access: Kind,
-    refresh: Kind,
-}
-
-/// A kind of token: the header that it has, and the key that signs it.
-struct Kind {
-    typ: &'static str,
-    secret: Secret,
-    /// The encoded header, which never changes.
-    header: String,
-}
-
-impl Kind {
-    fn new(typ: &'static str, secret: Secret) -> Result<Self, jsonwebtoken::errors::Error> {
-        let header = Header { alg: "HS256".into(), kid: secret.kid.as_str().into(), typ: typ.into() };
-        let header = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header)?);
-        Ok(Self { typ, secret, header })
-    }
-
-    fn sign(&self, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
-        let mut token = self.header.clone();
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims)?, &mut token);
-        let signature = crypto::sign(token.as_bytes(), &self.secret.encoding, Algorithm::HS256)?;
-        token.push('.');
-        token.push_str(&signature);
-        Ok(token)
-    }
+    /// Read by every request and never waited for.
+    keys: ArcSwap<Keys>,
 }
 
 /// A text of a token: a part of what was decoded, not a copy, unless it was written with escapes.
@@ -125,6 +185,15 @@ struct AccessClaims<'a> {
     preferred_username: Text<'a>,
 }
 
+/// The claims of an access token, with whatever else stands in it.
+#[derive(Serialize)]
+struct WithAdded<'a> {
+    #[serde(flatten)]
+    claims: AccessClaims<'a>,
+    #[serde(flatten)]
+    added: Map<String, Value>,
+}
+
 /// The claims of a refresh token.
 #[derive(Serialize, Deserialize)]
 struct RefreshClaims<'a> {
@@ -163,20 +232,27 @@ impl Scratch {
 }
 
 impl Tokens {
-    /// # Errors
-    /// When a key cannot sign and verify: tried here, so that it does not come out at the first sign-in.
-    pub fn new(issuer: Issuer, signing: Secret, refresh: Secret) -> Result<Self, SelfTestFailed> {
-        let failed = |_| SelfTestFailed;
-        let tokens = Self {
-            issuer,
-            access: Kind::new("at+jwt", signing).map_err(failed)?,
-            refresh: Kind::new("rt+jwt", refresh).map_err(failed)?,
-        };
-        for kind in [&tokens.access, &tokens.refresh] {
-            let token = kind.sign(&serde_json::json!({})).map_err(failed)?;
-            verified_claims::<serde::de::IgnoredAny>(kind, &token, &mut Scratch::new()).ok_or(SelfTestFailed)?;
-        }
-        Ok(tokens)
+    pub fn new(issuer: Issuer, keys: Keys) -> Self {
+        Self { issuer, keys: ArcSwap::from_pointee(keys) }
+    }
+
+    /// How long after it was made an access token may still be taken.
+    pub fn access_reach(&self) -> Seconds {
+        self.issuer.access_reach()
+    }
+
+    /// Puts other keys in the place of these, at once and for every request that comes from now on. Says which signs.
+    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
+        let access = keys.access.replacing(&self.keys.load().access, now, self.access_reach());
+        let kid = access.signer(now).kid().to_owned();
+        self.keys.store(Arc::new(Keys { access, ..keys }));
+        kid
+    }
+
+    /// The public keys of access tokens, as a JWK set (RFC 7517 §5): those that will sign, the one that does, and those
+    /// whose tokens may still be good.
+    pub fn key_set(&self, now: Timestamp) -> JwkSet {
+        JwkSet { keys: self.keys.load().access.alive(now).filter_map(|key| key.key.public.clone()).collect() }
     }
 
     /// An access token for `user`, good from now on and never beyond the end of its session; and how many seconds
@@ -190,11 +266,11 @@ impl Tokens {
         session: SessionId,
         session_end: Timestamp,
         now: Timestamp,
-    ) -> Result<(String, Seconds), SelfTestFailed> {
+    ) -> Result<(String, Seconds), SigningFailed> {
         let jti = TokenId::from_bits(super::random());
         let exp = self.access_end(session_end, now);
         // Within the leeway a session may have ended already.
-        Ok((self.sign_access(user, session, jti, now, exp)?, (exp - now).max(Seconds(0))))
+        Ok((self.sign_access(user, session, jti, (now, exp), now)?, (exp - now).max(Seconds(0))))
     }
 
     /// The access token that goes with a rotation: the same `sub`, `sid`, `jti`, `iat` and `exp` whoever mints it and
@@ -208,16 +284,16 @@ impl Tokens {
         session: SessionId,
         state: &SessionState,
         now: Timestamp,
-    ) -> Result<Option<(String, Seconds)>, SelfTestFailed> {
+    ) -> Result<Option<(String, Seconds)>, SigningFailed> {
         let exp = self.access_end(state.absolute_expires_at, state.rotated_at);
         if exp <= now {
             return Ok(None);
         }
-        let tag = self.refresh.secret.tag(&format!("{session} {} access", state.generation));
+        let tag = hmac::sign(&self.keys.load().derivation, format!("{session} {} access", state.generation).as_bytes());
         let mut bits = [0; 16];
         bits.copy_from_slice(&tag.as_ref()[..16]);
         let jti = TokenId::from_bits(bits);
-        Ok(Some((self.sign_access(user, session, jti, state.rotated_at, exp)?, exp - now)))
+        Ok(Some((self.sign_access(user, session, jti, (state.rotated_at, exp), now)?, exp - now)))
     }
 
     fn access_end(&self, session_end: Timestamp, issued_at: Timestamp) -> Timestamp {
@@ -229,9 +305,9 @@ impl Tokens {
         user: &User,
         session: SessionId,
         jti: TokenId,
-        iat: Timestamp,
-        exp: Timestamp,
-    ) -> Result<String, SelfTestFailed> {
+        (iat, exp): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Result<String, SigningFailed> {
         let claims = AccessClaims {
             iss: self.issuer.iss.as_str().into(),
             aud: self.issuer.aud.as_deref().map(Text::from),
@@ -245,14 +321,34 @@ impl Tokens {
             roles: user.roles(),
             preferred_username: user.username.as_str().into(),
         };
-        self.access.sign(&claims).map_err(|_| SelfTestFailed)
+        let added = self.added_claims(user, &claims.jti.0);
+        sign(self.keys.load().access.signer(now), &WithAdded { claims, added })
+    }
+
+    /// The user's own claims, and those that settings add; never one that means something already.
+    fn added_claims(&self, user: &User, jti: &str) -> Map<String, Value> {
+        let AddedClaims { jti: jti_claim, user_id } = &self.issuer.added;
+        let named: [Option<(&String, Value)>; 2] = [
+            jti_claim.as_ref().map(|name| (name, jti.into())),
+            user_id.as_ref().map(|(name, field)| {
+                let value = match field {
+                    UserIdField::Id => user.id.to_string(),
+                    UserIdField::Email => user.email.as_str().to_owned(),
+                    UserIdField::Username => user.username.as_str().to_owned(),
+                };
+                (name, value.into())
+            }),
+        ];
+        let own = user.claims.iter().filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
+        let own = own.map(|(name, value)| (name.clone(), value.clone()));
+        own.chain(named.into_iter().flatten().map(|(name, value)| (name.clone(), value))).collect()
     }
 
     /// The refresh token of a session's generation.
     ///
     /// # Errors
     /// When the key cannot sign, which the start has ruled out.
-    pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SelfTestFailed> {
+    pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SigningFailed> {
         let claims = RefreshClaims {
             iss: self.issuer.iss.as_str().into(),
             sub: token.user.to_string().into(),
@@ -262,7 +358,7 @@ impl Tokens {
             exp: token.expires_at.0,
             token_type: self.issuer.names.refresh.as_str().into(),
         };
-        self.refresh.sign(&claims).map_err(|_| SelfTestFailed)
+        sign(self.keys.load().refresh.signer(token.issued_at), &claims)
     }
 
     /// Reads an access token.
@@ -304,8 +400,8 @@ impl Tokens {
     }
 
     fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
-        let mut scratch = Scratch::new();
-        let claims: AccessClaims = verified_claims(&self.access, token, &mut scratch)?;
+        let (keys, mut scratch) = (self.keys.load(), Scratch::new());
+        let claims: AccessClaims = verified_claims(&keys.access, token, now, &mut scratch)?;
         let issuer = &self.issuer;
         let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
         let is_ours = claims.iss.0 == issuer.iss
@@ -328,8 +424,8 @@ impl Tokens {
     }
 
     fn refresh_token(&self, token: &str) -> Option<RefreshToken> {
-        let mut scratch = Scratch::new();
-        let claims: RefreshClaims = verified_claims(&self.refresh, token, &mut scratch)?;
+        let (keys, mut scratch) = (self.keys.load(), Scratch::new());
+        let claims: RefreshClaims = verified_claims(&keys.refresh, token, ALWAYS, &mut scratch)?;
         let is_ours = claims.iss.0 == self.issuer.iss && claims.token_type.0 == self.issuer.names.refresh;
         let token = RefreshToken {
             user: UserId::parse(&claims.sub.0)?,
@@ -342,23 +438,41 @@ impl Tokens {
     }
 }
 
+fn sign(key: &RingKey, claims: &impl Serialize) -> Result<String, SigningFailed> {
+    let mut token = key.header.clone();
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims).map_err(|_| SigningFailed)?, &mut token);
+    let signature = key.key.sign(token.as_bytes()).map_err(|_| SigningFailed)?;
+    token.push('.');
+    token.push_str(&signature);
+    Ok(token)
+}
+
 /// The one gate: length, three parts, header, signature, and only then the claims.
-fn verified_claims<'a, C: Deserialize<'a>>(kind: &Kind, token: &str, scratch: &'a mut Scratch) -> Option<C> {
+fn verified_claims<'a, C: Deserialize<'a>>(
+    ring: &KeyRing,
+    token: &str,
+    now: Timestamp,
+    scratch: &'a mut Scratch,
+) -> Option<C> {
     if token.len() > MAX_LENGTH {
         return None;
     }
     let (message, signature) = token.rsplit_once('.')?;
     let (header, payload) = message.split_once('.')?;
     // As we write it, or at least with the same in it.
-    if header != kind.header {
+    let key = if let Some(key) = ring.alive(now).find(|key| key.header == header) {
+        key
+    } else {
         let header: Header = object(scratch.decode(header)?)?;
+        let key = ring.alive(now).find(|key| key.kid() == header.kid.0)?;
         // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
-        if header.typ.0 != kind.typ || header.alg.0 != "HS256" || header.kid.0 != kind.secret.kid {
+        if header.typ.0 != ring.typ || header.alg.0 != key.algorithm().name() {
             return None;
         }
-    }
-    let is_right = crypto::verify(signature, message.as_bytes(), &kind.secret.decoding, Algorithm::HS256).ok()?;
-    if !is_right {
+        key
+    };
+    if !key.key.verifies(signature, message.as_bytes()) {
         return None;
     }
     object(scratch.decode(payload)?)
@@ -369,10 +483,10 @@ fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if json.first() == Some(&b'{') { serde_json::from_slice(json).ok() } else { None }
 }
 
-/// A key that does not do what it is for.
+/// A key that was tried when it was loaded does not sign any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a key cannot sign and verify")]
-pub struct SelfTestFailed;
+#[error("a key cannot sign")]
+pub struct SigningFailed;
 
 #[cfg(test)]
 mod tests {
@@ -385,10 +499,17 @@ mod tests {
 
     fn tokens() -> Tokens {
         let names = TokenNames { access: "access_token".into(), refresh: "refresh_token".into() };
-        let issuer =
-            Issuer { iss: "signet".into(), aud: None, names, access_lifetime: Seconds(300), leeway: Seconds(0) };
-        let secret = |text: &str| Secret::new(&text.into());
-        Tokens::new(issuer, secret("a signing key"), secret("a refresh key")).unwrap()
+        let issuer = Issuer {
+            iss: "signet".into(),
+            aud: None,
+            names,
+            access_lifetime: Seconds(300),
+            leeway: Seconds(0),
+            added: AddedClaims::default(),
+        };
+        let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
+        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Some(ALWAYS))], issuer.access_reach()).unwrap();
+        Tokens::new(issuer, Keys::new(ring, &"a refresh key of thirty-two bytes".into(), None).unwrap())
     }
 
     fn pair(tokens: &Tokens) -> (String, String) {
@@ -405,6 +526,7 @@ mod tests {
             is_verified: false,
             created_at: NOW,
             last_login: None,
+            claims: Map::new(),
         };
         let session = SessionId::from_random(SESSION);
         let refresh =

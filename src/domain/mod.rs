@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness, no framework: whatever stands here is tested without async.
 //! A value of one of these types is valid; `parse` is the only way in from outside.
 
+mod algorithm;
 mod email;
 mod name;
 mod page;
@@ -13,6 +14,7 @@ mod token;
 mod user;
 mod username;
 
+pub use algorithm::Algorithm;
 pub use email::Email;
 pub use name::Name;
 pub use page::{Limit, Page, UserCursor};

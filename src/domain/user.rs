@@ -1,6 +1,7 @@
 //! Users and what they may do.
 
 use super::{Email, Name, Timestamp, Username};
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// The number of a user. Never given twice, not even after a deletion.
@@ -37,6 +38,8 @@ pub struct User {
     pub is_verified: bool,
     pub created_at: Timestamp,
     pub last_login: Option<Timestamp>,
+    /// Claims of its own, which its access tokens have beside ours.
+    pub claims: Map<String, Value>,
 }
 
 impl User {

@@ -5,6 +5,7 @@ mod body;
 mod docs;
 pub mod error;
 mod health;
+mod key_set;
 mod metrics;
 mod observe;
 mod openapi;
@@ -47,6 +48,8 @@ pub struct State {
     has_metrics: bool,
     request_timeout: Duration,
     token_names: TokenNames,
+    /// What replies say that their tokens are.
+    token_type: String,
     authorization_header: String,
     auth_header_types: Vec<String>,
     openapi: String,
@@ -66,7 +69,14 @@ impl State {
             request_timeout: settings.server.request_timeout,
             authorization_header: settings.jwt.authorization_header.to_string(),
             auth_header_types: settings.jwt.auth_header_types.clone(),
-            openapi: openapi::document(&base_path, &token_names).to_string(),
+            token_type: openapi::token_type(&settings.jwt.auth_header_types).to_owned(),
+            openapi: openapi::document(&openapi::Dialect {
+                base_path: &base_path,
+                names: &token_names,
+                header: &settings.jwt.authorization_header,
+                schemes: &settings.jwt.auth_header_types,
+            })
+            .to_string(),
             token_names,
             base_path,
             metrics,
@@ -104,6 +114,8 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/verify", vec![get(verify::verify)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
+
+    at("/.well-known/jwks.json", vec![get(key_set::key_set)]);
 
     at("/livez", vec![get(health::livez)]);
     at("/readyz", vec![get(health::readyz)]);

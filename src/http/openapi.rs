@@ -3,7 +3,7 @@
 use super::{
     docs,
     error::{Code, ProblemResponse},
-    health, metrics, sessions, tokens, users, verify,
+    health, key_set, metrics, sessions, tokens, users, verify,
 };
 use crate::crypto::TokenNames;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     paths(
         users::create, tokens::signin, tokens::refresh_access, tokens::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
-        verify::verify, users::list, users::me, users::update_me,
+        verify::verify, key_set::key_set, users::list, users::me, users::update_me,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
     components(schemas(ProblemResponse)),
@@ -158,8 +158,19 @@ const REFUSALS: &[(&str, &str, &[&Code])] = &[
     ),
 ];
 
-/// The document, for a service with this `base_path` and these names for its tokens.
-pub fn document(base_path: &str, names: &TokenNames) -> Value {
+/// How a service is set up to differ from the others.
+pub struct Dialect<'a> {
+    pub base_path: &'a str,
+    pub names: &'a TokenNames,
+    /// Where an access token is presented.
+    pub header: &'a str,
+    /// The words that may go before it.
+    pub schemes: &'a [String],
+}
+
+/// The document of a service that is set up so.
+pub fn document(dialect: &Dialect) -> Value {
+    let &Dialect { base_path, names, .. } = dialect;
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     for (path, method, codes) in REFUSALS {
         let operation = &mut document["paths"][path][method];
@@ -171,6 +182,9 @@ pub fn document(base_path: &str, names: &TokenNames) -> Value {
             add_refusal(&mut operation["responses"], Code::REVOCATIONS_STALE);
         }
     }
+    if let Some(scheme) = security_scheme(dialect) {
+        document["components"]["securitySchemes"]["bearer"] = scheme;
+    }
     if !base_path.is_empty() {
         document["servers"] = json!([{ "url": base_path }]);
     }
@@ -178,6 +192,26 @@ pub fn document(base_path: &str, names: &TokenNames) -> Value {
         name_tokens(&mut document["components"]["schemas"][schema], names);
     }
     document
+}
+
+/// How a token is presented, where that is not `Authorization: Bearer`, which is the only one that OpenAPI can say.
+fn security_scheme(dialect: &Dialect) -> Option<Value> {
+    let &Dialect { header, schemes, .. } = dialect;
+    if header.eq_ignore_ascii_case("authorization") && has_bearer(schemes) {
+        return None;
+    }
+    let word = token_type(schemes);
+    let description = format!("The word `{word}`, a space, and the access token.");
+    Some(json!({ "type": "apiKey", "in": "header", "name": header, "description": description }))
+}
+
+fn has_bearer(schemes: &[String]) -> bool {
+    schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+}
+
+/// The word that goes before a token: `Bearer`, unless the settings do not know it.
+pub fn token_type(schemes: &[String]) -> &str {
+    if has_bearer(schemes) { "Bearer" } else { schemes.first().map_or("Bearer", String::as_str) }
 }
 
 /// One status may stand for several codes: each is an example.
@@ -220,7 +254,9 @@ fn name_tokens(schema: &mut Value, names: &TokenNames) {
 /// What `signet openapi` prints: the document of a service with default settings.
 pub fn default_document() -> String {
     let names = TokenNames { access: "access_token".to_owned(), refresh: "refresh_token".to_owned() };
-    let mut text = serde_json::to_string_pretty(&document("", &names)).unwrap_or_default();
+    let schemes = ["Bearer".to_owned()];
+    let dialect = Dialect { base_path: "", names: &names, header: "Authorization", schemes: &schemes };
+    let mut text = serde_json::to_string_pretty(&document(&dialect)).unwrap_or_default();
     text.push('\n');
     text
 }
@@ -238,7 +274,9 @@ mod tests {
     #[test]
     fn every_operation_is_summed_up_and_secured_as_it_is_served() {
         let names = TokenNames { access: "at".to_owned(), refresh: "rt".to_owned() };
-        let document = document("/id", &names);
+        let schemes = ["Bearer".to_owned()];
+        let dialect = Dialect { base_path: "/id", names: &names, header: "Authorization", schemes: &schemes };
+        let document = document(&dialect);
         for (path, operations) in document["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
@@ -253,11 +291,11 @@ mod tests {
         assert_eq!(document["servers"][0]["url"], "/id");
         assert!(document["components"]["schemas"]["TokenPair"]["properties"]["rt"].is_object());
         let swapped = TokenNames { access: "refresh_token".to_owned(), refresh: "access_token".to_owned() };
-        let pair = &super::document("", &swapped)["components"]["schemas"]["TokenPair"];
+        let pair = &super::document(&Dialect { names: &swapped, ..dialect })["components"]["schemas"]["TokenPair"];
         assert_eq!(pair["properties"].as_object().unwrap().len(), 5);
         assert_eq!(
             REFUSALS.len(),
-            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 4
+            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 5
         );
     }
 }

@@ -106,7 +106,7 @@ pub async fn signin(state: Data<State>, client: Client, Body(sign_in): Body<Sign
     let reply = TokenPairResponse {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,
-        token_type: "Bearer".to_owned(),
+        token_type: state.token_type.clone(),
         expires_in: pair.expires_in.0,
         refresh_expires_in: pair.refresh_expires_in.0,
     };
@@ -124,7 +124,7 @@ pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshReque
     let (refresh_token, refresh_expires_in) = refreshed.refresh.unzip();
     let reply = AccessTokenResponse {
         access_token,
-        token_type: "Bearer".to_owned(),
+        token_type: state.token_type.clone(),
         expires_in: expires_in.0,
         refresh_token,
         refresh_expires_in: refresh_expires_in.map(|length| length.0),

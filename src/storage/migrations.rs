@@ -27,6 +27,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0003_order_of_sessions.sql"),
         include_str!("../../migrations/sqlite/0003_order_of_sessions.sql"),
     ),
+    (
+        4,
+        "claims",
+        include_str!("../../migrations/postgres/0004_claims.sql"),
+        include_str!("../../migrations/sqlite/0004_claims.sql"),
+    ),
 ];
 
 impl Storage {

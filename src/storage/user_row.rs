@@ -1,12 +1,13 @@
 //! A user as a row.
 
 use crate::domain::{Email, Name, Timestamp, User, UserId, Username};
+use serde_json::{Map, Value};
 
 /// The columns of [`UserRow`], qualified so that they can stand beside another table's.
 macro_rules! user_columns {
     () => {
         "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
-         users.is_superuser, users.is_verified, users.created_at, users.last_login"
+         users.is_superuser, users.is_verified, users.created_at, users.last_login, users.claims"
     };
 }
 pub(super) use user_columns;
@@ -24,6 +25,7 @@ pub(super) struct UserRow {
     is_verified: bool,
     created_at: i64,
     last_login: Option<i64>,
+    claims: String,
 }
 
 impl From<UserRow> for User {
@@ -40,6 +42,12 @@ impl From<UserRow> for User {
             is_verified: row.is_verified,
             created_at: Timestamp(row.created_at),
             last_login: row.last_login.map(Timestamp),
+            claims: claims(&row.claims),
         }
     }
+}
+
+/// The database sees to it that this is a JSON object; a number that no program reads is as good as none.
+fn claims(text: &str) -> Map<String, Value> {
+    if text == "{}" { Map::new() } else { serde_json::from_str(text).unwrap_or_default() }
 }

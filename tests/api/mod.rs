@@ -2,6 +2,7 @@
 
 mod authorization;
 mod create;
+mod jwt_settings;
 mod pages;
 mod protocol;
 mod refresh;

@@ -2,7 +2,7 @@
 
 use super::{Actor, PASSWORD, Reply, TestDatabase, actor::http_client, email};
 use signet::{
-    app::App,
+    app::{App, KeySwitch, KeysError},
     clock::Clock,
     config::{Settings, Sources},
     storage::Storage,
@@ -48,6 +48,7 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
 /// A service and its thread.
 struct Running {
     address: SocketAddr,
+    key_switch: KeySwitch,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,17 +56,17 @@ struct Running {
 impl Running {
     async fn start(settings: Settings, clock: Clock) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (started, address) = oneshot::channel();
+        let (started, start) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let app = App::build(&settings, clock).await.unwrap_or_else(|error| panic!("{error}"));
-                started.send(app.address()).unwrap();
+                started.send((app.address(), app.key_switch())).ok().unwrap();
                 app.run_until(async { drop(stopped.await) }).await.unwrap();
             });
         });
-        let address = address.await.expect("the service starts");
-        Self { address, stop: Some(stop), thread: Some(thread) }
+        let (address, key_switch) = start.await.expect("the service starts");
+        Self { address, key_switch, stop: Some(stop), thread: Some(thread) }
     }
 
     fn stop(&mut self) {
@@ -97,6 +98,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// What SIGHUP does, on the database of `app`.
+    pub fn take_up_keys(&self, app: &TestApp, changes: &[(&str, &str)]) -> Result<String, KeysError> {
+        self.running.key_switch.turn(&settings(&app.database, changes))
+    }
+
     pub fn anon(&self) -> Actor {
         Actor::new(self.client.clone(), self.running.address, None)
     }
@@ -136,6 +142,11 @@ impl TestApp {
     pub async fn replica(&self, changes: &[(&str, &str)]) -> Replica {
         let running = Running::start(settings(&self.database, changes), Clock::Manual(Arc::clone(&self.now))).await;
         Replica { running, client: http_client() }
+    }
+
+    /// What SIGHUP does: takes up the keys that these settings name.
+    pub fn take_up_keys(&self, changes: &[(&str, &str)]) -> Result<String, KeysError> {
+        self.running.key_switch.turn(&settings(&self.database, changes))
     }
 
     /// Moves the only clock there is.

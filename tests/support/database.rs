@@ -42,17 +42,26 @@ impl TestDatabase {
 
     /// Changes rows behind the service's back.
     pub async fn execute(&self, sql: &str) -> u64 {
+        self.change(sql).await.unwrap()
+    }
+
+    /// Whether the database takes such a change.
+    pub async fn try_execute(&self, sql: &str) -> bool {
+        self.change(sql).await.is_ok()
+    }
+
+    async fn change(&self, sql: &str) -> sqlx::Result<u64> {
         let sql = AssertSqlSafe(sql.to_owned());
-        match self {
+        Ok(match self {
             Self::Sqlite { .. } => {
-                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
-                connection.execute(sql).await.unwrap().rows_affected()
+                let mut connection = SqliteConnection::connect(&self.url()).await?;
+                connection.execute(sql).await?.rows_affected()
             }
             Self::Postgres { name, server, .. } => {
-                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await.unwrap();
-                connection.execute(sql).await.unwrap().rows_affected()
+                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await?;
+                connection.execute(sql).await?.rows_affected()
             }
-        }
+        })
     }
 
     /// One value of one row, as text.

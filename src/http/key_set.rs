@@ -1,0 +1,19 @@
+//! The public keys, for whoever verifies access tokens.
+
+use super::State;
+use crate::crypto::MAX_AGE;
+use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
+
+/// The public keys of access tokens (RFC 7517).
+///
+/// Keep it for `max-age` and fetch it again then, or when a token names a key that is not in it. Empty under HS256,
+/// HS384 and HS512: their key is a secret.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "User and Access", operation_id = "jwks",
+    responses((status = 200, description = "The key set.", content_type = "application/jwk-set+json", body = serde_json::Value)))]
+pub async fn key_set(state: Data<State>) -> HttpResponse {
+    let body = serde_json::to_string(&state.auth.key_set(state.clock.now())).unwrap_or_default();
+    HttpResponse::Ok()
+        .content_type("application/jwk-set+json")
+        .insert_header((CACHE_CONTROL, format!("public, max-age={}", MAX_AGE.0)))
+        .body(body)
+}

@@ -1,0 +1,180 @@
+//! Each setting of tokens does what it says, found by changing it.
+
+use crate::support::{PASSWORD, TestApp, all, token::take_apart};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn names_stand_in_replies_in_token_type_and_in_the_document() {
+    let app = TestApp::with(&[
+        ("JWT__ACCESS_TOKEN_NAME", "access"),
+        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
+        ("JWT__ROTATE_REFRESH_TOKENS", "true"),
+    ])
+    .await;
+    let email = crate::support::email();
+    app.create(&email).await;
+    let signed_in = app.anon().post("/auth/signin", &json!({"email": email, "password": PASSWORD})).await.json;
+    let refreshed = app.refresh(signed_in["refresh"].as_str().unwrap()).await.json;
+    for (reply, schema) in [(&signed_in, "TokenPair"), (&refreshed, "AccessToken")] {
+        let (access, refresh) = (reply["access"].as_str().unwrap(), reply["refresh"].as_str().unwrap());
+        assert_eq!(take_apart(access).claims["token_type"], "access");
+        assert_eq!(take_apart(refresh).claims["token_type"], "refresh");
+        assert_eq!(app.verify(access).await, 204);
+        let document = app.anon().get("/openapi.json").await.json;
+        let members = document["components"]["schemas"][schema]["properties"].as_object().unwrap().clone();
+        let members: Vec<&String> = members.keys().collect();
+        assert_eq!(members, reply.as_object().unwrap().keys().collect::<Vec<_>>(), "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn the_header_and_its_schemes_are_those_of_the_settings() {
+    let app = TestApp::with(&[("JWT__AUTHORIZATION_HEADER", "X-Auth"), ("JWT__AUTH_HEADER_TYPES", "JWT,Token")]).await;
+    let ann = app.user().await;
+    let rows = [
+        ("x-auth", "JWT", 200),
+        ("X-AUTH", "jwt", 200),
+        ("x-auth", "Token", 200),
+        ("x-auth", "Bearer", 401),
+        ("authorization", "JWT", 401),
+        ("authorization", "Bearer", 401),
+    ];
+    let mut replies = Vec::new();
+    for (header, scheme, status) in rows {
+        let send = |request: reqwest::RequestBuilder| request.header(header, format!("{scheme} {}", ann.access));
+        replies.push((header, scheme, status, app.anon().send(Method::GET, "/auth/users/me", send).await.status));
+    }
+    all(
+        "headers and schemes",
+        &replies,
+        |(header, scheme, ..)| format!("{header}: {scheme}"),
+        |(_, _, expected, status)| (expected != status).then(|| status.to_string()),
+    );
+    let signed_in = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
+    assert_eq!(signed_in["token_type"], "JWT", "a client that follows the reply is let in");
+    let scheme = &app.anon().get("/openapi.json").await.json["components"]["securitySchemes"]["bearer"];
+    assert_eq!(
+        (&scheme["type"], &scheme["in"], &scheme["name"]),
+        (&json!("apiKey"), &json!("header"), &json!("X-Auth"))
+    );
+    let scheme =
+        &TestApp::start().await.anon().get("/openapi.json").await.json["components"]["securitySchemes"]["bearer"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
+}
+
+#[tokio::test]
+async fn lifetimes_are_those_of_the_settings() {
+    let app = TestApp::with(&[
+        ("JWT__ACCESS_TOKEN_LIFETIME", "90s"),
+        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
+        ("JWT__SESSION_LIFETIME", "3h"),
+        ("JWT__LEEWAY", "10s"),
+    ])
+    .await;
+    let ann = app.user().await;
+    let length = |token: &str| {
+        let claims = take_apart(token).claims;
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+    };
+    assert_eq!((length(&ann.access), length(&ann.refresh)), (90, 7200));
+    let reply = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
+    assert_eq!((&reply["expires_in"], &reply["refresh_expires_in"]), (&json!(90), &json!(7200)));
+    app.pass(90 + 9);
+    assert_eq!(app.verify(&ann.access).await, 204, "within the leeway");
+    app.pass(1);
+    assert_eq!(app.verify(&ann.access).await, 401);
+    app.pass(7200 - 101);
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200);
+    app.pass(11);
+    assert_eq!(app.refresh(&ann.refresh).await.status, 401);
+}
+
+#[tokio::test]
+async fn the_issuer_is_the_public_address_unless_it_is_set() {
+    let address = ("SERVER__PUBLIC_URL", "https://id.example.com");
+    for (settings, issuer) in [
+        (vec![], "signet"),
+        (vec![address], "https://id.example.com"),
+        (vec![address, ("JWT__ISSUER", "somebody else")], "somebody else"),
+    ] {
+        let app = TestApp::with(&settings).await;
+        let ann = app.user().await;
+        for token in [&ann.access, &ann.refresh] {
+            assert_eq!(take_apart(token).claims["iss"], issuer);
+        }
+        assert_eq!((app.verify(&ann.access).await, app.refresh(&ann.refresh).await.status), (204, 200));
+    }
+}
+
+#[tokio::test]
+async fn claims_are_added_where_the_settings_say() {
+    for (field, value) in [("id", "id"), ("email", "email"), ("username", "username")] {
+        let app = TestApp::with(&[
+            ("JWT__JTI_CLAIM", "token_id"),
+            ("JWT__USER_ID_CLAIM", "user_id"),
+            ("JWT__USER_ID_FIELD", field),
+        ])
+        .await;
+        let ann = app.user().await;
+        let claims = take_apart(&ann.access).claims;
+        let me = ann.actor.get("/auth/users/me").await.json;
+        let expected = if value == "id" { json!(ann.id.to_string()) } else { me[value].clone() };
+        assert_eq!(claims["user_id"], expected);
+        assert_eq!(
+            (&claims["token_id"], &claims["sub"]),
+            (&claims["jti"], &json!(ann.id.to_string())),
+            "and both stay"
+        );
+        let refresh = take_apart(&ann.refresh).claims;
+        assert!(refresh["user_id"].is_null() && refresh["token_id"].is_null(), "refresh tokens are ours alone");
+    }
+}
+
+#[tokio::test]
+async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_else() {
+    let app = TestApp::with(&[("JWT__USER_ID_CLAIM", "user_id"), ("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
+    let ann = app.user().await;
+    let plain = take_apart(&ann.access).claims;
+    let own = json!({
+        "tenant": "a", "quota": 7, "ratio": 0.5, "nested": {"deep": [1, null, true]}, "ünï": "cödé", "": "nameless",
+        "sub": "1", "iss": "evil", "exp": 9_999_999_999_i64, "iat": 0, "jti": "x", "sid": "x", "aud": "evil",
+        "roles": ["superuser"], "token_type": "refresh_token", "client_id": "evil", "preferred_username": "root",
+        "user_id": "1", "nbf": 0, "scope": "admin", "gen": 1, "cnf": {}, "act": {"sub": "1"}, "azp": "evil",
+    });
+    let set = format!("UPDATE users SET claims = '{own}' WHERE id = {}", ann.id);
+    app.database.execute(&set).await;
+    assert_eq!(app.verify(&ann.access).await, 204);
+    app.pass(1);
+    let refreshed = app.refresh(&ann.refresh).await.json;
+    let token = refreshed["access_token"].as_str().unwrap();
+    let mut claims = take_apart(token).claims;
+    for name in ["tenant", "quota", "ratio", "nested", "ünï", ""] {
+        assert_eq!(claims[name], own[name], "{name}");
+        claims.as_object_mut().unwrap().remove(name);
+    }
+    let names = |claims: &Value| claims.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&claims), names(&plain), "and nothing else");
+    for name in ["sub", "iss", "sid", "roles", "token_type", "client_id", "preferred_username", "user_id"] {
+        assert_eq!(claims[name], plain[name], "{name}");
+    }
+    assert_eq!(app.verify(token).await, 204);
+    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "no part of the user");
+    assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same");
+
+    // The longest that the database takes still makes a token that is looked at.
+    let longest = json!({ "text": "x".repeat(4096 - r#"{"text":""}"#.len()) }).to_string();
+    app.database.execute(&format!("UPDATE users SET claims = '{longest}' WHERE id = {}", ann.id)).await;
+    let long = app.sign_in(&ann.email).await.access;
+    assert!(long.len() > 5_000 && app.verify(&long).await == 204, "{} bytes", long.len());
+}
+
+#[tokio::test]
+async fn claims_that_are_no_object_are_refused_by_the_database() {
+    let app = TestApp::start().await;
+    app.user().await;
+    for claims in ["", "[]", "1", "null", "{", "not json", &format!("{{\"a\":\"{}\"}}", "x".repeat(4096))] {
+        let update = format!("UPDATE users SET claims = '{claims}'");
+        assert!(!app.database.try_execute(&update).await, "{claims:.20}");
+    }
+}
