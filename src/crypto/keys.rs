@@ -136,6 +136,13 @@ impl SigningKey {
         crypto::verify(signature, message, &self.decoding, jwa(self.algorithm)).unwrap_or(false)
     }
 
+    /// A key that others have the private half of.
+    #[cfg(test)]
+    pub(super) fn verifying(algorithm: Algorithm, decoding: DecodingKey) -> Self {
+        let nothing = EncodingKey::from_secret(&[]);
+        Self { kid: String::new(), algorithm, encoding: nothing, decoding, public: None }
+    }
+
     /// Whether `text` is the public half of this key: what `jwt.verifying_key` must be.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ mod keys;
 mod passwords;
 mod ring;
 mod tokens;
+#[cfg(test)]
+mod vectors;
 
 pub use hash_threads::HashError;
 pub use keys::{KeyFault, SigningKey};
