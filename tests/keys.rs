@@ -30,10 +30,10 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("EdDSA", include_str!("keys/ed25519-pkcs8.pem"), include_str!("keys/ed25519-public.pem")),
 ];
 
-const LONG_SECRET: &str = "sixty-four bytes that only the tests know, so HS512 can use them.";
+pub const LONG_SECRET: &str = "sixty-four bytes that only the tests know, so HS512 can use them.";
 
 /// Each algorithm with a key for it.
-fn algorithms() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn algorithms() -> impl Iterator<Item = (&'static str, &'static str)> {
     let secrets = ["HS256", "HS384", "HS512"].map(|name| (name, LONG_SECRET));
     secrets.into_iter().chain(PAIRS.iter().map(|(name, private, _)| (*name, *private)))
 }

@@ -18,6 +18,7 @@ mod feed;
 mod housekeeping;
 mod keys;
 mod model;
+mod others;
 mod races;
 mod settings;
 mod storage;

@@ -1,0 +1,89 @@
+//! Libraries that others wrote verify our tokens, with what a service knows of us, and refuse what they should.
+//!
+//! `scripts/test` fetches them and says where they are in `SIGNET_TEST_OTHERS`; where it could not, it said so.
+
+use crate::{
+    keys::{LONG_SECRET, algorithms},
+    support::TestApp,
+};
+use serde_json::{Value, json};
+use std::{
+    env,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+const ISSUER: &str = "https://id.example.com";
+
+/// What a program prints, as JSON, when it is handed this.
+fn ask(program: &mut Command, case: &Value) -> Value {
+    let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).env("NO_PROXY", "127.0.0.1");
+    let mut child = program.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(case.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{case}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
+    let Ok(others) = env::var("SIGNET_TEST_OTHERS") else {
+        println!("libraries of others: none here; scripts/test fetches them");
+        return;
+    };
+    let (others, here) = (Path::new(&others), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/others"));
+    let mut verified = 0;
+    for (algorithm, key) in algorithms() {
+        let with = async |audience: &'static str| {
+            TestApp::with(&[
+                ("JWT__ALGORITHM", algorithm),
+                ("JWT__SIGNING_KEY", key),
+                ("JWT__ISSUER", ISSUER),
+                ("JWT__AUDIENCE", audience),
+            ])
+            .await
+        };
+        let app = with("shop").await;
+        let ann = app.user().await;
+        app.pass(-600);
+        let expired = app.sign_in(&ann.email).await.access;
+        app.pass(600);
+        let another = with("bakery").await.user().await.access;
+        let (message, signature) = ann.access.rsplit_once('.').unwrap();
+        let (header, claims) = message.split_once('.').unwrap();
+        let other_claims = another.split('.').nth(1).unwrap();
+        let swapped = format!("{header}.{other_claims}.{signature}");
+        let middle = signature.len() / 2;
+        let other = if signature.as_bytes()[middle] == b'A' { "B" } else { "A" };
+        let damaged = format!("{message}.{}{other}{}", &signature[..middle], &signature[middle + 1..]);
+        let tokens = [
+            ("good", ann.access.clone()),
+            ("with other claims", swapped),
+            ("with a damaged signature", damaged),
+            ("without a signature", format!("{header}.{claims}.")),
+            ("expired", expired),
+            ("for another audience", another),
+        ];
+        let case = json!({
+            "algorithm": algorithm,
+            "issuer": ISSUER,
+            "audience": "shop",
+            "jwks": format!("http://{}/.well-known/jwks.json", app.address),
+            "secret": algorithm.starts_with("HS").then_some(LONG_SECRET),
+            "tokens": tokens.iter().map(|(name, token)| json!({"name": name, "token": token})).collect::<Vec<_>>(),
+        });
+        // They ask the service for its keys, so it must go on answering meanwhile.
+        let (python, node) = (others.join("venv/bin/python"), here.join("verify.mjs"));
+        let (script, others) = (here.join("verify.py"), others.to_owned());
+        let replies = tokio::task::spawn_blocking(move || {
+            [ask(Command::new(python).arg(script), &case), ask(Command::new("node").arg(node).arg(others), &case)]
+        });
+        for (library, accepted) in replies.await.unwrap().iter().flat_map(|reply| reply.as_object().unwrap()) {
+            assert_eq!(accepted, &json!(["good"]), "{library}, {algorithm}");
+            verified += 1;
+        }
+    }
+    println!("libraries of others: {verified} pairs of library and algorithm, each with 1 good token and 5 bad ones");
+    assert_eq!(verified, 12 * 3);
+}
