@@ -135,6 +135,10 @@ fn spellings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
 
 #[tokio::test]
 async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
+    // Whoever fetches a key that a token names would ask here.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let elsewhere = listener.local_addr().unwrap();
     let mut replies = Vec::new();
     for (algorithm, private, public) in PAIRS {
         let app = signing_with(algorithm, private, &[]).await;
@@ -194,7 +198,9 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
         for (name, value) in [
             ("jwk", jwk.clone()),
             ("jku", json!(format!("http://{}/.well-known/jwks.json", app.address))),
-            ("x5u", json!("https://127.0.0.1:9/cert.pem")),
+            ("jku", json!(format!("http://{elsewhere}/jwks.json"))),
+            ("x5u", json!(format!("http://{elsewhere}/cert.pem"))),
+            ("kid", json!(format!("http://{elsewhere}/key"))),
             ("x5c", json!(["MIIB"])),
             ("crit", json!(["exp"])),
         ] {
@@ -209,6 +215,7 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
         }
         assert_eq!(app.verify(&ann.access).await, 204, "{algorithm}: a bad token spoils nothing");
     }
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nothing is fetched");
     all(
         "tokens against key pairs",
         &replies,

@@ -237,6 +237,7 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn whatever_is_generated_signs_and_verifies_and_has_one_name() {
@@ -324,6 +325,28 @@ mod tests {
             assert!(key.check_public_half(&"junk".into()).is_err(), "{name}");
             // With the line ends of Windows, and with white space around.
             SigningKey::parse(&format!("\n{}\n\n", private.replace('\n', "\r\n")).into(), algorithm).unwrap();
+        }
+    }
+
+    proptest! {
+        /// Neither a text nor a key of which something was changed makes it panic, and no fault repeats the key.
+        #[test]
+        fn no_text_makes_it_panic(text in any::<String>(), place in any::<prop::sample::Index>(), other in "[ -~]", which in 0..9_usize) {
+            let pems = [
+                include_str!("../../tests/keys/rsa-pkcs1.pem"),
+                include_str!("../../tests/keys/p256-sec1.pem"),
+                include_str!("../../tests/keys/ed25519-pkcs8.pem"),
+            ];
+            let pem = pems[which % 3];
+            let place = place.index(pem.len());
+            let changed = format!("{}{other}{}", &pem[..place], &pem[place + 1..]);
+            for text in [text, changed] {
+                for algorithm in Algorithm::ALL {
+                    let parsed = SigningKey::parse(&text.as_str().into(), algorithm);
+                    let repeats = |fault: KeyFault| text.len() > 40 && fault.0.contains(&text);
+                    prop_assert!(!parsed.err().is_some_and(repeats));
+                }
+            }
         }
     }
 }

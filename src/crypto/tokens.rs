@@ -552,6 +552,25 @@ mod tests {
         assert_eq!(tokens.verify_refresh_of_any_age(&access), Err(Refusal::Invalid));
     }
 
+    /// JSON values of every kind.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a-z0-9]{0,40}".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-z]{0,5}", inner, 0..3).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
         fn no_text_verifies_or_panics(text in any::<String>(), dotted in "[A-Za-z0-9_=-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,43}") {
@@ -559,6 +578,28 @@ mod tests {
             for text in [text, dotted] {
                 prop_assert_eq!(tokens.verify_access(&text, NOW), Err(Refusal::Invalid));
                 prop_assert_eq!(tokens.verify_refresh(&text, NOW), Err(Refusal::Invalid));
+            }
+        }
+
+        /// Rightly signed, with any value in the place of a claim: it is refused, unless it is a value that may stand there.
+        #[test]
+        fn a_claim_of_any_other_value_is_refused(value in json(), place in any::<prop::sample::Index>()) {
+            let tokens = tokens();
+            let keys = tokens.keys.load();
+            for (ring, token) in [(&keys.access, pair(&tokens).0), (&keys.refresh, pair(&tokens).1)] {
+                let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+                let mut claims: Map<String, Value> = serde_json::from_slice(&claims).unwrap();
+                let name = claims.keys().nth(place.index(claims.len())).unwrap().clone();
+                let before = claims.insert(name.clone(), value.clone()).unwrap();
+                let changed = sign(ring.signer(NOW), &claims).unwrap();
+                let is_accepted = tokens.verify_access(&changed, NOW).is_ok() || tokens.verify_refresh(&changed, NOW).is_ok();
+                let may_differ = match name.as_str() {
+                    "preferred_username" | "client_id" => value.is_string(),
+                    "roles" => value.as_array().is_some_and(Vec::is_empty),
+                    "exp" | "iat" | "gen" => value.is_i64(),
+                    _ => false,
+                };
+                prop_assert!(!is_accepted || may_differ || value == before, "{}: {}", name, value);
             }
         }
 

@@ -15,6 +15,42 @@ struct Kind<'a> {
     other_key: &'static str,
 }
 
+/// What the lists of those who guess begin with.
+const COMMON_SECRETS: &[&str] = &[
+    "secret",
+    "Secret",
+    "SECRET",
+    "password",
+    "123456",
+    "changeme",
+    "jwt",
+    "jwt_secret",
+    "jwtsecret",
+    "your-256-bit-secret",
+    "your-384-bit-secret",
+    "your-512-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "my secret",
+    "mysecret",
+    "secretkey",
+    "secret_key",
+    "secret-key",
+    "SECRET_KEY",
+    "key",
+    "test",
+    "dev",
+    "default",
+    "private",
+    "token",
+    "qwerty",
+    "hello",
+    "signet",
+    "super-secret-jwt-token-with-at-least-32-characters-long",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "\0",
+    "null",
+];
+
 /// A name, and the token.
 type Row = (String, String);
 
@@ -228,11 +264,11 @@ impl Kind<'_> {
         let (header, claims) = (parts.header.to_string(), parts.claims.to_string());
         let pieces: Vec<&str> = self.good.split('.').collect();
         let [h, c, s] = pieces[..] else { panic!("three parts") };
-        let mut rows: Vec<Row> =
-            [self.other_key, "", "secret", "a", &self.key[..self.key.len() - 1], &self.key.to_uppercase()]
-                .iter()
-                .map(|key| (format!("signed with {key:?}"), sign_text(&header, &claims, key)))
-                .collect();
+        let mut rows: Vec<Row> = [self.other_key, "", "a", &self.key[..self.key.len() - 1], &self.key.to_uppercase()]
+            .iter()
+            .chain(COMMON_SECRETS)
+            .map(|key| (format!("signed with {key:?}"), sign_text(&header, &claims, key)))
+            .collect();
         for (name, algorithm) in [("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
             let as_said = header.replace("HS256", name);
             rows.push((
