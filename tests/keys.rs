@@ -372,6 +372,26 @@ async fn keys_that_cannot_be_taken_up_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
+    let folder = Folder::new();
+    fs::create_dir(&folder.path).unwrap();
+    let app = TestApp::start().await;
+    let file = folder.path.join("mine.HS256.secret");
+    for (secret, fault) in [
+        ("short", "at least 32 bytes"),
+        ("changeme-changeme-changeme-changeme", "published or trivial"),
+        (REFRESH_KEY, "must not be one of refresh tokens"),
+    ] {
+        fs::write(&file, secret).unwrap();
+        let said = app.take_up_keys(&folder.settings()).unwrap_err().to_string();
+        assert!(said.contains(fault) && !said.contains(secret), "{said}");
+    }
+    fs::write(&file, format!("{LONG_SECRET}\n")).unwrap();
+    let kid_now = app.take_up_keys(&folder.settings()).unwrap();
+    assert_eq!(kid(&app.user().await.access), kid_now);
+}
+
+#[tokio::test]
 async fn a_key_that_leaked_is_gone_at_once() {
     let folder = Folder::new();
     let app = {

@@ -12,14 +12,6 @@ use crate::{
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashSet, time::Duration};
 
-/// Keys that somebody has published and that are long enough: documentation, examples and generators.
-const KNOWN_KEYS: &[&str] = &[
-    "a-string-secret-at-least-256-bits-long",
-    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
-    "super-secret-jwt-token-with-at-least-32-characters-long",
-    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
-];
-
 /// Notes whatever is wrong with settings beyond how each is written.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     keys(settings, reader);
@@ -60,9 +52,6 @@ fn keys(settings: &Settings, reader: &mut Reader) {
         };
         match SigningKey::parse(key, algorithm) {
             Err(fault) => reader.fault_at(name, fault.to_string()),
-            Ok(_) if is_guessable(key.expose_secret()) => {
-                reader.fault_at(name, "is a published or trivial key: anybody could sign");
-            }
             Ok(key) if name == "jwt.signing_key" => {
                 if let Some(Err(fault)) = jwt.verifying_key.as_ref().map(|public| key.check_public_half(public))
                     && algorithm.secret_length().is_none()
@@ -93,18 +82,6 @@ fn keys(settings: &Settings, reader: &mut Reader) {
 
 fn algorithm_has_pairs(settings: &Settings) -> bool {
     settings.jwt.algorithm.secret_length().is_none()
-}
-
-/// A published key, or one that repeats the words that everybody tries first.
-fn is_guessable(key: &str) -> bool {
-    const WORDS: &[&str] =
-        &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
-    let key = key.trim().to_lowercase();
-    if KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("django-insecure-") {
-        return true;
-    }
-    let letters: String = key.chars().filter(|c| c.is_alphabetic()).collect();
-    !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
 }
 
 /// Whether a key has so few different characters that nobody can have drawn it at random.

@@ -19,6 +19,14 @@ use jsonwebtoken::{
 use pem::Pem;
 use secrecy::{ExposeSecret, SecretString};
 
+/// Keys that somebody has published and that are long enough: documentation, examples and generators.
+const KNOWN_KEYS: &[&str] = &[
+    "a-string-secret-at-least-256-bits-long",
+    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    "super-secret-jwt-token-with-at-least-32-characters-long",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+];
+
 /// Why something is not a key for its algorithm. Says what would be right, and nothing of the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -66,6 +74,9 @@ impl SigningKey {
         }
         if text.len() < length {
             return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
+        }
+        if is_guessable(text) {
+            return Err("is a published or trivial key: anybody could sign".into());
         }
         let bytes = text.as_bytes();
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"signet kid");
@@ -168,6 +179,18 @@ impl SigningKey {
             Err("is not the public half of the signing key: nobody could verify what that signs".into())
         }
     }
+}
+
+/// A published key, or one that repeats the words that everybody tries first.
+fn is_guessable(key: &str) -> bool {
+    const WORDS: &[&str] =
+        &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
+    let key = key.trim().to_lowercase();
+    if KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("django-insecure-") {
+        return true;
+    }
+    let letters: String = key.chars().filter(|c| c.is_alphabetic()).collect();
+    !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
 }
 
 fn blocks(text: &str, algorithm: Algorithm) -> Result<Vec<Pem>, KeyFault> {

@@ -105,6 +105,10 @@ impl KeyRing {
         Ok(ring)
     }
 
+    pub(super) fn has(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid() == kid)
+    }
+
     /// A key ends when what it signed last has: after its successor began, and every replica has noticed.
     fn let_end(&mut self, lifetime: Seconds) {
         let grace = Seconds(lifetime.0 + MAX_AGE.0 + CLOCKS_DIFFER.0);
@@ -118,11 +122,10 @@ impl KeyRing {
     /// time to see it there, unless there is no other that could.
     #[must_use]
     pub fn replacing(mut self, before: &Self, now: Timestamp, lifetime: Seconds) -> Self {
-        let is_known = |kid: &str| before.keys.iter().any(|key| key.kid() == kid);
         let can_wait =
-            self.keys.iter().any(|key| is_known(key.kid()) && key.signs_from.is_some_and(|from| from <= now));
+            self.keys.iter().any(|key| before.has(key.kid()) && key.signs_from.is_some_and(|from| from <= now));
         if can_wait {
-            for key in self.keys.iter_mut().filter(|key| !is_known(key.key.kid())) {
+            for key in self.keys.iter_mut().filter(|key| !before.has(key.kid())) {
                 key.signs_from = key.signs_from.map(|from| from.max(now + MAX_AGE));
             }
             self.keys.sort_by_key(|key| key.signs_from.unwrap_or(Timestamp(i64::MAX)));

@@ -116,11 +116,14 @@ impl Keys {
     /// `refresh` signs refresh tokens, and `also_refresh` verifies them, too: the key before it, or the one after it.
     ///
     /// # Errors
-    /// When a key of refresh tokens is too short, or both are one.
+    /// When a key of refresh tokens is too weak, or one key is to do two things.
     pub fn new(access: KeyRing, refresh: &SecretString, also_refresh: Option<&SecretString>) -> Result<Self, KeyFault> {
         let mut keys = vec![(SigningKey::parse(refresh, Algorithm::Hs256)?, Some(ALWAYS))];
         if let Some(also) = also_refresh {
             keys.push((SigningKey::parse(also, Algorithm::Hs256)?, None));
+        }
+        if keys.iter().any(|(key, _)| access.has(key.kid())) {
+            return Err("a key of access tokens must not be one of refresh tokens: who verifies could make them".into());
         }
         Ok(Self {
             access,
