@@ -11,6 +11,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, Validation, decode, jwk::JwkSet};
 use serde_json::{Value, json};
 use signet::{
+    clock::Clock,
     crypto::key_files,
     domain::{Algorithm, Timestamp},
 };
@@ -283,6 +284,14 @@ impl Folder {
     }
 }
 
+/// A service with a folder of one key.
+async fn with_one_key() -> (Folder, TestApp) {
+    let folder = Folder::new();
+    folder.generate(Algorithm::Es256, Clock::System.now().0);
+    let app = TestApp::with(&folder.settings()).await;
+    (folder, app)
+}
+
 /// Somebody who refreshes and uses tokens at both replicas, on and on, until told to stop; how often that was.
 async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
     let ann = app.user().await;
@@ -302,12 +311,7 @@ async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> u
 
 #[tokio::test]
 async fn a_rotation_under_load_loses_no_request_and_no_session() {
-    let folder = Folder::new();
-    let app = {
-        let first_at = signet::clock::Clock::System.now().0;
-        folder.generate(Algorithm::Es256, first_at);
-        TestApp::with(&folder.settings()).await
-    };
+    let (folder, app) = with_one_key().await;
     let replica = app.replica(&folder.settings()).await;
     let stop = Cell::new(false);
     let first = kids(&key_set(&app).await);
@@ -350,12 +354,7 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
 
 #[tokio::test]
 async fn keys_that_cannot_be_taken_up_change_nothing() {
-    let folder = Folder::new();
-    let app = {
-        let now = signet::clock::Clock::System.now().0;
-        folder.generate(Algorithm::Es256, now);
-        TestApp::with(&folder.settings()).await
-    };
+    let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let before = key_set(&app).await;
     fs::write(folder.path.join("broken.pem"), "-----BEGIN PRIVATE KEY-----\nbroken").unwrap();
@@ -393,12 +392,7 @@ async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
 
 #[tokio::test]
 async fn a_key_that_leaked_is_gone_at_once() {
-    let folder = Folder::new();
-    let app = {
-        let now = signet::clock::Clock::System.now().0;
-        folder.generate(Algorithm::Es256, now);
-        TestApp::with(&folder.settings()).await
-    };
+    let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let leaked = fs::read_dir(&folder.path).unwrap().next().unwrap().unwrap().path();
     app.pass(1);
