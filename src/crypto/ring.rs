@@ -48,12 +48,19 @@ pub struct RingKey {
     /// The encoded header of its tokens, which never changes.
     pub(super) header: String,
     /// `None` for a key of which nobody has said when; it is in the key set and verifies.
-    pub(super) signs_from: Option<Timestamp>,
+    signs_from: Option<Timestamp>,
+    /// Since when it is in the key set of this replica; [`ALWAYS`] for what was there at the start.
+    published_at: Timestamp,
     /// When the last token that it signed has ended; `None` while nothing follows it.
     ends: Option<Timestamp>,
 }
 
 impl RingKey {
+    /// When it signs here: when it is due, and others had the time to see it in the key set.
+    fn due(&self) -> Option<Timestamp> {
+        self.signs_from.map(|from| from.max(self.published_at + MAX_AGE))
+    }
+
     pub fn kid(&self) -> &str {
         self.key.kid()
     }
@@ -83,10 +90,15 @@ impl KeyRing {
     ) -> Result<Self, KeyFault> {
         let in_ring = |(key, signs_from): (SigningKey, _)| {
             let header = json!({ "alg": key.algorithm().name(), "kid": key.kid(), "typ": typ });
-            RingKey { header: URL_SAFE_NO_PAD.encode(header.to_string()), key, signs_from, ends: None }
+            RingKey {
+                header: URL_SAFE_NO_PAD.encode(header.to_string()),
+                key,
+                signs_from,
+                published_at: ALWAYS,
+                ends: None,
+            }
         };
         let mut keys: Vec<RingKey> = keys.into_iter().map(in_ring).collect();
-        // The order in which they sign; those of which nobody knows come last.
         keys.sort_by_key(|key| key.signs_from.unwrap_or(Timestamp(i64::MAX)));
         for (number, key) in keys.iter().enumerate() {
             let others = keys.get(number + 1..).unwrap_or_default();
@@ -101,7 +113,7 @@ impl KeyRing {
             return Err(KeyFault("there is no key that signs".to_owned()));
         }
         let mut ring = Self { typ, keys };
-        ring.let_end(lifetime);
+        ring.put_in_order(lifetime);
         Ok(ring)
     }
 
@@ -109,34 +121,39 @@ impl KeyRing {
         self.keys.iter().any(|key| key.kid() == kid)
     }
 
-    /// A key ends when what it signed last has: after its successor began, and every replica has noticed.
-    fn let_end(&mut self, lifetime: Seconds) {
+    /// Orders keys as they sign; those of which nobody knows when come last. A key ends when what it signed last has:
+    /// after its successor began, and every replica has noticed.
+    fn put_in_order(&mut self, lifetime: Seconds) {
+        self.keys.sort_by_key(|key| key.due().unwrap_or(Timestamp(i64::MAX)));
         let grace = Seconds(lifetime.0 + MAX_AGE.0 + CLOCKS_DIFFER.0);
-        let successors: Vec<_> = self.keys.iter().skip(1).map(|next| next.signs_from).chain([None]).collect();
+        let successors: Vec<_> = self.keys.iter().skip(1).map(RingKey::due).chain([None]).collect();
         for (key, successor) in self.keys.iter_mut().zip(successors) {
             key.ends = successor.map(|successor| successor + grace);
         }
     }
 
-    /// This ring in place of another, at `now`: a key that was not in the key set before signs only when others had the
-    /// time to see it there, unless there is no other that could.
+    /// This ring in place of another, at `now`: a key that was not in the key set before is published first, unless there
+    /// is no other that could sign meanwhile.
     #[must_use]
     pub fn replacing(mut self, before: &Self, now: Timestamp, lifetime: Seconds) -> Self {
-        let can_wait =
-            self.keys.iter().any(|key| before.has(key.kid()) && key.signs_from.is_some_and(|from| from <= now));
-        if can_wait {
-            for key in self.keys.iter_mut().filter(|key| !before.has(key.kid())) {
-                key.signs_from = key.signs_from.map(|from| from.max(now + MAX_AGE));
-            }
-            self.keys.sort_by_key(|key| key.signs_from.unwrap_or(Timestamp(i64::MAX)));
-            self.let_end(lifetime);
+        for key in &mut self.keys {
+            key.published_at = match before.keys.iter().find(|known| known.kid() == key.kid()) {
+                None => now,
+                Some(known) if known.signs_from == key.signs_from => known.published_at,
+                // It was here, and the operator has said anew when it signs.
+                Some(_) => ALWAYS,
+            };
         }
+        if !self.keys.iter().any(|key| key.due().is_some_and(|due| due <= now)) {
+            self.keys.iter_mut().for_each(|key| key.published_at = ALWAYS);
+        }
+        self.put_in_order(lifetime);
         self
     }
 
     /// The key that signs: the youngest that has begun; before the first has, the first.
     pub(super) fn signer(&self, now: Timestamp) -> &RingKey {
-        let begun = |key: &&RingKey| key.signs_from.is_some_and(|from| from <= now);
+        let begun = |key: &&RingKey| key.due().is_some_and(|due| due <= now);
         #[expect(clippy::indexing_slicing, reason = "a ring has a key that signs; `new` sees to it")]
         self.keys.iter().rev().find(begun).unwrap_or(&self.keys[0])
     }
@@ -152,7 +169,7 @@ impl KeyRing {
         self.keys.iter().map(move |key| {
             let state = if std::ptr::eq(key, active) {
                 KeyState::Active
-            } else if key.signs_from.is_none_or(|from| from > now) {
+            } else if key.due().is_none_or(|due| due > now) {
                 KeyState::Next
             } else if key.ends.is_none_or(|end| now < end) {
                 KeyState::Retiring
@@ -218,11 +235,14 @@ mod tests {
         let before = KeyRing::new("at+jwt", vec![(old.clone(), Some(ALWAYS))], LIFETIME).unwrap();
         let late = vec![(old.clone(), Some(ALWAYS)), (new.clone(), Some(Timestamp(1000)))];
         let now = Timestamp(5000);
-        let ring = KeyRing::new("at+jwt", late, LIFETIME).unwrap().replacing(&before, now, LIFETIME);
+        let ring = KeyRing::new("at+jwt", late.clone(), LIFETIME).unwrap().replacing(&before, now, LIFETIME);
         assert_eq!(ring.signer(now).kid(), old.kid());
         assert_eq!(ring.signer(now + Seconds(59)).kid(), old.kid());
         assert_eq!(ring.signer(now + MAX_AGE).kid(), new.kid());
         assert_eq!(ring.alive(now + MAX_AGE).count(), 2, "and the old one ends so much later");
+        let again = KeyRing::new("at+jwt", late, LIFETIME).unwrap().replacing(&ring, now + Seconds(30), LIFETIME);
+        assert_eq!(again.signer(now + Seconds(59)).kid(), old.kid(), "to be told twice changes nothing");
+        assert_eq!(again.signer(now + MAX_AGE).kid(), new.kid());
         // A key that leaked was taken away: the other signs at once, because none else can.
         let alone = KeyRing::new("at+jwt", vec![(new.clone(), Some(Timestamp(1000)))], LIFETIME).unwrap();
         assert_eq!(alone.replacing(&before, now, LIFETIME).signer(now).kid(), new.kid());
