@@ -225,7 +225,7 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// When a key cannot be used, or the system gives no threads.
 pub fn auth(settings: &Settings, storage: Storage) -> Result<Auth, StartError> {
     let tokens = Tokens::new(issuer(settings), keys(settings)?);
-    let passwords = Passwords::start(&settings.passwords).map_err(StartError::Threads)?;
+    let passwords = Passwords::start(settings.passwords.hashing()).map_err(StartError::Threads)?;
     Ok(Auth::new(settings, storage, passwords, tokens))
 }
 

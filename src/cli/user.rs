@@ -80,7 +80,7 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<Exi
     if storage.is_sqlite() {
         storage.migrate().await?;
     }
-    let passwords = Arc::new(Passwords::start(&settings.passwords)?);
+    let passwords = Arc::new(Passwords::start(settings.passwords.hashing())?);
     let accounts = Accounts::new(storage.clone(), passwords, settings.passwords.rules());
     let ended = execute(command, &accounts, Clock::System.now()).await;
     storage.close().await;

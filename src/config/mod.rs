@@ -9,9 +9,12 @@ mod source;
 mod value;
 
 pub use source::{Fault, Faults, Sources};
-pub use value::{Listing, LogFormat, MaxStaleness, Rate, RegistrationMode, UserIdField};
+pub use value::{Listing, LogFormat, MaxStaleness, Rate, RegistrationMode};
 
-use crate::domain::{Algorithm, Email, PasswordRules, Seconds};
+use crate::{
+    crypto::Hashing,
+    domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
+};
 use secrecy::SecretString;
 use source::Reader;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
@@ -284,6 +287,19 @@ impl Passwords {
     /// How many may wait for a hash thread.
     pub fn queue(&self) -> usize {
         self.queue.map_or_else(|| 32 * self.hash_threads(), NonZero::get)
+    }
+
+    /// What hashing may cost.
+    pub fn hashing(&self) -> Hashing {
+        Hashing {
+            memory_kib: self.memory_kib,
+            iterations: self.iterations,
+            parallelism: self.parallelism,
+            max_memory_kib: self.max_memory_kib,
+            threads: self.hash_threads(),
+            queue: self.queue(),
+            queue_timeout: self.queue_timeout,
+        }
     }
 
     pub fn rules(&self) -> PasswordRules {

@@ -1,13 +1,13 @@
 //! What settings must be together, and what this version does not have yet.
 
 use super::{
-    MaxStaleness, Profile, Server, Settings, UserIdField,
+    MaxStaleness, Profile, Server, Settings,
     source::{DEFAULT, Reader},
     value::is_plain,
 };
 use crate::{
     crypto::{REGISTERED, SigningKey},
-    domain::{Algorithm, Password, Seconds},
+    domain::{Algorithm, Password, Seconds, UserIdField},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashSet, time::Duration};

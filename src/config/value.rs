@@ -1,6 +1,6 @@
 //! How each kind of setting is written. A message says what would be right and never repeats the value.
 
-use crate::domain::{Algorithm, Email, Seconds};
+use crate::domain::{Algorithm, Email, Seconds, UserIdField};
 use config::{Value, ValueKind};
 use secrecy::{ExposeSecret, SecretString};
 use std::{fmt, net::SocketAddr, num::NonZero, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
@@ -120,6 +120,13 @@ impl Setting for Algorithm {
     }
 }
 
+impl Setting for UserIdField {
+    fn parse(value: &Value) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::parse(&text(value, "a word")?).ok_or_else(|| format!("must be one of {}", names()))
+    }
+}
+
 const A_DURATION: &str = "a duration such as 500ms, 30s, 5m, 12h or 1d";
 
 impl Setting for Duration {
@@ -166,8 +173,6 @@ words! {
     RegistrationMode { Open = "open", Staff = "staff", Closed = "closed", }
     /// How a log line looks.
     LogFormat { Pretty = "pretty", Json = "json", }
-    /// What `jwt.user_id_claim` holds.
-    UserIdField { Id = "id", Email = "email", Username = "username", }
 }
 
 /// So many in such a time, written `30/m`.

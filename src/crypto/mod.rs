@@ -11,7 +11,7 @@ mod vectors;
 
 pub use hash_threads::HashError;
 pub use keys::{KeyFault, SigningKey};
-pub use passwords::{Passwords, Verdict};
+pub use passwords::{Hashing, Passwords, Verdict};
 pub use ring::{ALWAYS, KeyRing, KeyState, MAX_AGE, RingKey};
 pub use tokens::{AddedClaims, Issuer, Keys, REGISTERED, Refusal, SigningFailed, TokenNames, Tokens};
 

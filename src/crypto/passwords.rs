@@ -1,15 +1,12 @@
 //! Argon2id (RFC 9106): hashing, verifying, and paying the same for an account that does not exist.
 
 use super::hash_threads::{HashError, HashThreads, Scratch};
-use crate::{
-    config,
-    domain::{Password, PasswordHash},
-};
+use crate::domain::{Password, PasswordHash};
 use argon2::{
     Algorithm, Argon2, Params, Version,
     password_hash::phc::{self, Output, ParamsString, Salt},
 };
-use std::io;
+use std::{io, time::Duration};
 
 /// What came of verifying a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +16,19 @@ pub enum Verdict {
     Right {
         rehashed: Option<PasswordHash>,
     },
+}
+
+/// What hashing may cost: Argon2id's parameters for a new hash, and who may wait for a thread. Memory in KiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashing {
+    pub memory_kib: u32,
+    pub iterations: u32,
+    pub parallelism: u32,
+    /// A stored hash that needs more is not verified.
+    pub max_memory_kib: u32,
+    pub threads: usize,
+    pub queue: usize,
+    pub queue_timeout: Duration,
 }
 
 /// Hashes and verifies, on threads of its own.
@@ -37,18 +47,13 @@ struct Cost {
 impl Passwords {
     /// # Errors
     /// When the system gives no threads, or the settings are not what Argon2 takes.
-    pub fn start(settings: &config::Passwords) -> io::Result<Self> {
-        let params = Params::new(
-            settings.memory_kib,
-            settings.iterations,
-            settings.parallelism,
-            Some(Params::DEFAULT_OUTPUT_LEN),
-        );
+    pub fn start(hashing: Hashing) -> io::Result<Self> {
+        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout } = hashing;
+        let params = Params::new(memory_kib, iterations, parallelism, Some(Params::DEFAULT_OUTPUT_LEN));
         let params = params.map_err(|error| io::Error::other(error.to_string()))?;
         let usual_blocks = params.block_count();
-        let threads =
-            HashThreads::start(settings.hash_threads(), settings.queue(), settings.queue_timeout, usual_blocks)?;
-        Ok(Self { threads, cost: Cost { params, max_memory_kib: settings.max_memory_kib } })
+        let threads = HashThreads::start(threads, queue, queue_timeout, usual_blocks)?;
+        Ok(Self { threads, cost: Cost { params, max_memory_kib } })
     }
 
     /// The hash to store for a new password.

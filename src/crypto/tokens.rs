@@ -7,11 +7,9 @@ use super::{
     keys::{KeyFault, SigningKey},
     ring::{ALWAYS, KeyRing, RingKey},
 };
-use crate::{
-    config::UserIdField,
-    domain::{
-        AccessToken, Algorithm, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
-    },
+use crate::domain::{
+    AccessToken, Algorithm, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
+    UserIdField,
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -333,14 +331,7 @@ impl Tokens {
         let AddedClaims { jti: jti_claim, user_id } = &self.issuer.added;
         let named: [Option<(&String, Value)>; 2] = [
             jti_claim.as_ref().map(|name| (name, jti.into())),
-            user_id.as_ref().map(|(name, field)| {
-                let value = match field {
-                    UserIdField::Id => user.id.to_string(),
-                    UserIdField::Email => user.email.as_str().to_owned(),
-                    UserIdField::Username => user.username.as_str().to_owned(),
-                };
-                (name, value.into())
-            }),
+            user_id.as_ref().map(|(name, field)| (name, user.identity(*field).into())),
         ];
         let own = user.claims.iter().filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
         let own = own.map(|(name, value)| (name.clone(), value.clone()));
@@ -481,9 +472,10 @@ fn verified_claims<'a, C: Deserialize<'a>>(
     object(scratch.decode(payload)?)
 }
 
-/// Reads a JSON object. (serde would take an array for a struct, too.)
+/// Reads a JSON object. (serde would take an array for a struct, too, and whatever bytes in a text that it skips.)
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    if json.first() == Some(&b'{') { serde_json::from_slice(json).ok() } else { None }
+    let json = std::str::from_utf8(json).ok()?;
+    if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
 }
 
 /// A key that was tried when it was loaded does not sign any more.
@@ -553,6 +545,23 @@ mod tests {
         assert_eq!(tokens.verify_access(&refresh, NOW), Err(Refusal::WrongType));
         assert_eq!(tokens.verify_refresh(&access, NOW), Err(Refusal::WrongType));
         assert_eq!(tokens.verify_refresh_of_any_age(&access), Err(Refusal::Invalid));
+    }
+
+    #[test]
+    fn claims_that_are_not_utf_8_are_refused_even_where_they_mean_nothing() {
+        let tokens = tokens();
+        let keys = tokens.keys.load();
+        let key = keys.refresh.signer(NOW);
+        let claims = URL_SAFE_NO_PAD.decode(pair(&tokens).1.split('.').nth(1).unwrap()).unwrap();
+        let with = |more: &[u8]| {
+            let claims = [&claims[..claims.len() - 1], b",\"more\":\"", more, b"\"}"].concat();
+            let message = format!("{}.{}", key.header, URL_SAFE_NO_PAD.encode(claims));
+            format!("{message}.{}", key.key.sign(message.as_bytes()).unwrap())
+        };
+        assert!(tokens.verify_refresh(&with("ä".as_bytes()), NOW).is_ok());
+        for bytes in [&b"\xa8"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xff"] {
+            assert_eq!(tokens.verify_refresh(&with(bytes), NOW), Err(Refusal::Invalid), "{bytes:x?}");
+        }
     }
 
     /// JSON values of every kind.

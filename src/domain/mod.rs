@@ -22,7 +22,7 @@ pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
 pub use session::{NewSession, Session, SessionId, SessionState, Standing};
 pub use time::{Seconds, Timestamp};
 pub use token::{AccessToken, RefreshToken, TokenId};
-pub use user::{NewUser, Role, User, UserId};
+pub use user::{NewUser, Role, User, UserId, UserIdField};
 pub use username::{LoginName, Username};
 
 /// Why a value from outside is not one of ours: a sentence that says what would be right and never repeats the value.

@@ -50,9 +50,42 @@ impl User {
         staff.into_iter().chain(superuser).collect()
     }
 
+    /// What others know this user by.
+    pub fn identity(&self, field: UserIdField) -> String {
+        match field {
+            UserIdField::Id => self.id.to_string(),
+            UserIdField::Email => self.email.as_str().to_owned(),
+            UserIdField::Username => self.username.as_str().to_owned(),
+        }
+    }
+
     /// Superusers may do whatever staff may.
     pub fn is_at_least_staff(&self) -> bool {
         self.is_staff || self.is_superuser
+    }
+}
+
+/// Which of a user's names stands in `jwt.user_id_claim`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserIdField {
+    Id,
+    Email,
+    Username,
+}
+
+impl UserIdField {
+    pub const ALL: [Self; 3] = [Self::Id, Self::Email, Self::Username];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Email => "email",
+            Self::Username => "username",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
     }
 }
 
