@@ -183,6 +183,10 @@ impl Reader {
                 let secret = text.strip_suffix('\n').unwrap_or(&text);
                 let secret = secret.strip_suffix('\r').unwrap_or(secret);
                 let place = format!("{}, {path}", row.place);
+                if secret.is_empty() {
+                    self.fault(Fault::new(key, &place, "the file is empty"));
+                    return;
+                }
                 self.rows.insert(key.to_owned(), Sourced { value: Value::new(None, secret), place });
             }
             Err(error) => {

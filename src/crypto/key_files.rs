@@ -127,7 +127,11 @@ fn of_any_algorithm(text: &SecretString, algorithm: Algorithm) -> Result<Signing
 
 fn read(path: &Path) -> Result<SecretString, KeyFileError> {
     let cannot = |fault: io::Error| error(path, format!("cannot be read: {fault}"));
-    let mode = fs::metadata(path).map_err(cannot)?.permissions().mode();
+    let metadata = fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        return Err(error(path, "is not a file"));
+    }
+    let mode = metadata.permissions().mode();
     if mode & 0o077 != 0 {
         tracing::warn!(file = %path.display(), "others can read this key: `chmod 600` it, and make a new one if they did");
     }
@@ -310,6 +314,10 @@ mod tests {
             .unwrap();
         let fault = read_folder(folder.path(), Algorithm::Es256).err().unwrap().to_string();
         assert!(fault.contains("other.ES384.pem") && fault.contains("curve P-384"), "{fault}");
+        fs::remove_file(folder.path().join("other.ES384.pem")).unwrap();
+        fs::create_dir(folder.path().join("folder.pem")).unwrap();
+        let fault = read_folder(folder.path(), Algorithm::Es256).err().unwrap().to_string();
+        assert!(fault.contains("folder.pem: is not a file"), "{fault}");
         let fault = read_folder(&folder.path().join("none"), Algorithm::Es256).err().unwrap().to_string();
         assert!(fault.contains("the folder cannot be read"), "{fault}");
     }

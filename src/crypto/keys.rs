@@ -93,8 +93,12 @@ impl SigningKey {
     fn pair(text: &str, algorithm: Algorithm) -> Result<Self, KeyFault> {
         let name = algorithm.name();
         let blocks = blocks(text, algorithm)?;
-        let private = blocks.iter().find(|block| block.tag().ends_with("PRIVATE KEY"));
-        let pem = match private.map(|block| (block.tag(), block)) {
+        let mut private = blocks.iter().filter(|block| block.tag().ends_with("PRIVATE KEY"));
+        let (first, second) = (private.next(), private.next());
+        if second.is_some() {
+            return Err("holds more than one private key; which of them signs?".into());
+        }
+        let pem = match first.map(|block| (block.tag(), block)) {
             Some(("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY", block)) => block,
             Some(("ENCRYPTED PRIVATE KEY", _)) => return Err("is encrypted; `openssl pkey` decrypts it".into()),
             Some(_) => {
@@ -305,6 +309,8 @@ mod tests {
             (&relabelled(&rsa, "ENCRYPTED PRIVATE KEY"), Algorithm::Rs256, "is encrypted"),
             (&relabelled(&ed, "OPENSSH PRIVATE KEY"), Algorithm::EdDsa, "ssh-keygen"),
             (&cut, Algorithm::Rs256, "RSA key"),
+            (&format!("{rsa}{rsa}"), Algorithm::Rs256, "more than one private key"),
+            (&format!("{ec}{rsa}"), Algorithm::Rs256, "more than one private key"),
             (include_str!("../../tests/keys/rsa-1024.pem"), Algorithm::Rs256, "2048"),
             (include_str!("../../tests/keys/rsa-1024-pkcs1.pem"), Algorithm::Ps256, "2048"),
             (include_str!("../../tests/keys/secp256k1.pem"), Algorithm::Es256, "curve P-256"),

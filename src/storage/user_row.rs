@@ -42,12 +42,19 @@ impl From<UserRow> for User {
             is_verified: row.is_verified,
             created_at: Timestamp(row.created_at),
             last_login: row.last_login.map(Timestamp),
-            claims: claims(&row.claims),
+            claims: claims(row.id, &row.claims),
         }
     }
 }
 
-/// The database sees to it that this is a JSON object; a number that no program reads is as good as none.
-fn claims(text: &str) -> Map<String, Value> {
-    if text == "{}" { Map::new() } else { serde_json::from_str(text).unwrap_or_default() }
+/// The database sees to it that this is a JSON object. What it takes and no program reads (a number such as 1e999, or
+/// more than a hundred brackets) is left out, and said.
+fn claims(user: i64, text: &str) -> Map<String, Value> {
+    if text == "{}" {
+        return Map::new();
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| {
+        tracing::warn!(user.id = user, "the claims of this user cannot be read; its tokens have none of them");
+        Map::new()
+    })
 }

@@ -169,6 +169,45 @@ async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_
     assert!(long.len() > 5_000 && app.verify(&long).await == 204, "{} bytes", long.len());
 }
 
+/// Whatever the database takes for an object, nobody is kept from signing in, and every token verifies.
+#[tokio::test]
+async fn hostile_claims_keep_nobody_out() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let deep = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+    let rows = [
+        deep(100),
+        deep(126),
+        deep(127),
+        deep(128),
+        deep(900),
+        r#"{"a":1,"a":2}"#.to_owned(),
+        r#"{"a":1e999}"#.to_owned(),
+        r#"{"a":1e308,"b":-0.0,"c":18446744073709551616,"d":0.1}"#.to_owned(),
+        r#"{"__proto__":{"admin":true},"constructor":1}"#.to_owned(),
+        r#"{"SUB":"1","Iss":"evil","eхp":1,"exp ":1,"\u0065xp":1}"#.to_owned(),
+        r#"{"a":"\u0000\ud83d\ude00\u2028"}"#.to_owned(),
+        r#" { "a" : "spaces" } "#.to_owned(),
+    ];
+    let (mut replies, plain) = (Vec::new(), take_apart(&ann.access).claims);
+    for claims in rows {
+        if app.database.try_execute(&format!("UPDATE users SET claims = '{claims}'")).await {
+            let again = app.sign_in(&ann.email).await;
+            let token = take_apart(&again.access).claims;
+            let is_same = ["sub", "iss", "roles", "token_type"].iter().all(|name| token[name] == plain[name]);
+            let lives = token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap() == 300;
+            replies.push((claims, app.verify(&again.access).await, is_same && lives));
+        }
+    }
+    assert!(replies.len() > 8);
+    all(
+        "hostile claims",
+        &replies,
+        |(claims, ..)| claims.chars().take(40).collect(),
+        |(_, status, is_same)| (*status != 204 || !is_same).then(|| status.to_string()),
+    );
+}
+
 #[tokio::test]
 async fn claims_that_are_no_object_are_refused_by_the_database() {
     let app = TestApp::start().await;
