@@ -1,0 +1,21 @@
+//! Texts as keys of every algorithm. Nothing panics, what is taken for a key signs, and no fault repeats the text.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use signet::{crypto::SigningKey, domain::Algorithm};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, text)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(text);
+    let algorithm = Algorithm::ALL[usize::from(*choice) % Algorithm::ALL.len()];
+    let secret = text.as_ref().into();
+    match SigningKey::parse(&secret, algorithm) {
+        Ok(key) => {
+            assert!(!key.kid().is_empty());
+            // A key is no public half of itself, but for a fault in reading one for the other.
+            assert!(key.check_public_half(&secret).is_err());
+        }
+        Err(fault) => assert!(text.len() < 40 || !fault.0.contains(&*text)),
+    }
+});
