@@ -17,7 +17,7 @@
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
-//! never see each other. `config` is read where things are built.
+//! never see each other. `config` is read where things are built; it asks `crypto` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
 //! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.

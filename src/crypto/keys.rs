@@ -120,7 +120,7 @@ impl SigningKey {
             Algorithm::EdDsa => ed(pem).ok_or_else(|| wrong("an Ed25519 key"))?,
             _ => EncodingKey::from_rsa_pem(pem::encode(pem).as_bytes()).map_err(|_| wrong("an RSA key"))?,
         };
-        let public = Jwk::from_encoding_key(&encoding, jwa(algorithm)).map_err(|_| match algorithm {
+        let mut public = Jwk::from_encoding_key(&encoding, jwa(algorithm)).map_err(|_| match algorithm {
             Algorithm::EdDsa | Algorithm::Es256 | Algorithm::Es384 => KeyFault(format!("cannot be used with {name}")),
             // The library refuses what is shorter without saying so.
             _ => KeyFault(format!("is not an RSA key of 2048 to 8192 bits, which {name} needs")),
@@ -129,7 +129,6 @@ impl SigningKey {
         let decoding = DecodingKey::from_jwk(&public).map_err(failed)?;
         // RFC 7638: whoever has the key finds the same name for it.
         let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(failed)?;
-        let mut public = public;
         public.common.key_id = Some(kid.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         Ok(Self { kid, algorithm, encoding, decoding, public: Some(public) })

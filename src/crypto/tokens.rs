@@ -237,14 +237,9 @@ impl Tokens {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
     }
 
-    /// How long after it was made an access token may still be taken.
-    pub fn access_reach(&self) -> Seconds {
-        self.issuer.access_reach()
-    }
-
     /// Puts other keys in the place of these, at once and for every request that comes from now on. Says which signs.
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
-        let access = keys.access.replacing(&self.keys.load().access, now, self.access_reach());
+        let access = keys.access.replacing(&self.keys.load().access, now, self.issuer.access_reach());
         let kid = access.signer(now).kid().to_owned();
         self.keys.store(Arc::new(Keys { access, ..keys }));
         kid
