@@ -5,10 +5,10 @@ use crate::{
     clock::Clock,
     config::Settings,
     crypto::{
-        ALWAYS, AddedClaims, Issuer, KeyFault, KeyRing, Keys, Passwords, SigningKey, Tokens,
+        AddedClaims, Beginning, Issuer, KeyFault, KeyRing, Keys, Passwords, SigningKey, Tokens,
         key_files::{self, KeyFileError},
     },
-    domain::{Algorithm, Email},
+    domain::{Algorithm, Email, Timestamp},
     http::{self, Server, State},
     jobs::Jobs,
     storage::{Follower, OpenError, Storage, StorageError},
@@ -73,7 +73,7 @@ pub enum StartError {
 pub enum KeysError {
     #[error(transparent)]
     File(#[from] KeyFileError),
-    #[error("jwt.signing_key or jwt.refresh_key: {0}")]
+    #[error("the keys of tokens: {0}")]
     Setting(#[from] KeyFault),
     #[error("jwt.keys_dir, {0}: {1}")]
     Folder(String, KeyFault),
@@ -101,7 +101,7 @@ impl App {
 
         let workers = settings.server.workers();
         let storage = Storage::open(settings, workers).await?;
-        let auth = auth(settings, storage.clone())?;
+        let auth = auth(settings, storage.clone(), clock.now())?;
         let due = Preparation {
             accounts: auth.accounts().clone(),
             storage: storage.clone(),
@@ -223,8 +223,8 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 ///
 /// # Errors
 /// When a key cannot be used, or the system gives no threads.
-pub fn auth(settings: &Settings, storage: Storage) -> Result<Auth, StartError> {
-    let tokens = Tokens::new(issuer(settings), keys(settings)?);
+pub fn auth(settings: &Settings, storage: Storage, now: Timestamp) -> Result<Auth, StartError> {
+    let tokens = Tokens::new(issuer(settings), keys(settings, now)?);
     let passwords = Passwords::start(settings.passwords.hashing()).map_err(StartError::Threads)?;
     Ok(Auth::new(settings, storage, passwords, tokens))
 }
@@ -249,12 +249,12 @@ fn issuer(settings: &Settings) -> Issuer {
 ///
 /// # Errors
 /// When one is missing or cannot be used.
-pub fn keys(settings: &Settings) -> Result<Keys, KeysError> {
+pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
     let jwt = &settings.jwt;
     let data_dir = settings.data_dir();
     let reach = issuer(settings).access_reach();
     let access = if let Some(folder) = &jwt.keys_dir {
-        key_ring(settings, folder)?
+        key_ring(settings, folder, now)?
     } else {
         let made;
         let text = if let Some(key) = &jwt.signing_key {
@@ -268,7 +268,8 @@ pub fn keys(settings: &Settings) -> Result<Keys, KeysError> {
             made = key_files::load_or_create(&data_dir, &name, jwt.algorithm)?;
             &made
         };
-        KeyRing::new(Keys::ACCESS, vec![(SigningKey::parse(text, jwt.algorithm)?, Some(ALWAYS))], reach)?
+        let key = SigningKey::parse(text, jwt.algorithm)?;
+        KeyRing::new(Keys::ACCESS, vec![(key, Some(Beginning::LONG_AGO))], reach, now)?
     };
     let made;
     let refresh = if let Some(key) = &jwt.refresh_key {
@@ -280,14 +281,27 @@ pub fn keys(settings: &Settings) -> Result<Keys, KeysError> {
     Ok(Keys::new(access, refresh, jwt.refresh_key_previous.as_ref())?)
 }
 
+/// Whether the keys that the settings name can be used; makes none.
+///
+/// # Errors
+/// As [`keys`].
+pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
+    match &settings.jwt.keys_dir {
+        Some(folder) if settings.jwt.refresh_key.is_none() => key_ring(settings, folder, now).map(drop),
+        Some(_) => keys(settings, now).map(drop),
+        // What stands in the settings was checked with them.
+        None => Ok(()),
+    }
+}
+
 /// The keys of `jwt.keys_dir`.
 ///
 /// # Errors
 /// When the folder or one of its keys cannot be used.
-pub fn key_ring(settings: &Settings, folder: &Path) -> Result<KeyRing, KeysError> {
+pub fn key_ring(settings: &Settings, folder: &Path, now: Timestamp) -> Result<KeyRing, KeysError> {
     let files = key_files::read_folder(folder, settings.jwt.algorithm)?;
-    let keys = files.into_iter().map(|file| (file.key, file.signs_from)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, issuer(settings).access_reach());
+    let keys = files.into_iter().map(|file| (file.key, file.begins)).collect();
+    let ring = KeyRing::new(Keys::ACCESS, keys, issuer(settings).access_reach(), now);
     ring.map_err(|fault| KeysError::Folder(folder.display().to_string(), fault))
 }
 
@@ -303,8 +317,11 @@ impl KeySwitch {
     ///
     /// # Errors
     /// When a key is missing or cannot be used. The service goes on with those it has.
+    ///
+    /// Reads files: not for a thread that others wait for.
     pub fn turn(&self, settings: &Settings) -> Result<String, KeysError> {
-        Ok(self.state.auth().replace_keys(keys(settings)?, self.clock.now()))
+        let now = self.clock.now();
+        Ok(self.state.auth().replace_keys(keys(settings, now)?, now)?)
     }
 }
 

@@ -14,6 +14,7 @@
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
+//! | [`secret_file`] | reads a secret from a file |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
@@ -31,5 +32,6 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod secret_file;
 pub mod storage;
 pub mod telemetry;

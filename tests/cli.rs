@@ -191,7 +191,7 @@ async fn keys_are_made_listed_rotated_and_taken_up() {
     let output = run(folder.path(), &environment, &[], "");
     assert!(output.status.code() == Some(78), "{output:?}");
     let (code, said) = keys(&["rotate"]);
-    assert!(code == 1 && said.contains("the folder cannot be read"), "{said}");
+    assert!(code == 78 && said.contains("the folder cannot be read"), "{said}");
     let output = run(folder.path(), &[], &["keys", "list"], "");
     assert!(output.status.code() == Some(1) && text(&output.stderr).contains("jwt.keys_dir is not set"), "{output:?}");
 
@@ -229,7 +229,74 @@ async fn keys_are_made_listed_rotated_and_taken_up() {
     eventually(true, async || told()).await;
     assert_eq!((key_set().await, kid(&sign_in().await)), (2, rotated["kid"].clone()));
     fs::remove_file(broken).unwrap();
+
+    // Whoever takes a key away is told what that does.
+    let first = fs::read_dir(folder.path().join("keys")).unwrap().map(|entry| entry.unwrap().path());
+    let first = first.min().unwrap();
+    fs::remove_file(first).unwrap();
+    service.hang_up();
+    let told = || service.said("a key is gone: the access tokens that it signed are refused now");
+    eventually(true, async || told()).await;
+    assert_eq!(service.bearer(&old).get("/auth/users").await.status, 401);
     assert_eq!(service.signal("TERM"), Some(0));
+}
+
+/// What would be waited for, or never end, is refused before it is read.
+#[test]
+fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    fs::write(path("long"), "k".repeat(65 * 1024)).unwrap();
+    fs::write(path("latin1"), b"k\xe9y".repeat(16)).unwrap();
+    fs::write(path("empty"), "\n").unwrap();
+    fs::create_dir(path("keys")).unwrap();
+    let rows = [
+        (path("pipe"), "is not a regular file"),
+        ("/dev/zero".to_owned(), "is not a regular file"),
+        (path("keys"), "is not a regular file"),
+        (path("long"), "is longer than 64 KiB"),
+        (path("latin1"), "cannot be read"),
+        (path("empty"), "is empty"),
+        (path("none"), "cannot be read: entity not found"),
+    ];
+    for (file, fault) in &rows {
+        let output = run(folder.path(), &[("SIGNET__JWT__SIGNING_KEY_FILE", file)], &["config", "check"], "");
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(78) && said.contains(fault), "{file}: {said}");
+        assert!(!said.contains("kkkk"), "{said}");
+    }
+    // The same in the folder of keys.
+    for (file, fault) in rows.iter().filter(|(file, _)| Path::new(file).is_file() || file.ends_with("pipe")) {
+        let link = folder.path().join("keys/mine.HS256.secret");
+        std::os::unix::fs::symlink(file, &link).unwrap();
+        let output = run(folder.path(), &[("SIGNET__JWT__KEYS_DIR", "keys")], &["config", "check"], "");
+        let fault = if file.ends_with("empty") { "at least 32 bytes" } else { fault };
+        assert!(output.status.code() == Some(78) && text(&output.stderr).contains(fault), "{file}: {output:?}");
+        fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
+fn a_check_of_the_settings_checks_the_folder_of_keys_and_makes_none() {
+    const SECRET: &str = "thirty-two bytes or more, not very secret";
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    let check = |environment: &[(&str, &str)]| {
+        let environment = [&[("SIGNET__JWT__KEYS_DIR", "keys")], environment].concat();
+        let output = run(folder.path(), &environment, &["config", "check"], "");
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    fs::write(folder.path().join("keys/mine.secret"), SECRET).unwrap();
+    assert_eq!(check(&[]).0, 0);
+    let (code, said) = check(&[("SIGNET__JWT__REFRESH_KEY", SECRET)]);
+    assert!(code == 78 && said.contains("is also jwt.refresh_key") && !said.contains(SECRET), "{said}");
+    let (code, said) = check(&[("SIGNET__JWT__ALGORITHM", "ES256")]);
+    assert!(code == 78 && said.contains("keys/mine.secret: must say in its name what it is for"), "{said}");
+    fs::rename(folder.path().join("keys/mine.secret"), folder.path().join("keys/20260231T000000Z.secret")).unwrap();
+    let (code, said) = check(&[]);
+    assert!(code == 78 && said.contains("20260231T000000Z.secret: must name a moment"), "{said}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no key was made");
 }
 
 fn kid(token: &str) -> Value {

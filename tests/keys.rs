@@ -352,6 +352,33 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     assert!(one > 10 && two > 10);
 }
 
+/// An operator who told nobody of the next key before it was to sign, and a replica that was told first that it is next.
+#[tokio::test]
+async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
+    let (folder, app) = with_one_key().await;
+    let replica = app.replica(&folder.settings()).await;
+    let take_up = || {
+        app.take_up_keys(&folder.settings()).unwrap();
+        replica.take_up_keys(&app, &folder.settings()).unwrap();
+    };
+    let first = kids(&key_set(&app).await)[0].clone();
+    let next = folder.generate(Algorithm::Es256, app.now());
+    app.pass(300);
+    take_up();
+    assert_eq!(folder.rotate(app.now()), next);
+    take_up();
+    let signers = async || {
+        let ann = app.user().await;
+        let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
+        tokens.map(|reply| kid(reply.json["access_token"].as_str().unwrap()))
+    };
+    for _ in 0..6 {
+        assert_eq!(signers().await, [&first[..], &first], "it is in the key set, and that may be kept for a minute");
+        app.pass(10);
+    }
+    assert_eq!(signers().await, [&next[..], &next]);
+}
+
 #[tokio::test]
 async fn keys_that_cannot_be_taken_up_change_nothing() {
     let (folder, app) = with_one_key().await;
@@ -379,7 +406,7 @@ async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
     for (secret, fault) in [
         ("short", "at least 32 bytes"),
         ("changeme-changeme-changeme-changeme", "published or trivial"),
-        (REFRESH_KEY, "must not be one of refresh tokens"),
+        (REFRESH_KEY, "is also jwt.refresh_key"),
     ] {
         fs::write(&file, secret).unwrap();
         let said = app.take_up_keys(&folder.settings()).unwrap_err().to_string();

@@ -347,7 +347,7 @@ async fn service() -> Service {
         let storage = Storage::open(&settings, 1).await.unwrap();
         storage.migrate().await.unwrap();
         Follower::new(&storage).catch_up().await.unwrap();
-        (app::auth(&settings, storage.clone()).unwrap(), storage)
+        (app::auth(&settings, storage.clone(), signet::clock::Clock::System.now()).unwrap(), storage)
     };
     Service { rotating: build("true").await, lasting: build("false").await, _database: database }
 }

@@ -111,8 +111,8 @@ fn every_fault_is_named_at_once_with_its_place() {
         "users.list (SIGNET__USERS__LIST): must be one of authenticated, staff".to_owned(),
         "foo (SIGNET__FOO): there is no such section".to_owned(),
         "jwt.signing_key (SIGNET__JWT__SIGNING_KEY): must have at least 32 bytes".to_owned(),
-        "jwt.refresh_key (SIGNET__JWT__REFRESH_KEY_FILE): the file cannot be read".to_owned(),
-        "jwt.verifying_key (SIGNET__JWT__VERIFYING_KEY_FILE, /dev/null): the file is empty".to_owned(),
+        "jwt.refresh_key (SIGNET__JWT__REFRESH_KEY_FILE): the file that it names cannot be read".to_owned(),
+        "jwt.verifying_key (SIGNET__JWT__VERIFYING_KEY_FILE): the file that it names is not a regular file".to_owned(),
     ];
     all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not named".to_owned()));
     assert!(!faults.contains("hunter2"), "no secret is repeated");

@@ -21,7 +21,7 @@ pub use users::ProfileUpdate;
 
 use crate::{
     config::{Listing, RegistrationMode, Settings},
-    crypto::{Keys, Passwords, Tokens},
+    crypto::{KeyFault, Keys, Passwords, Tokens},
     domain::{Seconds, Timestamp},
     storage::Storage,
 };
@@ -68,7 +68,7 @@ impl Auth {
     }
 
     /// Goes on with other keys, and says which signs now.
-    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
+    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
         self.tokens.replace_keys(keys, now)
     }
 

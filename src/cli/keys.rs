@@ -16,7 +16,7 @@ use std::path::Path;
 pub(super) enum KeysCommand {
     /// Make a key in the folder of keys: the first signs at once, another is next
     Generate(Output),
-    /// Show every key of the folder and its state
+    /// Show every key of the folder and its state, for whoever has taken them up
     List(Output),
     /// Have the next key sign, as soon as everybody can know it; make one if there is none
     Rotate {
@@ -59,20 +59,20 @@ pub(super) fn run(command: KeysCommand, settings: &Settings) -> Result<(), Failu
 fn announce(key: &KeyFile, now: Timestamp, output: &Output) {
     let (kid, algorithm, file) = (key.key.kid(), key.key.algorithm().name(), key.name());
     if output.json {
-        let signs_from = key.signs_from.map(|from| from.to_string());
+        let signs_from = key.begins.map(|begin| begin.at.to_string());
         println!("{}", json!({ "kid": kid, "algorithm": algorithm, "file": file, "signs_from": signs_from }));
         return;
     }
     println!("{kid} ({algorithm}, {file})");
-    match key.signs_from {
+    match key.begins {
         None => println!("is next: it is published, and signs after `signet keys rotate`. {RELOAD}"),
-        Some(from) if from <= now => println!("signs from now on. {RELOAD}"),
-        Some(from) => println!("signs from {from} on. {RELOAD} Before then."),
+        Some(begin) if begin.at <= now => println!("signs from now on. {RELOAD}"),
+        Some(begin) => println!("signs from {} on. {RELOAD} Before then.", begin.at),
     }
 }
 
 fn list(folder: &Path, settings: &Settings, now: Timestamp, output: &Output) -> Result<(), Failure> {
-    let ring = app::key_ring(settings, folder)?;
+    let ring = app::key_ring(settings, folder, now)?;
     let files: Vec<(String, String)> = key_files::read_folder(folder, settings.jwt.algorithm)?
         .iter()
         .map(|file| (file.key.kid().to_owned(), file.name()))

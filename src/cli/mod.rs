@@ -8,6 +8,7 @@ use crate::{
     app::{self, App, KeySwitch, KeysError, StartError},
     clock::Clock,
     config::{Settings, Sources},
+    crypto::key_files::KeyFileError,
     http,
     storage::Storage,
     telemetry,
@@ -17,6 +18,7 @@ use std::{io, process::ExitCode};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
+    task::spawn_blocking,
 };
 
 /// Something in the configuration is wrong (`EX_CONFIG` of sysexits.h).
@@ -85,7 +87,9 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             eprintln!("signet: {failure}");
             // The keys are a part of the configuration, wherever they are kept.
-            let is_about_keys = failure.is::<KeysError>() || matches!(failure.downcast_ref(), Some(StartError::Key(_)));
+            let is_about_keys = failure.is::<KeysError>()
+                || failure.is::<KeyFileError>()
+                || matches!(failure.downcast_ref(), Some(StartError::Key(_)));
             if is_about_keys { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -99,9 +103,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
         Command::Migrate => runtime.block_on(migrate(settings))?,
         Command::Config(ConfigCommand::Print) => print!("{}", settings.print()),
         Command::Config(ConfigCommand::Check) => {
-            if let Some(folder) = &settings.jwt.keys_dir {
-                app::key_ring(settings, folder)?;
-            }
+            app::check_keys(settings, Clock::System.now())?;
             println!("The settings are right.");
             settings.warnings().iter().for_each(|warning| println!("warning: {warning}"));
         }
@@ -170,11 +172,13 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
 /// Reads the keys again at each SIGHUP. Whatever is wrong then is said, and the service goes on with the keys it has.
 async fn take_up_keys(mut hang_up: Signal, switch: KeySwitch) {
     while hang_up.recv().await.is_some() {
-        let taken = match Settings::load(&Sources::of_process()) {
+        let switch = switch.clone();
+        // Files may be slow, and this thread has to follow the feed of revocations.
+        let take_up = move || match Settings::load(&Sources::of_process()) {
             Ok(settings) => switch.turn(&settings).map_err(|error| error.to_string()),
             Err(faults) => Err(faults.to_string()),
         };
-        match taken {
+        match spawn_blocking(take_up).await.unwrap_or_else(|_| Err("reading them broke off".to_owned())) {
             Ok(kid) => tracing::info!(kid, "took up the keys anew; this one signs"),
             Err(reason) => tracing::error!("the keys stay as they are: {}", reason.trim_end()),
         }

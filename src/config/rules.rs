@@ -6,11 +6,11 @@ use super::{
     value::is_plain,
 };
 use crate::{
-    crypto::{REGISTERED, SigningKey},
+    crypto::{REGISTERED, SigningKey, is_monotonous},
     domain::{Algorithm, Password, Seconds, UserIdField},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 /// Notes whatever is wrong with settings beyond how each is written.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
@@ -82,11 +82,6 @@ fn keys(settings: &Settings, reader: &mut Reader) {
 
 fn algorithm_has_pairs(settings: &Settings) -> bool {
     settings.jwt.algorithm.secret_length().is_none()
-}
-
-/// Whether a key has so few different characters that nobody can have drawn it at random.
-fn is_monotonous(key: &SecretString) -> bool {
-    key.expose_secret().chars().collect::<HashSet<_>>().len() < 8
 }
 
 fn numbers(settings: &Settings, reader: &mut Reader) {
@@ -234,8 +229,12 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
             warnings.push("there are no rate limits in this version: limit sign-ins in your proxy".to_owned());
         }
     }
-    for (name, key) in [("jwt.signing_key", &settings.jwt.signing_key), ("jwt.refresh_key", &settings.jwt.refresh_key)]
-    {
+    let jwt = &settings.jwt;
+    for (name, key) in [
+        ("jwt.signing_key", &jwt.signing_key),
+        ("jwt.refresh_key", &jwt.refresh_key),
+        ("jwt.refresh_key_previous", &jwt.refresh_key_previous),
+    ] {
         if key.as_ref().is_some_and(is_monotonous) {
             warnings.push(format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
         }

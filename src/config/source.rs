@@ -1,7 +1,9 @@
 //! Where settings come from: the layers, merged into one flat table whose rows remember their place.
 
 use super::{Profile, print, value::Setting};
+use crate::secret_file;
 use config::{File, FileFormat, Source, Value, ValueKind};
+use secrecy::ExposeSecret;
 use std::{
     collections::BTreeMap,
     env, fmt, fs, io,
@@ -178,9 +180,10 @@ impl Reader {
     fn replace_by_file(&mut self, key: &'static str) {
         let Some(row) = self.rows.remove(&format!("{key}_file")) else { return };
         let path = row.value.into_string().unwrap_or_default();
-        match fs::read_to_string(&path) {
+        match secret_file::read(Path::new(&path)) {
             Ok(text) => {
-                let secret = text.strip_suffix('\n').unwrap_or(&text);
+                let text = text.expose_secret();
+                let secret = text.strip_suffix('\n').unwrap_or(text);
                 let secret = secret.strip_suffix('\r').unwrap_or(secret);
                 let place = format!("{}, {path}", row.place);
                 if secret.is_empty() {
@@ -189,9 +192,8 @@ impl Reader {
                 }
                 self.rows.insert(key.to_owned(), Sourced { value: Value::new(None, secret), place });
             }
-            Err(error) => {
-                self.fault(Fault::new(key, &row.place, format!("the file cannot be read: {}", error.kind())));
-            }
+            // Without the path: it may be the secret itself, set in the wrong variable.
+            Err(error) => self.fault(Fault::new(key, &row.place, format!("the file that it names {error}"))),
         }
     }
 

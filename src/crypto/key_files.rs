@@ -1,21 +1,25 @@
 //! Keys in files: those of `jwt.keys_dir`, whose names say when each begins to sign, and those that the development
 //! profile makes for itself.
 //!
-//! `20261124T120000Z.ES256.pem` signs from then on; `next.20261124T115500Z.ES256.pem` was made then and waits. A file of
-//! any other name that ends in `.pem` or `.secret` has always signed.
+//! `20261124T120000Z.ES256.pem` signs from then on, `20261124T120000Z.now.ES256.pem` even where it has not been published
+//! yet; `next.20261124T115500Z.ES256.pem` was made then and waits. A file of any other name that ends in `.pem` or
+//! `.secret` has always signed.
 
 use super::{
     keys::{self, KeyFault, SigningKey},
-    ring::{ALWAYS, MAX_AGE},
+    ring::{ALWAYS, Beginning, MAX_AGE},
 };
-use crate::domain::{Algorithm, Seconds, Timestamp};
+use crate::{
+    domain::{Algorithm, Seconds, Timestamp},
+    secret_file,
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{Duration, UNIX_EPOCH},
+    time::UNIX_EPOCH,
 };
 
 /// How long a key that was made is in the key set before it signs: long enough for an operator to have every replica
@@ -38,7 +42,7 @@ fn error(path: &Path, fault: impl Into<String>) -> KeyFileError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Name {
     /// `None` for one that is next.
-    signs_from: Option<Timestamp>,
+    begins: Option<Beginning>,
     /// When it was made, of one that is next.
     made: Timestamp,
     algorithm: Option<Algorithm>,
@@ -46,39 +50,78 @@ struct Name {
 
 impl Name {
     /// `None` for a file that is none of ours.
-    fn parse(name: &str) -> Option<Self> {
-        let stem = name.strip_suffix(".pem").or_else(|| name.strip_suffix(".secret"))?;
-        if name.starts_with('.') {
-            return None;
+    ///
+    /// # Errors
+    /// When it is nearly a name of ours: to guess what was meant could have the wrong key sign.
+    fn parse(name: &str) -> Result<Option<Self>, &'static str> {
+        let Some((stem, extension)) = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()) else {
+            return Ok(None);
+        };
+        if name.starts_with('.') || !["pem", "secret"].iter().any(|known| extension.eq_ignore_ascii_case(known)) {
+            return Ok(None);
         }
-        let algorithm = stem.rsplit('.').next().and_then(Algorithm::parse);
-        Some(match stem.strip_prefix("next").filter(|rest| rest.is_empty() || rest.starts_with('.')) {
-            Some(rest) => {
-                let made = rest.strip_prefix('.').and_then(moment).unwrap_or(ALWAYS);
-                Self { signs_from: None, made, algorithm }
+        let mut words: Vec<&str> = stem.split('.').collect();
+        let algorithm = words.last().and_then(|last| Algorithm::parse(last));
+        if algorithm.is_some() {
+            words.pop();
+        } else if words.last().is_some_and(|last| is_like_an_algorithm(last)) {
+            return Err("names an algorithm that there is not");
+        }
+        let at = words.iter().find(|word| is_like_a_moment(word)).map(|word| moment(word)).transpose()?;
+        let name = match (&words[..], at) {
+            (["next"], _) => Self { begins: None, made: ALWAYS, algorithm },
+            (["next", _], Some(made)) => Self { begins: None, made, algorithm },
+            ([_], Some(at)) => Self { begins: Some(Beginning::planned(at)), made: ALWAYS, algorithm },
+            ([_, "now"], Some(at)) => Self { begins: Some(Beginning::at_once(at)), made: ALWAYS, algorithm },
+            (["next", ..], _) | (_, Some(_)) => {
+                return Err("must be named as `signet keys` does: [next.]20261124T120000Z.ES256.pem");
             }
-            None => Self { signs_from: Some(moment(stem).unwrap_or(ALWAYS)), made: ALWAYS, algorithm },
-        })
+            _ => Self { begins: Some(Beginning::LONG_AGO), made: ALWAYS, algorithm },
+        };
+        Ok(Some(name))
     }
 
     fn write(self, algorithm: Algorithm) -> String {
         let kind = if algorithm.secret_length().is_some() { "secret" } else { "pem" };
-        let (prefix, moment) = self.signs_from.map_or(("next.", self.made), |from| ("", from));
+        let (prefix, moment, suffix) = match self.begins {
+            None => ("next.", self.made, ""),
+            Some(Beginning { at, at_once }) => ("", at, if at_once { ".now" } else { "" }),
+        };
         // The basic form of ISO 8601: a name with colons cannot be a key of a Kubernetes secret.
         let moment = moment.to_string().replace(['-', ':'], "");
-        format!("{prefix}{moment}.{}.{kind}", algorithm.name())
+        format!("{prefix}{moment}{suffix}.{}.{kind}", algorithm.name())
     }
 }
 
-/// Reads `20261124T120000Z`, which a dot may follow.
-fn moment(text: &str) -> Option<Timestamp> {
-    let text = text.split('.').next().filter(|text| text.len() == 16 && text.is_ascii())?;
-    let (date, time) = text.strip_suffix('Z')?.split_once('T').filter(|(date, _)| date.len() == 8)?;
+fn is_like_an_algorithm(word: &str) -> bool {
+    let word = word.to_ascii_uppercase();
+    let digits = ["HS", "RS", "PS", "ES"].iter().find_map(|family| word.strip_prefix(family));
+    word == "EDDSA"
+        || digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_like_a_moment(word: &str) -> bool {
+    let digits = word.bytes().take_while(u8::is_ascii_digit).count();
+    digits >= 8 && word.as_bytes().get(digits).is_none_or(|byte| byte.eq_ignore_ascii_case(&b'T'))
+}
+
+/// Reads `20261124T120000Z`.
+fn moment(word: &str) -> Result<Timestamp, &'static str> {
+    const WRONG: &str = "must name a moment in UTC such as 20261124T120000Z";
+    let is_digit = |at: &usize| word.as_bytes().get(*at).is_some_and(u8::is_ascii_digit);
+    if word.len() != 16 || !(0..8).chain(9..15).all(|at| is_digit(&at)) {
+        return Err(WRONG);
+    }
+    let (date, time) =
+        word.split_once('T').filter(|(date, time)| date.len() == 8 && time.ends_with('Z')).ok_or(WRONG)?;
     let extended =
-        format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
-    let time = humantime::parse_rfc3339(&extended).ok()?;
-    let since_1970 = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    i64::try_from(since_1970).ok().map(Timestamp)
+        format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..6]);
+    // It takes 30 February for a day of March; what is written is what is meant.
+    let time = humantime::parse_rfc3339(&extended)
+        .ok()
+        .filter(|time| humantime::format_rfc3339_seconds(*time).to_string() == extended);
+    let since_1970 = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).ok_or(WRONG)?;
+    i64::try_from(since_1970.as_secs()).map(Timestamp).map_err(|_| WRONG)
 }
 
 /// A key of a folder.
@@ -87,7 +130,7 @@ pub struct KeyFile {
     made: Timestamp,
     pub key: SigningKey,
     /// `None` for one that is next.
-    pub signs_from: Option<Timestamp>,
+    pub begins: Option<Beginning>,
 }
 
 impl KeyFile {
@@ -105,14 +148,22 @@ pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, 
     let entries = entries.map_err(|fault| error(folder, format!("the folder cannot be read: {fault}")))?;
     let mut keys = Vec::new();
     for path in entries.iter().map(fs::DirEntry::path) {
-        let Some(name) = path.file_name().and_then(|name| Name::parse(&name.to_string_lossy())) else { continue };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(name) = Name::parse(&name).map_err(|fault| error(&path, fault))? else { continue };
+        let is_secret = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("secret"));
         let text = read(&path)?;
         let key = match name.algorithm {
             Some(named) => SigningKey::parse(&text, named),
+            None if is_secret && algorithm.secret_length().is_none() => {
+                return Err(error(&path, "must say in its name what it is for, such as mine.HS256.secret"));
+            }
             None => of_any_algorithm(&text, algorithm),
         };
         let key = key.map_err(|fault| error(&path, fault.0))?;
-        keys.push(KeyFile { path, made: name.made, key, signs_from: name.signs_from });
+        if key.algorithm().secret_length().is_some() && keys::is_monotonous(&text) {
+            tracing::warn!(file = %path.display(), "does not look random; `signet keys generate` makes a key that is");
+        }
+        keys.push(KeyFile { path, made: name.made, key, begins: name.begins });
     }
     Ok(keys)
 }
@@ -126,16 +177,12 @@ fn of_any_algorithm(text: &SecretString, algorithm: Algorithm) -> Result<Signing
 }
 
 fn read(path: &Path) -> Result<SecretString, KeyFileError> {
-    let cannot = |fault: io::Error| error(path, format!("cannot be read: {fault}"));
-    let metadata = fs::metadata(path).map_err(cannot)?;
-    if !metadata.is_file() {
-        return Err(error(path, "is not a file"));
-    }
-    let mode = metadata.permissions().mode();
-    if mode & 0o077 != 0 {
+    let text = secret_file::read(path).map_err(|fault| error(path, fault.to_string()))?;
+    let others_can = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+    if others_can {
         tracing::warn!(file = %path.display(), "others can read this key: `chmod 600` it, and make a new one if they did");
     }
-    Ok(fs::read_to_string(path).map_err(cannot)?.trim().into())
+    Ok(text.expose_secret().trim().into())
 }
 
 /// Makes a key in a folder: one that signs from now on, if it is the first; otherwise the next.
@@ -145,16 +192,16 @@ fn read(path: &Path) -> Result<SecretString, KeyFileError> {
 pub fn generate(folder: &Path, algorithm: Algorithm, now: Timestamp) -> Result<KeyFile, KeyFileError> {
     make_folder(folder)?;
     let keys = read_folder(folder, algorithm)?;
-    if let Some(next) = keys.iter().find(|key| key.signs_from.is_none()) {
+    if let Some(next) = keys.iter().find(|key| key.begins.is_none()) {
         return Err(error(&next.path, "is next already; `signet keys rotate` has it sign"));
     }
-    let is_first = keys.is_empty();
-    let name = Name { signs_from: is_first.then_some(now), made: now, algorithm: Some(algorithm) };
+    let begins = keys.is_empty().then_some(Beginning::planned(now));
+    let name = Name { begins, made: now, algorithm: Some(algorithm) };
     let path = folder.join(name.write(algorithm));
     let text = keys::generate(algorithm).map_err(|fault| error(&path, fault.0))?;
     write_new(&path, &text)?;
     let key = SigningKey::parse(&read(&path)?, algorithm).map_err(|fault| error(&path, fault.0))?;
-    Ok(KeyFile { path, made: now, key, signs_from: name.signs_from })
+    Ok(KeyFile { path, made: now, key, begins })
 }
 
 /// Has the next key sign: when it has been in the key set for long enough, or at once. Makes one when there is none.
@@ -166,25 +213,29 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     if keys.is_empty() {
         return Err(error(folder, "there is no key to rotate; `signet keys generate` makes the first"));
     }
-    let pending = keys.iter().find(|key| key.signs_from.is_some_and(|from| from > now));
-    if let Some(pending) = pending.filter(|_| !at_once) {
+    let pending = |key: &&KeyFile| key.begins.is_some_and(|begin| begin.at > now);
+    if let Some(pending) = keys.iter().find(pending).filter(|_| !at_once) {
         return Err(error(&pending.path, "begins to sign soon; rotate again after that, or with --now"));
     }
-    // Two do not begin in the same second: one would have the other's name.
-    let youngest = keys.iter().filter_map(|key| key.signs_from).filter(|from| *from <= now).max();
+    // Two do not begin in the same second: which of them would sign?
+    let youngest = keys.iter().filter_map(|key| key.begins).map(|begin| begin.at).filter(|at| *at <= now).max();
     let earliest = youngest.map_or(now, |youngest| now.max(youngest + Seconds(1)));
-    let mut next = match keys.into_iter().find(|key| key.signs_from.is_none_or(|from| from > now)) {
+    let mut next = match keys.into_iter().find(|key| key.begins.is_none_or(|begin| begin.at > now)) {
         Some(next) => next,
         None => generate(folder, algorithm, now)?,
     };
-    let from = if at_once { earliest } else { earliest.max(next.made + PUBLISHED_FOR) };
-    let name = Name { signs_from: Some(from), made: next.made, algorithm: None };
+    let begins = if at_once {
+        Beginning::at_once(earliest)
+    } else {
+        Beginning::planned(earliest.max(next.made + PUBLISHED_FOR))
+    };
+    let name = Name { begins: Some(begins), made: next.made, algorithm: None };
     let path = folder.join(name.write(next.key.algorithm()));
     // Not renamed: that would take the place of another file without a word.
     let moved = fs::hard_link(&next.path, &path).and_then(|()| fs::remove_file(&next.path));
     moved.map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
     next.path = path;
-    next.signs_from = Some(from);
+    next.begins = Some(begins);
     Ok(next)
 }
 
@@ -238,35 +289,55 @@ mod tests {
 
     #[test]
     fn a_name_says_when_its_key_signs() {
-        let always = Name { signs_from: Some(ALWAYS), made: ALWAYS, algorithm: None };
+        let always = Name { begins: Some(Beginning::LONG_AGO), made: ALWAYS, algorithm: None };
+        let next = Name { begins: None, ..always };
+        let planned = Name { begins: Some(Beginning::planned(NOW)), ..always };
+        let at_once = Name { begins: Some(Beginning::at_once(NOW)), ..always };
         let rows = [
-            (
-                "20261122T000000Z.ES256.pem",
-                Some(Name { signs_from: Some(NOW), algorithm: Some(Algorithm::Es256), ..always }),
-            ),
-            ("20261122T000000Z.pem", Some(Name { signs_from: Some(NOW), ..always })),
-            (
-                "next.20261122T000000Z.HS512.secret",
-                Some(Name { signs_from: None, made: NOW, algorithm: Some(Algorithm::Hs512) }),
-            ),
-            ("next.pem", Some(Name { signs_from: None, ..always })),
-            ("nextcloud.pem", Some(always)),
-            ("next.mine.pem", Some(Name { signs_from: None, ..always })),
-            ("signing.RS512.pem", Some(Name { algorithm: Some(Algorithm::Rs512), ..always })),
-            ("id_ed25519.pem", Some(always)),
-            ("20261322T000000Z.pem", Some(always)),
-            ("20261122T0000000.pem", Some(always)),
-            ("\u{660}\u{660}\u{660}\u{660}T\u{660}\u{660}\u{660}.pem", Some(always)),
-            ("README.md", None),
-            ("tls.crt", None),
-            (".draft.pem", None),
-            (".pem", None),
+            ("20261122T000000Z.ES256.pem", Name { algorithm: Some(Algorithm::Es256), ..planned }),
+            ("20261122T000000Z.pem", planned),
+            ("20261122T000000Z.PEM", planned),
+            ("20261122T000000Z.now.ES256.pem", Name { algorithm: Some(Algorithm::Es256), ..at_once }),
+            ("next.20261122T000000Z.HS512.secret", Name { made: NOW, algorithm: Some(Algorithm::Hs512), ..next }),
+            ("next.pem", next),
+            ("next.RS256.pem", Name { algorithm: Some(Algorithm::Rs256), ..next }),
+            ("nextcloud.pem", always),
+            ("signing.RS512.pem", Name { algorithm: Some(Algorithm::Rs512), ..always }),
+            ("id_ed25519.pem", always),
+            ("2026-11-22.pem", always),
+            ("\u{660}\u{660}\u{660}\u{660}T\u{660}\u{660}\u{660}.pem", always),
         ];
         for (text, name) in rows {
-            assert_eq!(Name::parse(text), name, "{text}");
+            assert_eq!(Name::parse(text), Ok(Some(name)), "{text}");
         }
-        let name = Name { signs_from: Some(NOW), made: NOW, algorithm: Some(Algorithm::Rs256) };
-        assert_eq!(name.write(Algorithm::Rs256), "20261122T000000Z.RS256.pem");
+        for text in ["README.md", "tls.crt", ".draft.pem", ".pem", "pem", ""] {
+            assert_eq!(Name::parse(text), Ok(None), "{text}");
+        }
+        let rows = [
+            ("20261322T000000Z.ES256.pem", "a moment in UTC"),
+            ("20270229T000000Z.ES256.pem", "a moment in UTC"),
+            ("20261122T250000Z.ES256.pem", "a moment in UTC"),
+            ("20261122T0000000.pem", "a moment in UTC"),
+            ("20261122t000000z.pem", "a moment in UTC"),
+            ("20261122T000000.pem", "a moment in UTC"),
+            ("20261122.pem", "a moment in UTC"),
+            ("19691122T000000Z.pem", "a moment in UTC"),
+            ("next.20261322T000000Z.ES256.pem", "a moment in UTC"),
+            ("20261122T000000Z.RS257.pem", "an algorithm that there is not"),
+            ("mine.es256.pem", "an algorithm that there is not"),
+            ("mine.eddsa.pem", "an algorithm that there is not"),
+            ("next.ES512.pem", "an algorithm that there is not"),
+            ("next.mine.pem", "as `signet keys` does"),
+            ("20261122T000000Z.later.ES256.pem", "as `signet keys` does"),
+            ("mine.20261122T000000Z.ES256.pem", "as `signet keys` does"),
+        ];
+        for (text, fault) in rows {
+            assert!(Name::parse(text).is_err_and(|said| said.contains(fault)), "{text}: {:?}", Name::parse(text));
+        }
+        for (name, text) in [(planned, "20261122T000000Z.RS256.pem"), (at_once, "20261122T000000Z.now.RS256.pem")] {
+            assert_eq!(name.write(Algorithm::Rs256), text);
+            assert_eq!(Name::parse(text), Ok(Some(Name { algorithm: Some(Algorithm::Rs256), ..name })));
+        }
     }
 
     #[test]
@@ -274,25 +345,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("keys");
         let first = generate(&folder, Algorithm::Es256, NOW).unwrap();
-        assert_eq!(first.signs_from, Some(NOW), "the first signs at once");
+        assert_eq!(first.begins, Some(Beginning::planned(NOW)), "the first signs at once");
         let next = generate(&folder, Algorithm::EdDsa, NOW).unwrap();
-        assert_eq!((next.signs_from, next.name().starts_with("next.")), (None, true));
+        assert_eq!((next.begins, next.name().starts_with("next.")), (None, true));
         assert!(generate(&folder, Algorithm::EdDsa, NOW).err().unwrap().to_string().contains("is next already"));
         let rotated = rotate(&folder, Algorithm::Es256, false, NOW + Seconds(50)).unwrap();
-        assert_eq!((rotated.key.kid(), rotated.signs_from), (next.key.kid(), Some(NOW + PUBLISHED_FOR)));
+        let published = Some(Beginning::planned(NOW + PUBLISHED_FOR));
+        assert_eq!((rotated.key.kid(), rotated.begins), (next.key.kid(), published));
         let fault = rotate(&folder, Algorithm::Es256, false, NOW + Seconds(60)).err().unwrap().to_string();
         assert!(fault.contains("begins to sign soon"), "{fault}");
         let at_once = rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap();
-        assert_eq!((at_once.key.kid(), at_once.signs_from), (next.key.kid(), Some(NOW + Seconds(60))));
+        let at = |seconds| Some(Beginning::at_once(NOW + Seconds(seconds)));
+        assert_eq!((at_once.key.kid(), at_once.begins), (next.key.kid(), at(60)));
         // In the same second as the one before, which keeps its name.
-        assert_eq!(
-            rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().signs_from,
-            Some(NOW + Seconds(61))
-        );
+        assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().begins, at(61));
         assert_eq!(read_folder(&folder, Algorithm::Es256).unwrap().len(), 3);
         // Without a next one, one is made.
         let third = rotate(&folder, Algorithm::Hs256, false, NOW + Seconds(1000)).unwrap();
-        assert_eq!(third.signs_from, Some(NOW + Seconds(1000) + PUBLISHED_FOR));
+        assert_eq!(third.begins, Some(Beginning::planned(NOW + Seconds(1000) + PUBLISHED_FOR)));
         let keys = read_folder(&folder, Algorithm::Es256).unwrap();
         assert_eq!(keys.len(), 4);
         for key in &keys {
@@ -317,7 +387,7 @@ mod tests {
         fs::remove_file(folder.path().join("other.ES384.pem")).unwrap();
         fs::create_dir(folder.path().join("folder.pem")).unwrap();
         let fault = read_folder(folder.path(), Algorithm::Es256).err().unwrap().to_string();
-        assert!(fault.contains("folder.pem: is not a file"), "{fault}");
+        assert!(fault.contains("folder.pem: is not a regular file"), "{fault}");
         let fault = read_folder(&folder.path().join("none"), Algorithm::Es256).err().unwrap().to_string();
         assert!(fault.contains("the folder cannot be read"), "{fault}");
     }

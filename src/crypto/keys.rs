@@ -18,6 +18,7 @@ use jsonwebtoken::{
 };
 use pem::Pem;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashSet;
 
 /// Keys that somebody has published and that are long enough: documentation, examples and generators.
 const KNOWN_KEYS: &[&str] = &[
@@ -71,6 +72,10 @@ impl SigningKey {
             return Err(KeyFault(format!(
                 "is PEM, and {name} needs a secret; set jwt.algorithm to what the key is for"
             )));
+        }
+        let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| text.trim_start().starts_with(kind));
+        if is_ssh || (text.trim_start().starts_with('{') && text.contains("\"kty\"")) {
+            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that nobody else has")));
         }
         if text.len() < length {
             return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
@@ -196,6 +201,11 @@ fn is_guessable(key: &str) -> bool {
     !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
 }
 
+/// Whether a secret has so few different characters that nobody can have drawn it at random.
+pub fn is_monotonous(key: &SecretString) -> bool {
+    key.expose_secret().chars().collect::<HashSet<_>>().len() < 8
+}
+
 fn blocks(text: &str, algorithm: Algorithm) -> Result<Vec<Pem>, KeyFault> {
     let blocks = pem::parse_many(text).ok().filter(|blocks| !blocks.is_empty());
     blocks.ok_or_else(|| KeyFault(format!("is not PEM, which {} needs", algorithm.name())))
@@ -293,6 +303,17 @@ mod tests {
             (&"a".repeat(63), Algorithm::Hs512, "at least 64 bytes"),
             (&rsa, Algorithm::Hs256, "is PEM"),
             (&format!("\n  {ec}"), Algorithm::Hs256, "is PEM"),
+            (
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ",
+                Algorithm::Hs256,
+                "another form",
+            ),
+            ("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY", Algorithm::Hs256, "another form"),
+            (
+                r#" {"kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75"}"#,
+                Algorithm::Hs512,
+                "another form",
+            ),
             (&"a".repeat(64), Algorithm::Rs256, "is not PEM"),
             ("", Algorithm::EdDsa, "is not PEM"),
             (&ec, Algorithm::Rs256, "is not an RSA key"),

@@ -10,9 +10,9 @@ mod tokens;
 mod vectors;
 
 pub use hash_threads::HashError;
-pub use keys::{KeyFault, SigningKey};
+pub use keys::{KeyFault, SigningKey, is_monotonous};
 pub use passwords::{Hashing, Passwords, Verdict};
-pub use ring::{ALWAYS, KeyRing, KeyState, MAX_AGE, RingKey};
+pub use ring::{Beginning, KeyRing, KeyState, MAX_AGE, RingKey};
 pub use tokens::{AddedClaims, Issuer, Keys, REGISTERED, Refusal, SigningFailed, TokenNames, Tokens};
 
 /// Bytes that nobody can guess.

@@ -42,23 +42,52 @@ impl fmt::Display for KeyState {
     }
 }
 
+/// When a key begins to sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    pub at: Timestamp,
+    /// Whether it signs even where it has not been published yet: the key before it has leaked.
+    pub at_once: bool,
+}
+
+impl Beginning {
+    /// A key that has always signed.
+    pub const LONG_AGO: Self = Self::planned(ALWAYS);
+
+    pub const fn planned(at: Timestamp) -> Self {
+        Self { at, at_once: false }
+    }
+
+    pub const fn at_once(at: Timestamp) -> Self {
+        Self { at, at_once: true }
+    }
+}
+
 /// A key in its ring.
 pub struct RingKey {
     pub(super) key: SigningKey,
     /// The encoded header of its tokens, which never changes.
     pub(super) header: String,
     /// `None` for a key of which nobody has said when; it is in the key set and verifies.
-    signs_from: Option<Timestamp>,
-    /// Since when it is in the key set of this replica; [`ALWAYS`] for what was there at the start.
+    begins: Option<Beginning>,
+    /// Since when it is in the key set of this replica; [`ALWAYS`] for what has signed before this replica began.
     published_at: Timestamp,
     /// When the last token that it signed has ended; `None` while nothing follows it.
     ends: Option<Timestamp>,
 }
 
 impl RingKey {
-    /// When it signs here: when it is due, and others had the time to see it in the key set.
+    /// When it signs here: when its time has come, and others could see it in the key set.
     fn due(&self) -> Option<Timestamp> {
-        self.signs_from.map(|from| from.max(self.published_at + MAX_AGE))
+        self.begins.map(|Beginning { at, at_once }| if at_once { at } else { at.max(self.published_at + MAX_AGE) })
+    }
+
+    fn has_begun(&self, now: Timestamp) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    fn has_ended(&self, now: Timestamp) -> bool {
+        self.ends.is_some_and(|end| end <= now)
     }
 
     pub fn kid(&self) -> &str {
@@ -74,107 +103,123 @@ impl RingKey {
 pub struct KeyRing {
     /// The `typ` of their tokens, which keeps the kinds of token apart (RFC 8725 §3.11).
     pub(super) typ: &'static str,
+    /// In the order in which they begin to sign; those of which nobody has said when come last.
     keys: Vec<RingKey>,
 }
 
 impl KeyRing {
     /// A ring of keys, and when each begins to sign tokens of this `typ`. `lifetime` is how long a token may be taken
-    /// after it was made.
+    /// after it was made. A replica that begins `now` does not know since when others know a key that began just before.
     ///
     /// # Errors
     /// When there is no key that ever signs, one is there twice, or two begin at one moment.
     pub fn new(
         typ: &'static str,
-        keys: Vec<(SigningKey, Option<Timestamp>)>,
+        keys: Vec<(SigningKey, Option<Beginning>)>,
         lifetime: Seconds,
+        now: Timestamp,
     ) -> Result<Self, KeyFault> {
-        let in_ring = |(key, signs_from): (SigningKey, _)| {
+        let in_ring = |(key, begins): (SigningKey, Option<Beginning>)| {
             let header = json!({ "alg": key.algorithm().name(), "kid": key.kid(), "typ": typ });
+            let is_old = begins.is_some_and(|begin| begin.at <= now - MAX_AGE);
             RingKey {
                 header: URL_SAFE_NO_PAD.encode(header.to_string()),
                 key,
-                signs_from,
-                published_at: ALWAYS,
+                begins,
+                published_at: if is_old { ALWAYS } else { now },
                 ends: None,
             }
         };
         let mut keys: Vec<RingKey> = keys.into_iter().map(in_ring).collect();
-        keys.sort_by_key(|key| key.signs_from.unwrap_or(Timestamp(i64::MAX)));
+        keys.sort_by_key(|key| key.begins.map_or(Timestamp(i64::MAX), |begin| begin.at));
         for (number, key) in keys.iter().enumerate() {
             let others = keys.get(number + 1..).unwrap_or_default();
             if others.iter().any(|other| other.kid() == key.kid()) {
                 return Err(KeyFault(format!("the key {} is there twice (one key, one algorithm)", key.kid())));
             }
-            if key.signs_from.is_some() && others.iter().any(|other| other.signs_from == key.signs_from) {
+            let same_moment = |other: &RingKey| key.begins.zip(other.begins).is_some_and(|(one, two)| one.at == two.at);
+            if others.iter().any(same_moment) {
                 return Err(KeyFault("two keys would sign from the same moment on: one must be next".to_owned()));
             }
         }
-        if keys.first().is_none_or(|key| key.signs_from.is_none()) {
+        if keys.first().is_none_or(|key| key.begins.is_none()) {
             return Err(KeyFault("there is no key that signs".to_owned()));
         }
         let mut ring = Self { typ, keys };
-        ring.put_in_order(lifetime);
+        ring.settle(lifetime, now);
         Ok(ring)
     }
 
     pub(super) fn has(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.kid() == kid)
+        self.find(kid).is_some()
     }
 
-    /// Orders keys as they sign; those of which nobody knows when come last. A key ends when what it signed last has:
-    /// after its successor began, and every replica has noticed.
-    fn put_in_order(&mut self, lifetime: Seconds) {
-        self.keys.sort_by_key(|key| key.due().unwrap_or(Timestamp(i64::MAX)));
+    fn find(&self, kid: &str) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.kid() == kid)
+    }
+
+    /// Says when each key ends: when what it signed last has, after a younger one began and every replica has noticed.
+    /// What has ended stays so.
+    fn settle(&mut self, lifetime: Seconds, now: Timestamp) {
+        if !self.alive(now).any(|key| key.has_begun(now)) {
+            // Nothing is gained by waiting until others know the one that should sign: none can meanwhile.
+            let is_due = |key: &&mut RingKey| !key.has_ended(now) && key.begins.is_some_and(|begin| begin.at <= now);
+            if let Some(key) = self.keys.iter_mut().filter(is_due).last() {
+                key.published_at = ALWAYS;
+            }
+        }
         let grace = Seconds(lifetime.0 + MAX_AGE.0 + CLOCKS_DIFFER.0);
-        let successors: Vec<_> = self.keys.iter().skip(1).map(RingKey::due).chain([None]).collect();
-        for (key, successor) in self.keys.iter_mut().zip(successors) {
-            key.ends = successor.map(|successor| successor + grace);
+        let mut successor: Option<Timestamp> = None;
+        for key in self.keys.iter_mut().rev() {
+            if !key.has_ended(now) {
+                key.ends = successor.map(|successor| successor + grace);
+            }
+            successor = successor.into_iter().chain(key.due()).min();
         }
     }
 
-    /// This ring in place of another, at `now`: a key that was not in the key set before is published first, unless there
-    /// is no other that could sign meanwhile.
-    #[must_use]
-    pub fn replacing(mut self, before: &Self, now: Timestamp, lifetime: Seconds) -> Self {
+    /// This ring in the place of another, at `now`. A key that the key set did not have before is published first, and
+    /// one whose last token has ended never signs again: whoever verifies has forgotten it.
+    ///
+    /// # Errors
+    /// When every key that ever signs has ended.
+    pub fn replacing(mut self, before: &Self, now: Timestamp, lifetime: Seconds) -> Result<Self, KeyFault> {
         for key in &mut self.keys {
-            key.published_at = match before.keys.iter().find(|known| known.kid() == key.kid()) {
-                None => now,
-                Some(known) if known.signs_from == key.signs_from => known.published_at,
-                // It was here, and the operator has said anew when it signs.
-                Some(_) => ALWAYS,
-            };
+            let known = before.find(key.kid());
+            key.published_at = known.map_or(now, |known| known.published_at);
+            key.ends = known.and_then(|known| known.ends.filter(|_| known.has_ended(now)));
         }
-        if !self.keys.iter().any(|key| key.due().is_some_and(|due| due <= now)) {
-            self.keys.iter_mut().for_each(|key| key.published_at = ALWAYS);
+        if self.keys.iter().all(|key| key.begins.is_none() || key.has_ended(now)) {
+            return Err(KeyFault("every key that signs has ended; `signet keys generate` makes another".to_owned()));
         }
-        self.put_in_order(lifetime);
-        self
+        self.settle(lifetime, now);
+        Ok(self)
     }
 
     /// The key that signs: the youngest that has begun; before the first has, the first.
     pub(super) fn signer(&self, now: Timestamp) -> &RingKey {
-        let begun = |key: &&RingKey| key.due().is_some_and(|due| due <= now);
-        #[expect(clippy::indexing_slicing, reason = "a ring has a key that signs; `new` sees to it")]
-        self.keys.iter().rev().find(begun).unwrap_or(&self.keys[0])
+        let begun = self.alive(now).filter(|key| key.has_begun(now)).last();
+        #[expect(clippy::indexing_slicing, reason = "a ring has a key that signs; `new` and `replacing` see to it")]
+        begun.or_else(|| self.alive(now).next()).unwrap_or(&self.keys[0])
     }
 
     /// Those whose tokens may still be good, and those that will sign.
     pub(super) fn alive(&self, now: Timestamp) -> impl Iterator<Item = &RingKey> {
-        self.keys.iter().filter(move |key| key.ends.is_none_or(|end| now < end))
+        self.keys.iter().filter(move |key| !key.has_ended(now))
     }
 
-    /// Each key and its state, in the order in which they sign.
+    /// Each key and its state, in the order in which they begin to sign.
     pub fn states(&self, now: Timestamp) -> impl Iterator<Item = (&RingKey, KeyState)> {
         let active = self.signer(now);
+        let mut of_others = KeyState::Retiring;
         self.keys.iter().map(move |key| {
             let state = if std::ptr::eq(key, active) {
+                of_others = KeyState::Next;
                 KeyState::Active
-            } else if key.due().is_none_or(|due| due > now) {
-                KeyState::Next
-            } else if key.ends.is_none_or(|end| now < end) {
-                KeyState::Retiring
-            } else {
+            } else if key.has_ended(now) {
                 KeyState::Ended
+            } else {
+                of_others
             };
             (key, state)
         })
@@ -187,9 +232,21 @@ mod tests {
     use crate::crypto::keys::generate;
 
     const LIFETIME: Seconds = Seconds(300);
+    const NOW: Timestamp = Timestamp(5000);
 
     fn key() -> SigningKey {
         SigningKey::parse(&generate(Algorithm::Es256).unwrap(), Algorithm::Es256).unwrap()
+    }
+
+    fn from(at: i64) -> Beginning {
+        Beginning::planned(Timestamp(at))
+    }
+
+    const LONG_AGO: Option<Beginning> = Some(Beginning::LONG_AGO);
+
+    fn ring<const N: usize>(keys: [(&SigningKey, Option<Beginning>); N], now: Timestamp) -> KeyRing {
+        let keys = keys.map(|(key, begins)| (key.clone(), begins)).into();
+        KeyRing::new("at+jwt", keys, LIFETIME, now).unwrap()
     }
 
     fn states(ring: &KeyRing, now: i64) -> Vec<KeyState> {
@@ -199,8 +256,7 @@ mod tests {
     #[test]
     fn states_follow_from_when_keys_begin_to_sign() {
         use KeyState::{Active, Ended, Next, Retiring};
-        let begins = [Some(ALWAYS), Some(Timestamp(1000)), None];
-        let ring = KeyRing::new("at+jwt", begins.map(|begin| (key(), begin)).into(), LIFETIME).unwrap();
+        let ring = ring([(&key(), LONG_AGO), (&key(), Some(from(1000))), (&key(), None)], Timestamp(0));
         assert_eq!(states(&ring, 999), [Active, Next, Next]);
         assert_eq!(states(&ring, 1000), [Retiring, Active, Next]);
         assert_eq!(states(&ring, 1000 + 300 + 120 - 1), [Retiring, Active, Next]);
@@ -210,41 +266,108 @@ mod tests {
 
     #[test]
     fn before_the_first_has_begun_the_first_signs() {
-        let begins = [Some(Timestamp(2000)), Some(Timestamp(1000))];
-        let ring = KeyRing::new("at+jwt", begins.map(|begin| (key(), begin)).into(), LIFETIME).unwrap();
+        let ring = ring([(&key(), Some(from(2000))), (&key(), Some(from(1000)))], Timestamp(0));
         assert_eq!(states(&ring, 5), [KeyState::Active, KeyState::Next]);
-        assert_eq!(ring.signer(Timestamp(5)).signs_from, Some(Timestamp(1000)));
+        assert_eq!(ring.signer(Timestamp(5)).begins, Some(from(1000)));
     }
 
     #[test]
     fn a_ring_that_cannot_be_is_refused() {
         let same = key();
-        let ring = |keys: Vec<(SigningKey, Option<Timestamp>)>| {
-            KeyRing::new("at+jwt", keys, LIFETIME).err().map(|fault| fault.0)
+        let fault = |keys: Vec<(SigningKey, Option<Beginning>)>| {
+            KeyRing::new("at+jwt", keys, LIFETIME, NOW).err().map(|fault| fault.0)
         };
-        assert!(ring(vec![]).unwrap().contains("no key that signs"));
-        assert!(ring(vec![(key(), None)]).unwrap().contains("no key that signs"));
-        assert!(ring(vec![(same.clone(), Some(ALWAYS)), (same.clone(), None)]).unwrap().contains("twice"));
-        assert!(ring(vec![(key(), Some(ALWAYS)), (key(), Some(ALWAYS))]).unwrap().contains("same moment"));
-        assert_eq!(ring(vec![(key(), None), (key(), None), (same, Some(ALWAYS))]), None);
+        assert!(fault(vec![]).unwrap().contains("no key that signs"));
+        assert!(fault(vec![(key(), None)]).unwrap().contains("no key that signs"));
+        assert!(fault(vec![(same.clone(), LONG_AGO), (same.clone(), None)]).unwrap().contains("twice"));
+        assert!(fault(vec![(key(), LONG_AGO), (key(), LONG_AGO)]).unwrap().contains("same moment"));
+        assert_eq!(fault(vec![(key(), None), (key(), None), (same, LONG_AGO)]), None);
+    }
+
+    /// Who signs at which moment after [`NOW`], in the ring that takes the place of another then.
+    #[test]
+    fn a_key_is_published_before_it_signs_in_whatever_order_it_comes() {
+        let (old, new) = (key(), key());
+        let alone = || ring([(&old, LONG_AGO)], NOW);
+        let waiting = || ring([(&old, LONG_AGO), (&new, None)], NOW);
+        let rotated = |at| ring([(&old, LONG_AGO), (&new, at)], NOW);
+        let at_once = Some(Beginning::at_once(NOW));
+        // What was there, since when; what takes its place; how long the old one still signs.
+        let rows = [
+            ("told late", alone(), rotated(Some(from(1000))), 60),
+            ("told in time", alone(), rotated(Some(from(5200))), 200),
+            ("told that it is next, and then that it signs", waiting(), rotated(Some(from(5000))), 60),
+            ("next, and then planned", waiting(), rotated(Some(from(5030))), 60),
+            ("at once, known", waiting(), rotated(at_once), 0),
+            ("at once, unknown", alone(), rotated(at_once), 0),
+            ("the old one is gone", alone(), ring([(&new, Some(from(1000)))], NOW), 0),
+            ("the old one is gone, and the new one not due", alone(), ring([(&new, Some(from(6000)))], NOW), 0),
+            ("the plan was taken back", rotated(Some(from(5100))), waiting(), i64::MAX),
+        ];
+        for (name, before, after, still) in rows {
+            let ring = after.replacing(&before, NOW, LIFETIME).unwrap();
+            let signs = |seconds| ring.signer(NOW + Seconds(seconds)).kid().to_owned();
+            if still > 0 {
+                assert_eq!(signs(still - 1), old.kid(), "{name}");
+            }
+            if still < i64::MAX {
+                assert_eq!(signs(still), new.kid(), "{name}");
+            }
+        }
     }
 
     #[test]
-    fn a_key_that_comes_late_is_published_before_it_signs() {
+    fn to_be_told_twice_changes_nothing() {
         let (old, new) = (key(), key());
-        let before = KeyRing::new("at+jwt", vec![(old.clone(), Some(ALWAYS))], LIFETIME).unwrap();
-        let late = vec![(old.clone(), Some(ALWAYS)), (new.clone(), Some(Timestamp(1000)))];
-        let now = Timestamp(5000);
-        let ring = KeyRing::new("at+jwt", late.clone(), LIFETIME).unwrap().replacing(&before, now, LIFETIME);
-        assert_eq!(ring.signer(now).kid(), old.kid());
-        assert_eq!(ring.signer(now + Seconds(59)).kid(), old.kid());
-        assert_eq!(ring.signer(now + MAX_AGE).kid(), new.kid());
-        assert_eq!(ring.alive(now + MAX_AGE).count(), 2, "and the old one ends so much later");
-        let again = KeyRing::new("at+jwt", late, LIFETIME).unwrap().replacing(&ring, now + Seconds(30), LIFETIME);
-        assert_eq!(again.signer(now + Seconds(59)).kid(), old.kid(), "to be told twice changes nothing");
-        assert_eq!(again.signer(now + MAX_AGE).kid(), new.kid());
-        // A key that leaked was taken away: the other signs at once, because none else can.
-        let alone = KeyRing::new("at+jwt", vec![(new.clone(), Some(Timestamp(1000)))], LIFETIME).unwrap();
-        assert_eq!(alone.replacing(&before, now, LIFETIME).signer(now).kid(), new.kid());
+        let late = || ring([(&old, LONG_AGO), (&new, Some(from(1000)))], NOW);
+        let before = ring([(&old, LONG_AGO)], NOW);
+        let once = late().replacing(&before, NOW, LIFETIME).unwrap();
+        assert_eq!(once.alive(NOW + MAX_AGE + LIFETIME).count(), 2, "the old one ends so much later");
+        let twice = late().replacing(&once, NOW + Seconds(30), LIFETIME).unwrap();
+        assert_eq!(twice.signer(NOW + Seconds(59)).kid(), old.kid());
+        assert_eq!(twice.signer(NOW + MAX_AGE).kid(), new.kid());
+    }
+
+    /// A replica that begins does not know since when others know a key that began a moment ago.
+    #[test]
+    fn a_start_does_not_skip_the_publication() {
+        let (old, new) = (key(), key());
+        let fresh = ring([(&old, LONG_AGO), (&new, Some(from(NOW.0 - 10)))], NOW);
+        assert_eq!(fresh.signer(NOW + Seconds(59)).kid(), old.kid());
+        assert_eq!(fresh.signer(NOW + MAX_AGE).kid(), new.kid());
+        let settled = ring([(&old, LONG_AGO), (&new, Some(from(NOW.0 - 60)))], NOW);
+        assert_eq!(settled.signer(NOW).kid(), new.kid());
+        let first = ring([(&new, Some(from(NOW.0 - 10))), (&old, None)], NOW);
+        assert_eq!(first.signer(NOW).kid(), new.kid(), "there is no other");
+    }
+
+    #[test]
+    fn a_key_that_has_ended_never_signs_again() {
+        let (ended, leaked, new) = (key(), key(), key());
+        let before = ring([(&ended, LONG_AGO), (&leaked, Some(from(1000)))], Timestamp(0));
+        assert_eq!(states(&before, NOW.0), [KeyState::Ended, KeyState::Active]);
+        // The leaked one was deleted, and nobody was careful about the rest.
+        let without = |begins| ring([(&ended, LONG_AGO), (&new, begins)], NOW).replacing(&before, NOW, LIFETIME);
+        for begins in [Some(from(NOW.0)), Some(from(NOW.0 + 500)), Some(Beginning::at_once(NOW))] {
+            let ring = without(begins).unwrap();
+            for seconds in [0, 59, 60, 1000] {
+                assert_eq!(ring.signer(NOW + Seconds(seconds)).kid(), new.kid(), "{begins:?} after {seconds} s");
+                assert!(!ring.alive(NOW + Seconds(seconds)).any(|key| key.kid() == ended.kid()), "{begins:?}");
+            }
+        }
+        assert!(without(None).err().unwrap().0.contains("every key that signs has ended"));
+        let alone = ring([(&ended, LONG_AGO)], NOW).replacing(&before, NOW, LIFETIME);
+        assert!(alone.err().unwrap().0.contains("keys generate"));
+    }
+
+    #[test]
+    fn an_older_key_that_comes_late_does_not_take_over() {
+        let (old, active) = (key(), key());
+        let before = ring([(&active, Some(from(1000)))], NOW);
+        let ring =
+            ring([(&old, LONG_AGO), (&active, Some(from(1000)))], NOW).replacing(&before, NOW, LIFETIME).unwrap();
+        for seconds in [0, 60, 1000] {
+            assert_eq!(ring.signer(NOW + Seconds(seconds)).kid(), active.kid());
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     keys::{KeyFault, SigningKey},
-    ring::{ALWAYS, KeyRing, RingKey},
+    ring::{ALWAYS, Beginning, KeyRing, RingKey},
 };
 use crate::domain::{
     AccessToken, Algorithm, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
@@ -16,14 +16,21 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
-use std::{borrow::Cow, sync::Arc};
+use smallvec::SmallVec;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
 /// How far a clock may be ahead of ours.
 const MAX_AHEAD: Seconds = Seconds(60);
+
+/// The `client_id` of tokens that came from a sign-in (RFC 9068 §2.2).
+const CLIENT_ID: &str = "signet";
 
 /// Why a token is refused. Nothing more is said to whoever sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,16 +123,20 @@ impl Keys {
     /// # Errors
     /// When a key of refresh tokens is too weak, or one key is to do two things.
     pub fn new(access: KeyRing, refresh: &SecretString, also_refresh: Option<&SecretString>) -> Result<Self, KeyFault> {
-        let mut keys = vec![(SigningKey::parse(refresh, Algorithm::Hs256)?, Some(ALWAYS))];
+        let mut keys = vec![(SigningKey::parse(refresh, Algorithm::Hs256)?, Some(Beginning::LONG_AGO))];
         if let Some(also) = also_refresh {
             keys.push((SigningKey::parse(also, Algorithm::Hs256)?, None));
         }
-        if keys.iter().any(|(key, _)| access.has(key.kid())) {
-            return Err("a key of access tokens must not be one of refresh tokens: who verifies could make them".into());
+        if let Some((key, _)) = keys.iter().find(|(key, _)| access.has(key.kid())) {
+            return Err(KeyFault(format!(
+                "the key {} of access tokens is also jwt.refresh_key or jwt.refresh_key_previous: who verifies access \
+                 tokens could make refresh tokens",
+                key.kid()
+            )));
         }
         Ok(Self {
             access,
-            refresh: KeyRing::new(Self::REFRESH, keys, Seconds(0))?,
+            refresh: KeyRing::new(Self::REFRESH, keys, Seconds(0), ALWAYS)?,
             derivation: hmac::Key::new(hmac::HMAC_SHA256, refresh.expose_secret().as_bytes()),
         })
     }
@@ -238,11 +249,21 @@ impl Tokens {
     }
 
     /// Puts other keys in the place of these, at once and for every request that comes from now on. Says which signs.
-    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
-        let access = keys.access.replacing(&self.keys.load().access, now, self.issuer.access_reach());
-        let kid = access.signer(now).kid().to_owned();
-        self.keys.store(Arc::new(Keys { access, ..keys }));
-        kid
+    ///
+    /// # Errors
+    /// When none of them may sign.
+    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
+        let before = self.keys.load();
+        let access = keys.access.replacing(&before.access, now, self.issuer.access_reach())?;
+        let keys = Keys { access, ..keys };
+        for (what, was, is) in [("access", &before.access, &keys.access), ("refresh", &before.refresh, &keys.refresh)] {
+            for gone in was.alive(now).filter(|key| !is.has(key.kid())) {
+                tracing::warn!(kid = gone.kid(), "a key is gone: the {what} tokens that it signed are refused now");
+            }
+        }
+        let kid = keys.access.signer(now).kid().to_owned();
+        self.keys.store(Arc::new(keys));
+        Ok(kid)
     }
 
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): those that will sign, the one that does, and those
@@ -308,7 +329,7 @@ impl Tokens {
             iss: self.issuer.iss.as_str().into(),
             aud: self.issuer.aud.as_deref().map(Text::from),
             sub: user.id.to_string().into(),
-            client_id: "signet".into(),
+            client_id: CLIENT_ID.into(),
             sid: session.to_string().into(),
             jti: jti.to_string().into(),
             iat: iat.0,
@@ -395,6 +416,7 @@ impl Tokens {
         let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
         let is_ours = claims.iss.0 == issuer.iss
             && claims.aud.as_ref().map(|aud| &*aud.0) == issuer.aud.as_deref()
+            && claims.client_id.0 == CLIENT_ID
             && claims.token_type.0 == issuer.names.access;
         let is_current = now < exp + issuer.leeway
             && iat <= now + MAX_AHEAD
@@ -467,10 +489,44 @@ fn verified_claims<'a, C: Deserialize<'a>>(
     object(scratch.decode(payload)?)
 }
 
-/// Reads a JSON object. (serde would take an array for a struct, too, and whatever bytes in a text that it skips.)
+/// Reads a JSON object in which nothing stands twice. (serde would take an array for a struct, too, whatever bytes in a
+/// text that it skips, and doubled members that it does not know.)
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     let json = std::str::from_utf8(json).ok()?;
-    if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
+    if !json.starts_with('{') {
+        return None;
+    }
+    serde_json::from_str::<Distinct>(json).ok()?;
+    serde_json::from_str(json).ok()
+}
+
+/// An object whose members have different names.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Distinct {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        // As many as our tokens have, and some that settings and users add.
+        let mut names = SmallVec::<[Text<'de>; 24]>::new();
+        while let Some((name, IgnoredAny)) = map.next_entry::<Text, _>()? {
+            if names.iter().any(|known| known.0 == name.0) {
+                return Err(A::Error::custom("a member stands twice"));
+            }
+            names.push(name);
+        }
+        Ok(self)
+    }
 }
 
 /// A key that was tried when it was loaded does not sign any more.
@@ -498,7 +554,8 @@ mod tests {
             added: AddedClaims::default(),
         };
         let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
-        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Some(ALWAYS))], issuer.access_reach()).unwrap();
+        let ring = vec![(key, Some(Beginning::LONG_AGO))];
+        let ring = KeyRing::new(Keys::ACCESS, ring, issuer.access_reach(), NOW).unwrap();
         Tokens::new(issuer, Keys::new(ring, &"a refresh key of thirty-two bytes".into(), None).unwrap())
     }
 
@@ -601,7 +658,7 @@ mod tests {
                 let changed = sign(ring.signer(NOW), &claims).unwrap();
                 let is_accepted = tokens.verify_access(&changed, NOW).is_ok() || tokens.verify_refresh(&changed, NOW).is_ok();
                 let may_differ = match name.as_str() {
-                    "preferred_username" | "client_id" => value.is_string(),
+                    "preferred_username" => value.is_string(),
                     "roles" => value.as_array().is_some_and(Vec::is_empty),
                     "exp" | "iat" | "gen" => value.is_i64(),
                     _ => false,

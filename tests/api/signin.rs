@@ -243,7 +243,9 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
-    let auth = signet::app::auth(&settings, Storage::open(&settings, 1).await.unwrap()).unwrap();
+    let auth =
+        signet::app::auth(&settings, Storage::open(&settings, 1).await.unwrap(), signet::clock::Clock::System.now())
+            .unwrap();
     let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
     let tries = (0..8).map(|_| auth.sign_in(sign_in(), Client::default(), Timestamp(app.now())));
     let tries = futures_util::future::join_all(tries).await;
@@ -270,7 +272,7 @@ async fn a_password_is_changed_while_sign_ins_make_the_hash_anew() {
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();
-    let auth = signet::app::auth(&settings, storage).unwrap();
+    let auth = signet::app::auth(&settings, storage, signet::clock::Clock::System.now()).unwrap();
     let email = app.database.value("SELECT email FROM users").await;
     let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
     auth.sign_in(sign_in, Client::default(), Timestamp(app.now())).await.unwrap();

@@ -239,6 +239,16 @@ impl Kind<'_> {
         ] {
             claim("token_type", token_type.into());
         }
+        if good.get("client_id").is_some() {
+            for client in ["", "Signet", "signet ", "other"] {
+                claim("client_id", client.into());
+            }
+        }
+        for (name, twice) in [("one that means nothing", r#""x":1,"x":1"#), ("one in escapes", r#""x":1,"\u0078":1"#)] {
+            let header = take_apart(self.good).header.to_string();
+            let twice = format!("{{{twice},{}", &good.to_string()[1..]);
+            rows.push((format!("{name} twice"), sign_text(&header, &twice, self.key)));
+        }
         for name in good.as_object().unwrap().keys() {
             let twice = format!("{{{}:{},{}", json!(name), good[name], &good.to_string()[1..]);
             let header = take_apart(self.good).header.to_string();
