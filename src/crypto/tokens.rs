@@ -255,14 +255,14 @@ impl Tokens {
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
         let before = self.keys.load();
         let access = keys.access.replacing(&before.access, now, self.issuer.access_reach())?;
-        let keys = Keys { access, ..keys };
+        let kid = access.signer(now).kid().to_owned();
+        self.keys.store(Arc::new(Keys { access, ..keys }));
+        let keys = self.keys.load();
         for (what, was, is) in [("access", &before.access, &keys.access), ("refresh", &before.refresh, &keys.refresh)] {
             for gone in was.alive(now).filter(|key| !is.has(key.kid())) {
                 tracing::warn!(kid = gone.kid(), "a key is gone: the {what} tokens that it signed are refused now");
             }
         }
-        let kid = keys.access.signer(now).kid().to_owned();
-        self.keys.store(Arc::new(keys));
         Ok(kid)
     }
 
