@@ -286,10 +286,13 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
 /// # Errors
 /// As [`keys`].
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    match &settings.jwt.keys_dir {
-        Some(folder) if settings.jwt.refresh_key.is_none() => key_ring(settings, folder, now).map(drop),
-        Some(_) => keys(settings, now).map(drop),
-        // What stands in the settings was checked with them.
+    let jwt = &settings.jwt;
+    match &jwt.keys_dir {
+        _ if jwt.refresh_key.is_some() && (jwt.keys_dir.is_some() || jwt.signing_key.is_some()) => {
+            keys(settings, now).map(drop)
+        }
+        Some(folder) => key_ring(settings, folder, now).map(drop),
+        // A single one was checked with the other settings.
         None => Ok(()),
     }
 }
@@ -320,8 +323,9 @@ impl KeySwitch {
     ///
     /// Reads files: not for a thread that others wait for.
     pub fn turn(&self, settings: &Settings) -> Result<String, KeysError> {
-        let now = self.clock.now();
-        Ok(self.state.auth().replace_keys(keys(settings, now)?, now)?)
+        let keys = keys(settings, self.clock.now())?;
+        // Reading them took time, and only now are they there for others.
+        Ok(self.state.auth().replace_keys(keys, self.clock.now())?)
     }
 }
 

@@ -366,6 +366,7 @@ async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
     app.pass(300);
     take_up();
     assert_eq!(folder.rotate(app.now()), next);
+    let before = app.user().await;
     take_up();
     let signers = async || {
         let ann = app.user().await;
@@ -376,7 +377,9 @@ async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
         assert_eq!(signers().await, [&first[..], &first], "it is in the key set, and that may be kept for a minute");
         app.pass(10);
     }
+    app.pass(1);
     assert_eq!(signers().await, [&next[..], &next]);
+    assert_eq!((app.verify(&before.access).await, replica.verify(&before.access).await), (204, 204));
 }
 
 #[tokio::test]

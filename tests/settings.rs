@@ -118,6 +118,11 @@ fn every_fault_is_named_at_once_with_its_place() {
     assert!(!faults.contains("hunter2"), "no secret is repeated");
 }
 
+const LONG: &str = match std::str::from_utf8(&[b'a'; 501]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
 #[test]
 fn a_value_that_cannot_be_is_refused() {
     let rows = [
@@ -167,6 +172,11 @@ fn a_value_that_cannot_be_is_refused() {
         ("JWT__AUTH_HEADER_TYPES", ""),
         ("JWT__AUTH_HEADER_TYPES", "Bearer token"),
         ("JWT__AUTHORIZATION_HEADER", "a b"),
+        ("JWT__AUTHORIZATION_HEADER", "Host"),
+        ("JWT__AUTHORIZATION_HEADER", "content-length"),
+        ("JWT__ISSUER", LONG),
+        ("JWT__AUDIENCE", LONG),
+        ("SERVER__PUBLIC_URL", LONG),
         ("JWT__ACCESS_TOKEN_NAME", "expires_in"),
         ("JWT__ACCESS_TOKEN_NAME", "refresh_token"),
         ("JWT__USER_ID_FIELD", "password"),

@@ -35,7 +35,7 @@ pub(super) struct Output {
     json: bool,
 }
 
-const RELOAD: &str = "Have every replica take it up: kill -HUP, or a restart.";
+const RELOAD: &str = "Have every replica take it up: kill -HUP.";
 
 /// Runs one command in the folder that the settings name.
 pub(super) fn run(command: KeysCommand, settings: &Settings) -> Result<(), Failure> {
@@ -72,7 +72,8 @@ fn announce(key: &KeyFile, now: Timestamp, output: &Output) {
 }
 
 fn list(folder: &Path, settings: &Settings, now: Timestamp, output: &Output) -> Result<(), Failure> {
-    let ring = app::key_ring(settings, folder, now)?;
+    // As whoever has known these keys for ever: not as a replica that begins now.
+    let ring = app::key_ring(settings, folder, Timestamp(i64::MIN))?;
     let files: Vec<(String, String)> = key_files::read_folder(folder, settings.jwt.algorithm)?
         .iter()
         .map(|file| (file.key.kid().to_owned(), file.name()))

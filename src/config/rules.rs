@@ -134,11 +134,23 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     at_most(passwords.min_length <= passwords.max_length, "passwords.min_length", "passwords.max_length");
 }
 
+/// Headers that cannot carry a token.
+const OF_HTTP: &[&str] = &["host", "connection", "content-length", "content-type", "transfer-encoding", "x-request-id"];
+
 fn names(settings: &Settings, reader: &mut Reader) {
     let Settings { server, jwt, telemetry, .. } = settings;
     let schemes = &jwt.auth_header_types;
     if schemes.is_empty() || schemes.iter().any(|scheme| scheme.is_empty() || !scheme.chars().all(is_plain)) {
         reader.fault_at("jwt.auth_header_types", "must be one or more words such as Bearer");
+    }
+    if OF_HTTP.iter().any(|name| jwt.authorization_header.eq_ignore_ascii_case(name)) {
+        reader.fault_at("jwt.authorization_header", "must not be a header that means something else");
+    }
+    for (key, text) in [("jwt.issuer", &jwt.issuer), ("jwt.audience", &jwt.audience)] {
+        // A token is at most 8 KiB long, and has room for a user's own claims.
+        if text.as_ref().is_some_and(|text| text.len() > 500) {
+            reader.fault_at(key, "must have at most 500 bytes");
+        }
     }
     let taken = ["token_type", "expires_in", "refresh_expires_in"];
     for (key, name) in
@@ -155,7 +167,9 @@ fn names(settings: &Settings, reader: &mut Reader) {
         );
     }
     if let Some(url) = &server.public_url
-        && !((url.starts_with("https://") || url.starts_with("http://")) && url.chars().all(|c| c.is_ascii_graphic()))
+        && !((url.starts_with("https://") || url.starts_with("http://"))
+            && url.len() <= 500
+            && url.chars().all(|c| c.is_ascii_graphic()))
     {
         reader.fault_at("server.public_url", "must be a URL such as https://id.example.com");
     }

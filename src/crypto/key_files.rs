@@ -220,7 +220,9 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     // Two do not begin in the same second: which of them would sign?
     let youngest = keys.iter().filter_map(|key| key.begins).map(|begin| begin.at).filter(|at| *at <= now).max();
     let earliest = youngest.map_or(now, |youngest| now.max(youngest + Seconds(1)));
-    let mut next = match keys.into_iter().find(|key| key.begins.is_none_or(|begin| begin.at > now)) {
+    // One that others know already, if there is one.
+    let waiting = keys.into_iter().filter(|key| key.begins.is_none_or(|begin| begin.at > now));
+    let mut next = match waiting.min_by_key(|key| key.begins.is_none()) {
         Some(next) => next,
         None => generate(folder, algorithm, now)?,
     };

@@ -8,7 +8,7 @@ use crate::domain::{Algorithm, Seconds, Timestamp};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::json;
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 /// How long others may keep the key set, in seconds: a key is in it for at least so long before it signs.
 pub const MAX_AGE: Seconds = Seconds(60);
@@ -105,11 +105,14 @@ pub struct KeyRing {
     pub(super) typ: &'static str,
     /// In the order in which they begin to sign; those of which nobody has said when come last.
     keys: Vec<RingKey>,
+    /// The `kid` of each key that has ended here, whether its file is still there or not.
+    ended: HashSet<String>,
 }
 
 impl KeyRing {
     /// A ring of keys, and when each begins to sign tokens of this `typ`. `lifetime` is how long a token may be taken
-    /// after it was made. A replica that begins `now` does not know since when others know a key that began just before.
+    /// after it was made. A replica that begins `now` does not know since when others know a key that began just before,
+    /// nor whether another signed with an older one until now.
     ///
     /// # Errors
     /// When there is no key that ever signs, one is there twice, or two begin at one moment.
@@ -145,21 +148,22 @@ impl KeyRing {
         if keys.first().is_none_or(|key| key.begins.is_none()) {
             return Err(KeyFault("there is no key that signs".to_owned()));
         }
-        let mut ring = Self { typ, keys };
+        let mut ring = Self { typ, keys, ended: HashSet::new() };
         ring.settle(lifetime, now);
         Ok(ring)
     }
 
     pub(super) fn has(&self, kid: &str) -> bool {
-        self.find(kid).is_some()
+        self.keys.iter().any(|key| key.kid() == kid)
     }
 
-    fn find(&self, kid: &str) -> Option<&RingKey> {
-        self.keys.iter().find(|key| key.kid() == kid)
+    /// The same key for the same algorithm: an RSA key has one `kid` with several.
+    fn find(&self, same: &SigningKey) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.kid() == same.kid() && key.algorithm() == same.algorithm())
     }
 
     /// Says when each key ends: when what it signed last has, after a younger one began and every replica has noticed.
-    /// What has ended stays so.
+    /// Who hears late of the younger one has signed with this one until now. What has ended stays so.
     fn settle(&mut self, lifetime: Seconds, now: Timestamp) {
         if !self.alive(now).any(|key| key.has_begun(now)) {
             // Nothing is gained by waiting until others know the one that should sign: none can meanwhile.
@@ -170,10 +174,11 @@ impl KeyRing {
         }
         let grace = Seconds(lifetime.0 + MAX_AGE.0 + CLOCKS_DIFFER.0);
         let mut successor: Option<Timestamp> = None;
-        for key in self.keys.iter_mut().rev() {
-            if !key.has_ended(now) {
-                key.ends = successor.map(|successor| successor + grace);
-            }
+        for key in self.keys.iter_mut().rev().filter(|key| !key.has_ended(now)) {
+            key.ends = successor.map(|begins| match key.ends {
+                Some(end) => end.max(begins + grace),
+                None => begins.max(now) + grace,
+            });
             successor = successor.into_iter().chain(key.due()).min();
         }
     }
@@ -184,16 +189,24 @@ impl KeyRing {
     /// # Errors
     /// When every key that ever signs has ended.
     pub fn replacing(mut self, before: &Self, now: Timestamp, lifetime: Seconds) -> Result<Self, KeyFault> {
+        let ended = before.keys.iter().filter(|key| key.has_ended(now)).map(|key| key.kid().to_owned());
+        self.ended = before.ended.iter().cloned().chain(ended).collect();
         for key in &mut self.keys {
-            let known = before.find(key.kid());
-            key.published_at = known.map_or(now, |known| known.published_at);
-            key.ends = known.and_then(|known| known.ends.filter(|_| known.has_ended(now)));
-        }
-        if self.keys.iter().all(|key| key.begins.is_none() || key.has_ended(now)) {
-            return Err(KeyFault("every key that signs has ended; `signet keys generate` makes another".to_owned()));
+            let known = before.find(&key.key);
+            // A clock that counts seconds says too early when something came.
+            key.published_at = known.map_or(now + Seconds(1), |known| known.published_at);
+            key.ends = if self.ended.contains(key.kid()) { Some(ALWAYS) } else { known.and_then(|known| known.ends) };
         }
         self.settle(lifetime, now);
+        if self.alive(now).all(|key| key.begins.is_none()) {
+            return Err(KeyFault("every key that signs has ended; `signet keys generate` makes another".to_owned()));
+        }
         Ok(self)
+    }
+
+    /// The keys of another ring whose tokens are good there, and not here.
+    pub(super) fn misses<'a>(&'a self, other: &'a Self, now: Timestamp) -> impl Iterator<Item = &'a RingKey> {
+        other.alive(now).filter(move |key| self.find(&key.key).is_none_or(|mine| mine.has_ended(now)))
     }
 
     /// The key that signs: the youngest that has begun; before the first has, the first.
@@ -294,7 +307,7 @@ mod tests {
         let at_once = Some(Beginning::at_once(NOW));
         // What was there, since when; what takes its place; how long the old one still signs.
         let rows = [
-            ("told late", alone(), rotated(Some(from(1000))), 60),
+            ("told late", alone(), rotated(Some(from(1000))), 61),
             ("told in time", alone(), rotated(Some(from(5200))), 200),
             ("told that it is next, and then that it signs", waiting(), rotated(Some(from(5000))), 60),
             ("next, and then planned", waiting(), rotated(Some(from(5030))), 60),
@@ -324,8 +337,37 @@ mod tests {
         let once = late().replacing(&before, NOW, LIFETIME).unwrap();
         assert_eq!(once.alive(NOW + MAX_AGE + LIFETIME).count(), 2, "the old one ends so much later");
         let twice = late().replacing(&once, NOW + Seconds(30), LIFETIME).unwrap();
-        assert_eq!(twice.signer(NOW + Seconds(59)).kid(), old.kid());
-        assert_eq!(twice.signer(NOW + MAX_AGE).kid(), new.kid());
+        assert_eq!(twice.signer(NOW + Seconds(60)).kid(), old.kid());
+        assert_eq!(twice.signer(NOW + Seconds(61)).kid(), new.kid());
+        let end = |ring: &KeyRing| ring.keys[0].ends;
+        assert_eq!((end(&once), end(&twice)), (Some(NOW + Seconds(61 + 420)), end(&once)));
+        let later = late().replacing(&twice, NOW + Seconds(400), LIFETIME).unwrap();
+        assert_eq!(end(&later), end(&once), "nor does it when the old one is retiring");
+    }
+
+    /// Until a replica is told, it signs with the old key: those tokens are good for as long as any.
+    #[test]
+    fn who_is_told_late_refuses_nothing_that_it_signed() {
+        let (old, new) = (key(), key());
+        let waiting = || ring([(&old, LONG_AGO), (&new, None)], Timestamp(0));
+        let late = |begins| ring([(&old, LONG_AGO), (&new, begins)], NOW);
+        for begins in [Some(from(1000)), Some(Beginning::at_once(Timestamp(1000)))] {
+            for after in [late(begins).replacing(&waiting(), NOW, LIFETIME).unwrap(), late(begins)] {
+                assert_eq!(after.signer(NOW).kid(), new.kid());
+                assert_eq!(after.keys[0].ends, Some(NOW + Seconds(420)), "told, or begun");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_for_another_algorithm_is_another_key() {
+        let text = generate(Algorithm::Rs256).unwrap();
+        let [rs, ps] = [Algorithm::Rs256, Algorithm::Ps256].map(|name| SigningKey::parse(&text, name).unwrap());
+        assert_eq!(rs.kid(), ps.kid());
+        let (before, after) = (ring([(&rs, LONG_AGO)], NOW), ring([(&ps, LONG_AGO)], NOW));
+        let after = after.replacing(&before, NOW, LIFETIME).unwrap();
+        assert_eq!(after.misses(&before, NOW).count(), 1);
+        assert_eq!(after.misses(&after, NOW).count(), 0);
     }
 
     /// A replica that begins does not know since when others know a key that began a moment ago.
@@ -356,8 +398,14 @@ mod tests {
             }
         }
         assert!(without(None).err().unwrap().0.contains("every key that signs has ended"));
-        let alone = ring([(&ended, LONG_AGO)], NOW).replacing(&before, NOW, LIFETIME);
-        assert!(alone.err().unwrap().0.contains("keys generate"));
+        let alone = || ring([(&ended, LONG_AGO)], NOW);
+        assert!(alone().replacing(&before, NOW, LIFETIME).err().unwrap().0.contains("keys generate"));
+        // Away and back again, and beside one that is called older.
+        let away = ring([(&leaked, Some(from(1000)))], NOW).replacing(&before, NOW, LIFETIME).unwrap();
+        assert!(alone().replacing(&away, NOW, LIFETIME).is_err());
+        let older = ring([(&new, LONG_AGO), (&ended, Some(from(500)))], NOW);
+        let older = older.replacing(&before, NOW, LIFETIME).unwrap();
+        assert_eq!((older.signer(NOW).kid(), older.keys[0].ends), (new.kid(), None));
     }
 
     #[test]

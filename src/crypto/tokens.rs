@@ -26,6 +26,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
+/// The longest claims of a user's own, in bytes of JSON.
+const MAX_CLAIMS: usize = 4 * 1024;
 /// How far a clock may be ahead of ours.
 const MAX_AHEAD: Seconds = Seconds(60);
 
@@ -259,7 +261,7 @@ impl Tokens {
         self.keys.store(Arc::new(Keys { access, ..keys }));
         let keys = self.keys.load();
         for (what, was, is) in [("access", &before.access, &keys.access), ("refresh", &before.refresh, &keys.refresh)] {
-            for gone in was.alive(now).filter(|key| !is.has(key.kid())) {
+            for gone in is.misses(was, now) {
                 tracing::warn!(kid = gone.kid(), "a key is gone: the {what} tokens that it signed are refused now");
             }
         }
@@ -349,7 +351,8 @@ impl Tokens {
             jti_claim.as_ref().map(|name| (name, jti.into())),
             user_id.as_ref().map(|(name, field)| (name, user.identity(*field).into())),
         ];
-        let own = user.claims.iter().filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
+        let own = Some(&user.claims).filter(|claims| fit(user, claims)).into_iter().flatten();
+        let own = own.filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
         let own = own.map(|(name, value)| (name.clone(), value.clone()));
         own.chain(named.into_iter().flatten().map(|(name, value)| (name.clone(), value))).collect()
     }
@@ -447,6 +450,15 @@ impl Tokens {
         };
         (is_ours && token.generation >= 0).then_some(token)
     }
+}
+
+/// Whether a user's own claims leave a token that can be taken. Written anew, numbers can be longer than they were.
+fn fit(user: &User, claims: &Map<String, Value>) -> bool {
+    let fit = claims.is_empty() || serde_json::to_string(claims).is_ok_and(|text| text.len() <= MAX_CLAIMS);
+    if !fit {
+        tracing::error!(user.id = user.id.0, "the user's own claims are longer than 4 KiB and left out");
+    }
+    fit
 }
 
 fn sign(key: &RingKey, claims: &impl Serialize) -> Result<String, SigningFailed> {

@@ -189,7 +189,9 @@ pub fn document(dialect: &Dialect) -> Value {
         document["servers"] = json!([{ "url": base_path }]);
     }
     for schema in ["TokenPair", "AccessToken"] {
-        name_tokens(&mut document["components"]["schemas"][schema], names);
+        let schema = &mut document["components"]["schemas"][schema];
+        schema["properties"]["token_type"]["example"] = token_type(dialect.schemes).into();
+        name_tokens(schema, names);
     }
     document
 }

@@ -53,7 +53,11 @@ async fn the_header_and_its_schemes_are_those_of_the_settings() {
     );
     let signed_in = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
     assert_eq!(signed_in["token_type"], "JWT", "a client that follows the reply is let in");
-    let scheme = &app.anon().get("/openapi.json").await.json["components"]["securitySchemes"]["bearer"];
+    let components = &app.anon().get("/openapi.json").await.json["components"];
+    for schema in ["TokenPair", "AccessToken"] {
+        assert_eq!(components["schemas"][schema]["properties"]["token_type"]["example"], "JWT");
+    }
+    let scheme = &components["securitySchemes"]["bearer"];
     assert_eq!(
         (&scheme["type"], &scheme["in"], &scheme["name"]),
         (&json!("apiKey"), &json!("header"), &json!("X-Auth"))
@@ -216,4 +220,16 @@ async fn claims_that_are_no_object_are_refused_by_the_database() {
         let update = format!("UPDATE users SET claims = '{claims}'");
         assert!(!app.database.try_execute(&update).await, "{claims:.20}");
     }
+}
+
+/// Numbers that are short in the database and long in a token: one that nobody takes would lock its user out.
+#[tokio::test]
+async fn claims_that_are_too_long_for_a_token_are_left_out() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let own = format!("{{\"x\":[{}]}}", ["1e15"; 810].join(","));
+    app.database.execute(&format!("UPDATE users SET claims = '{own}' WHERE id = {}", ann.id)).await;
+    let again = app.sign_in(&ann.email).await;
+    assert_eq!(app.verify(&again.access).await, 204);
+    assert!(take_apart(&again.access).claims["x"].is_null());
 }
