@@ -14,7 +14,7 @@
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
-//! | [`secret_file`] | reads a secret from a file |
+//! | [`secret_file`], [`cpu_quota`] | read a secret from a file, and what a container may use |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
@@ -28,6 +28,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cpu_quota;
 pub mod crypto;
 pub mod domain;
 pub mod http;

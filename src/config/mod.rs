@@ -12,7 +12,8 @@ pub use source::{Fault, Faults, Sources};
 pub use value::{Listing, LogFormat, MaxStaleness, Rate, RegistrationMode};
 
 use crate::{
-    crypto::Hashing,
+    cpu_quota::cpu_quota,
+    crypto::{Hashing, Kernel},
     domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
 };
 use secrecy::SecretString;
@@ -105,6 +106,8 @@ section! {
         iterations: u32,
         parallelism: u32,
         max_memory_kib: u32,
+        /// The code that hashes; the quickest that there is, if none is named.
+        kernel: Option<Kernel>,
         hash_threads: Option<NonZero<usize>>,
         queue: Option<NonZero<usize>>,
         queue_timeout: Duration,
@@ -299,7 +302,17 @@ impl Passwords {
             threads: self.hash_threads(),
             queue: self.queue(),
             queue_timeout: self.queue_timeout,
+            kernel: self.kernel,
+            rest: self.rest(),
         }
+    }
+
+    /// For how long a hash thread rests after each hash, as a share of what the hash took. All threads together leave a
+    /// tenth of a container's quota to everybody else: whoever uses it up is stopped, whatever waits.
+    fn rest(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
+        let threads = self.hash_threads() as f64;
+        cpu_quota().map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))
     }
 
     pub fn rules(&self) -> PasswordRules {

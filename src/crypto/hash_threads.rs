@@ -1,10 +1,14 @@
 //! The threads that hash passwords: few, with their memory kept, behind a bounded queue.
 //!
-//! Argon2 takes a core and 19 MiB for ten milliseconds and more. On the HTTP workers it would hold up every other
+//! Argon2 takes a core and 19 MiB for five milliseconds and more. On the HTTP workers it would hold up every other
 //! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
 //! told so at once.
 
 use argon2::Block;
+use rustix::{
+    process::setpriority_process,
+    time::{ClockId, clock_gettime},
+};
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
@@ -13,6 +17,10 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::oneshot, time::timeout};
+
+/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that neither a flood of
+/// sign-ins slows the rest nor a flood of the rest stops the sign-ins. (At 19 it would be a sixtieth.)
+const NICENESS: i32 = 10;
 
 /// Why nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,36 +62,48 @@ struct Job {
     work: Box<dyn FnOnce(&mut Scratch) + Send>,
 }
 
+/// What threads there are.
+pub(super) struct Threads {
+    pub count: usize,
+    /// How many KiB each keeps from the first hash on.
+    pub usual_blocks: usize,
+    /// For how long each rests after a hash, as a share of what the hash took.
+    pub rest: f64,
+}
+
 pub(super) struct HashThreads {
     queue: mpsc::SyncSender<Job>,
     queue_timeout: Duration,
 }
 
 impl HashThreads {
-    /// Starts `threads` threads; each keeps `usual_blocks` KiB from the first hash on.
-    ///
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(
-        threads: usize,
+        &Threads { count, usual_blocks, rest }: &Threads,
         queue: usize,
         queue_timeout: Duration,
-        usual_blocks: usize,
     ) -> io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel::<Job>(queue);
         let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..threads {
+        for number in 0..count {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
+                // The priority of this thread alone, on Linux. Where it cannot be lowered, work goes on as it is.
+                let _ = setpriority_process(None, NICENESS);
                 let mut scratch = Scratch::default();
                 loop {
                     // The lock is held while waiting, and given back before hashing.
                     let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { break };
                     if job.begun.send(()).is_ok() {
+                        let began = time_on_a_core();
                         // A panic ends one request, not the thread: the others would wait for it for ever.
                         let _ = panic::catch_unwind(AssertUnwindSafe(|| (job.work)(&mut scratch)));
                         scratch.shrink_to(usual_blocks);
+                        if rest > 0.0 {
+                            thread::sleep(time_on_a_core().saturating_sub(began).mul_f64(rest));
+                        }
                     }
                 }
             })?;
@@ -112,14 +132,21 @@ impl HashThreads {
     }
 }
 
+/// How long this thread has been running, waits not counted.
+fn time_on_a_core() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    const ONE: Threads = Threads { count: 1, usual_blocks: 8, rest: 0.0 };
+
     /// One thread that is busy until the sender is dropped.
     async fn busy(queue: usize, queue_timeout: Duration) -> (Arc<HashThreads>, mpsc::Sender<()>) {
-        let threads = Arc::new(HashThreads::start(1, queue, queue_timeout, 8).unwrap());
+        let threads = Arc::new(HashThreads::start(&ONE, queue, queue_timeout).unwrap());
         let (release, held) = mpsc::channel::<()>();
         let (started, is_started) = oneshot::channel();
         let busy = Arc::clone(&threads);
@@ -173,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_request_and_not_the_thread() {
-        let threads = HashThreads::start(1, 8, Duration::from_hours(1), 8).unwrap();
+        let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1)).unwrap();
         assert_eq!(threads.run(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
         assert_eq!(threads.run(|_| 5).await, Ok(5));
     }

@@ -1,5 +1,8 @@
 //! Keys, tokens, hashes and randomness. The only place that knows argon2, jsonwebtoken and aws-lc.
 
+#[cfg(target_arch = "x86_64")]
+mod argon2_kernel;
+mod argon2id;
 mod hash_threads;
 pub mod key_files;
 mod keys;
@@ -9,6 +12,7 @@ mod tokens;
 #[cfg(test)]
 mod vectors;
 
+pub use argon2id::{Argon2id, Kernel, TAG};
 pub use hash_threads::HashError;
 pub use keys::{KeyFault, SigningKey, is_monotonous};
 pub use passwords::{Hashing, Passwords, Verdict};

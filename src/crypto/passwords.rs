@@ -1,9 +1,12 @@
 //! Argon2id (RFC 9106): hashing, verifying, and paying the same for an account that does not exist.
 
-use super::hash_threads::{HashError, HashThreads, Scratch};
+use super::{
+    argon2id::{Argon2id, Kernel, TAG},
+    hash_threads::{HashError, HashThreads, Scratch, Threads},
+};
 use crate::domain::{Password, PasswordHash};
 use argon2::{
-    Algorithm, Argon2, Params, Version,
+    Algorithm, Params, Version,
     password_hash::phc::{self, Output, ParamsString, Salt},
 };
 use std::{io, time::Duration};
@@ -29,6 +32,10 @@ pub struct Hashing {
     pub threads: usize,
     pub queue: usize,
     pub queue_timeout: Duration,
+    /// The code that hashes; `None` for the quickest.
+    pub kernel: Option<Kernel>,
+    /// For how long a thread rests after each hash, as a share of what the hash took.
+    pub rest: f64,
 }
 
 /// Hashes and verifies, on threads of its own.
@@ -42,18 +49,23 @@ pub struct Passwords {
 struct Cost {
     params: Params,
     max_memory_kib: u32,
+    argon2id: Argon2id,
 }
 
 impl Passwords {
     /// # Errors
     /// When the system gives no threads, or the settings are not what Argon2 takes.
     pub fn start(hashing: Hashing) -> io::Result<Self> {
-        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout } = hashing;
-        let params = Params::new(memory_kib, iterations, parallelism, Some(Params::DEFAULT_OUTPUT_LEN));
+        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout, .. } =
+            hashing;
+        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
         let params = params.map_err(|error| io::Error::other(error.to_string()))?;
         let usual_blocks = params.block_count();
-        let threads = HashThreads::start(threads, queue, queue_timeout, usual_blocks)?;
-        Ok(Self { threads, cost: Cost { params, max_memory_kib } })
+        let argon2id = Argon2id::choose(hashing.kernel);
+        tracing::info!(kernel = argon2id.kernel().name(), threads, rest = hashing.rest, "hashing passwords");
+        let threads = Threads { count: threads, usual_blocks, rest: hashing.rest };
+        let threads = HashThreads::start(&threads, queue, queue_timeout)?;
+        Ok(Self { threads, cost: Cost { params, max_memory_kib, argon2id } })
     }
 
     /// The hash to store for a new password.
@@ -79,7 +91,7 @@ impl Passwords {
 impl Cost {
     fn hash(&self, password: &Password, scratch: &mut Scratch) -> PasswordHash {
         let salt = super::random::<{ Salt::RECOMMENDED_LENGTH }>();
-        let output = argon2id(&self.params, password, &salt, scratch);
+        let output = self.tag(&self.params, password, &salt, scratch);
         // Salt, output and parameters of these sizes always fit into a PHC string.
         #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
         let hash = phc::PasswordHash {
@@ -94,10 +106,10 @@ impl Cost {
 
     fn verify(&self, password: &Password, stored: Option<&PasswordHash>, scratch: &mut Scratch) -> Verdict {
         let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
-            argon2id(&self.params, password, &[0; 16], scratch);
+            self.tag(&self.params, password, &[0; 16], scratch);
             return Verdict::Wrong;
         };
-        let output = argon2id(&stored.params, password, stored.salt.as_ref(), scratch);
+        let output = self.tag(&stored.params, password, stored.salt.as_ref(), scratch);
         let is_todays = stored.params.m_cost() == self.params.m_cost()
             && stored.params.t_cost() == self.params.t_cost()
             && stored.params.p_cost() == self.params.p_cost();
@@ -105,11 +117,16 @@ impl Cost {
         if Output::new(&output).ok() != Some(stored.output) {
             if !is_todays {
                 // An older, cheaper hash must not answer sooner than an account that does not exist.
-                argon2id(&self.params, password, &[0; 16], scratch);
+                self.tag(&self.params, password, &[0; 16], scratch);
             }
             return Verdict::Wrong;
         }
         Verdict::Right { rehashed: (!is_todays).then(|| self.hash(password, scratch)) }
+    }
+
+    fn tag(&self, params: &Params, password: &Password, salt: &[u8], scratch: &mut Scratch) -> [u8; TAG] {
+        // `Params`, `Salt` and the body limit bound every size.
+        self.argon2id.hash(params, password.expose(), salt, scratch.blocks(params.block_count()))
     }
 
     /// A stored hash that can be verified here: Argon2id, version 19, 32 bytes, and no more memory than allowed.
@@ -120,7 +137,7 @@ impl Cost {
             let (salt, output) = (hash.salt?, hash.hash?);
             let is_ours = hash.algorithm == Algorithm::Argon2id.ident()
                 && hash.version == Some(Version::V0x13.into())
-                && output.len() == Params::DEFAULT_OUTPUT_LEN
+                && output.len() == TAG
                 && params.m_cost() <= self.max_memory_kib;
             is_ours.then_some(Stored { params, salt, output })
         };
@@ -140,27 +157,13 @@ struct Stored {
     output: Output,
 }
 
-fn argon2id(
-    params: &Params,
-    password: &Password,
-    salt: &[u8],
-    scratch: &mut Scratch,
-) -> [u8; Params::DEFAULT_OUTPUT_LEN] {
-    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-    let blocks = scratch.blocks(params.block_count());
-    // Cannot fail: `Params`, `Salt` and the body limit bound every size.
-    #[expect(clippy::expect_used, reason = "the sizes are bounded")]
-    argon2.hash_password_into_with_memory(password.expose(), salt, &mut output, blocks).expect("checked sizes");
-    output
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn cost(memory_kib: u32, iterations: u32) -> Cost {
-        Cost { params: Params::new(memory_kib, iterations, 1, Some(32)).unwrap(), max_memory_kib: 1024 }
+        let params = Params::new(memory_kib, iterations, 1, Some(TAG)).unwrap();
+        Cost { params, max_memory_kib: 1024, argon2id: Argon2id::REFERENCE }
     }
 
     #[test]
