@@ -1,106 +1,22 @@
 //! The program as an operator runs it: a process, its output and its exit code.
 
-use crate::support::{Actor, PASSWORD, actor::http_client, database::TestDatabase, eventually, token::take_apart};
+use crate::support::{
+    PASSWORD,
+    actor::{Actor, http_client},
+    database::TestDatabase,
+    eventually,
+    process::{Killed, Service, run, signet, text},
+    token::take_apart,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    process::{Command, Output, Stdio},
 };
 use tempfile::TempDir;
-
-fn signet(folder: &Path, environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_signet"));
-    command.current_dir(folder).env_clear().envs(environment.iter().copied());
-    command
-}
-
-/// Runs a command to its end, with this on its standard input.
-fn run(folder: &Path, environment: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
-    let mut command = signet(folder, environment);
-    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // Whoever does not read its input may be gone by now.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// A service in a process of its own, with nothing but what `cargo run` gives it.
-struct Service {
-    child: Killed,
-    address: SocketAddr,
-    welcome: String,
-    log: Arc<Mutex<String>>,
-}
-
-impl Service {
-    fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = signet(folder, environment)
-            .env("SIGNET__SERVER__BIND", "127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut welcome = String::new();
-        while !welcome.contains("Ctrl-C") {
-            assert_ne!(output.read_line(&mut welcome).unwrap(), 0, "it ended: {welcome}");
-        }
-        // Whoever writes to a pipe that nobody reads waits for ever.
-        let log = Arc::new(Mutex::new(String::new()));
-        let told = Arc::clone(&log);
-        std::thread::spawn(move || output.lines().for_each(|line| told.lock().unwrap().push_str(&line.unwrap())));
-        let address = welcome.split("listening on http://").nth(1).unwrap().lines().next().unwrap();
-        let address = address.parse().unwrap();
-        Self { child: Killed(child), address, welcome, log }
-    }
-
-    fn anon(&self) -> Actor {
-        Actor::new(http_client(), self.address, None)
-    }
-
-    fn bearer(&self, token: &str) -> Actor {
-        Actor::new(http_client(), self.address, Some(token.to_owned()))
-    }
-
-    /// Whether this was logged since the welcome.
-    fn said(&self, what: &str) -> bool {
-        self.log.lock().unwrap().contains(what)
-    }
-
-    /// `kill` is built into every shell; as a program it may be missing.
-    fn kill(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.0.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
-    }
-
-    fn hang_up(&self) {
-        self.kill("HUP");
-    }
-
-    /// Sends a signal and waits for the end.
-    fn signal(&mut self, name: &str) -> Option<i32> {
-        self.kill(name);
-        self.child.0.wait().unwrap().code()
-    }
-}
-
-/// A process that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[tokio::test]
 async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {

@@ -15,6 +15,7 @@ mod api;
 mod cli;
 mod faults;
 mod feed;
+mod flood;
 mod housekeeping;
 mod keys;
 mod model;

@@ -9,6 +9,7 @@ mod key_set;
 mod metrics;
 mod observe;
 mod openapi;
+mod patience;
 mod serve;
 mod sessions;
 mod stream;

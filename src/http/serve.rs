@@ -56,6 +56,9 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
                 async move { stopping.notified().await }
             })
             .local_addr(address)
+            .on_connect_ext(|stream: &Stream, data| {
+                data.insert(stream.patience());
+            })
             .finish(map_config(app, |()| AppConfig::default()));
         fn_service(move |tcp: TcpStream| {
             let peer = tcp.peer_addr().ok();

@@ -5,8 +5,9 @@
 //!    every error, and there is no hook before the socket; so these few answers are recognised here and written anew.
 //! 2. actix-http times the first head of a connection and no later one, and waits for the end of an unread body for
 //!    ever. Here a connection on which nothing has been answered for long, or for many bytes, is read no further.
+//! 3. actix-http goes on with a request whose client has gone. That it has is told to whom it concerns.
 
-use super::error::Problem;
+use super::{error::Problem, patience::Patience};
 use actix_web::http::StatusCode;
 use std::{
     io,
@@ -17,6 +18,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::watch,
     time::{Instant, Sleep, sleep},
 };
 
@@ -34,6 +36,8 @@ pub struct Stream {
     deadline: Pin<Box<Sleep>>,
     /// Bytes since the last answer.
     unanswered: usize,
+    /// Whether the client has closed its side.
+    is_closed: watch::Sender<bool>,
 }
 
 impl Stream {
@@ -42,7 +46,20 @@ impl Stream {
         // A head and a body, each in its time, and then the answer, which has time limits of its own.
         let patience = 2 * request_timeout + Duration::from_secs(5);
         let deadline = Box::pin(sleep(patience));
-        Self { tcp, base_path, rest: Vec::new(), patience, deadline, unanswered: 0 }
+        Self {
+            tcp,
+            base_path,
+            rest: Vec::new(),
+            patience,
+            deadline,
+            unanswered: 0,
+            is_closed: watch::Sender::new(false),
+        }
+    }
+
+    /// For the requests of this connection.
+    pub fn patience(&self) -> Patience {
+        Patience::of_connection(self.is_closed.subscribe())
     }
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,9 +120,13 @@ impl AsyncRead for Stream {
             // As if the client had closed its side: what is being answered is answered, and nothing more is read.
             return Poll::Ready(Ok(()));
         }
-        let before = into.filled().len();
+        let (before, wants_some) = (into.filled().len(), into.remaining() > 0);
         ready!(Pin::new(&mut self.tcp).poll_read(context, into))?;
-        self.unanswered += into.filled().len() - before;
+        let read = into.filled().len() - before;
+        if read == 0 && wants_some {
+            self.is_closed.send_replace(true);
+        }
+        self.unanswered += read;
         Poll::Ready(Ok(()))
     }
 }

@@ -4,6 +4,7 @@ use super::{
     State,
     body::{Body, FromMembers, Members, Noted},
     error::Problem,
+    patience::Patience,
 };
 use crate::{
     auth::{Client, SignIn},
@@ -101,8 +102,13 @@ fn with_names(state: &State, reply: &impl Serialize) -> HttpResponse {
     post, path = "/auth/signin", tag = "User and Access", operation_id = "signin",
     request_body = SignInRequest, responses((status = 200, description = "Signed in.", body = TokenPairResponse))
 )]
-pub async fn signin(state: Data<State>, client: Client, Body(sign_in): Body<SignIn>) -> Result<HttpResponse, Problem> {
-    let pair = state.auth.sign_in(sign_in, client, state.clock.now()).await?;
+pub async fn signin(
+    state: Data<State>,
+    client: Client,
+    patience: Patience,
+    Body(sign_in): Body<SignIn>,
+) -> Result<HttpResponse, Problem> {
+    let pair = patience.with(state.auth.sign_in(sign_in, client, state.clock.now())).await?;
     let reply = TokenPairResponse {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,

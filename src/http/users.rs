@@ -5,6 +5,7 @@ use super::{
     bearer::{Bearer, BearerBody, presented},
     body::{Body, FromMembers, Members, Noted},
     error::{MemberFault, Problem},
+    patience::Patience,
 };
 use crate::{
     auth::{ProfileUpdate, SignUp},
@@ -130,9 +131,10 @@ impl FromMembers for ProfileUpdate {
 pub async fn create(
     state: Data<State>,
     request: HttpRequest,
+    patience: Patience,
     Body(sign_up): Body<SignUp>,
 ) -> Result<HttpResponse, Problem> {
-    let user = state.auth.register(sign_up, presented(&request), state.clock.now()).await?;
+    let user = patience.with(state.auth.register(sign_up, presented(&request), state.clock.now())).await?;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
 }

@@ -1,0 +1,159 @@
+//! More sign-ins than can be: what is hashed, what is refused, and how much memory that takes.
+
+use crate::support::{PASSWORD, TestDatabase, actor::http_client, process::Service, within};
+use futures_util::{
+    future::join_all,
+    stream::{self, StreamExt},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fs, time::Duration};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
+
+const EMAIL: &str = "ann@example.com";
+const THREADS: usize = 2;
+/// KiB that a hash takes, by default.
+const MEMORY: usize = 19_456;
+/// KiB that everything else takes at most, in a build without optimisation.
+const REST: usize = 120 * 1024;
+
+/// A service in a process of its own, so that its memory and its time can be told from ours, with hashes as expensive as in
+/// production; and somebody who can sign in.
+struct Flooded {
+    service: Service,
+    _folder: TempDir,
+    _database: TestDatabase,
+}
+
+impl Flooded {
+    async fn start(changes: &[(&str, &str)]) -> Self {
+        let (folder, database) = (tempfile::tempdir().unwrap(), TestDatabase::create().await);
+        let url = database.url();
+        let environment = [
+            ("SIGNET__DATABASE__URL", url.as_str()),
+            ("SIGNET__DATABASE__MIGRATE_ON_START", "true"),
+            ("SIGNET__RATE_LIMIT__ENABLED", "false"),
+            ("SIGNET__PASSWORDS__HASH_THREADS", "2"),
+            ("SIGNET__USERS__MAX_SESSIONS", "1000000"),
+        ];
+        let service = Service::start(folder.path(), &[&environment, changes].concat());
+        let created = service.anon().post("/auth/create", &credentials()).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        Self { service, _folder: folder, _database: database }
+    }
+
+    /// The status of one sign-in, on a connection of its own.
+    async fn sign_in(&self) -> u16 {
+        let url = format!("http://{}/auth/signin", self.service.address);
+        let reply = http_client().post(url).json(&credentials()).send().await.unwrap();
+        let (status, retry_after) = (reply.status().as_u16(), reply.headers().get("retry-after").cloned());
+        let problem: Value = reply.json().await.unwrap();
+        if status == 503 {
+            assert!(problem["code"] == "overloaded" && retry_after.is_some(), "{problem}");
+        }
+        status
+    }
+
+    /// How often each status was answered to so many sign-ins at once.
+    async fn at_once(&self, count: usize) -> BTreeMap<u16, usize> {
+        let mut statuses = BTreeMap::new();
+        for status in join_all((0..count).map(|_| self.sign_in())).await {
+            *statuses.entry(status).or_default() += 1;
+        }
+        statuses
+    }
+
+    /// A line of `/proc/PID/status`, in KiB.
+    fn memory(&self, name: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.service.child.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// For how long the service has been computing.
+    fn computed(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.service.child.0.id())).unwrap();
+        let ticks =
+            |field: usize| stat.rsplit(')').next().unwrap().split_whitespace().nth(field).unwrap().parse::<u64>();
+        Duration::from_millis((ticks(11).unwrap() + ticks(12).unwrap()) * 10)
+    }
+}
+
+fn credentials() -> Value {
+    json!({"email": EMAIL, "password": PASSWORD})
+}
+
+#[tokio::test]
+async fn of_two_thousand_sign_ins_at_once_some_are_hashed_and_the_rest_refused_in_bounded_memory() {
+    let flooded = Flooded::start(&[]).await;
+    let idle = flooded.memory("VmRSS");
+    let began = Instant::now();
+    let statuses = within(60, flooded.at_once(2000)).await;
+    let (seconds, most) = (began.elapsed().as_secs_f64(), flooded.memory("VmHWM"));
+    println!("2000 sign-ins at once: {statuses:?} in {seconds:.2} s; {} MiB, {} MiB before", most / 1024, idle / 1024);
+    // Whatever found a place in the queue was hashed.
+    assert!(statuses[&200] >= THREADS * 32, "{statuses:?}");
+    assert_eq!(statuses.values().sum::<usize>(), statuses[&200] + statuses.get(&503).unwrap_or(&0), "nothing else");
+    assert!(most <= THREADS * MEMORY + REST, "{most} KiB");
+    assert_eq!(flooded.sign_in().await, 200, "and it goes on");
+}
+
+/// A queue that stays full: everybody is answered at once or within the time-out, and others are served.
+#[tokio::test]
+async fn a_queue_that_stays_full_refuses_and_others_are_served() {
+    let flooded =
+        Flooded::start(&[("SIGNET__PASSWORDS__QUEUE", "4"), ("SIGNET__PASSWORDS__QUEUE_TIMEOUT", "1s")]).await;
+    let ann = flooded.service.anon().post("/auth/signin", &credentials()).await;
+    let me = flooded.service.bearer(ann.json["access_token"].as_str().unwrap());
+    let end = Instant::now() + Duration::from_secs(5);
+    let crowd = stream::iter(0..40).map(async |_| {
+        let mut statuses = Vec::new();
+        while Instant::now() < end {
+            statuses.push(within(5, flooded.sign_in()).await);
+        }
+        statuses
+    });
+    let crowd = crowd.buffer_unordered(40).collect::<Vec<_>>();
+    let others = async {
+        let mut served = 0;
+        while Instant::now() < end {
+            assert_eq!(within(5, me.get("/auth/users/me")).await.status, 200);
+            served += 1;
+        }
+        served
+    };
+    let (statuses, served) = tokio::join!(crowd, others);
+    let count = |wanted| statuses.iter().flatten().filter(|status| **status == wanted).count();
+    println!("a full queue: {} hashed, {} refused, {served} other requests", count(200), count(503));
+    assert_eq!(count(200) + count(503), statuses.iter().flatten().count());
+    assert!(count(200) > 0 && count(503) > 0 && served > 10);
+}
+
+/// What was sent and given up at once costs no hash: the next who comes need not wait for it.
+#[tokio::test]
+async fn who_hangs_up_at_once_is_not_hashed() {
+    const CALLERS: u32 = 300;
+    let flooded =
+        Flooded::start(&[("SIGNET__PASSWORDS__QUEUE", "1000"), ("SIGNET__PASSWORDS__QUEUE_TIMEOUT", "1m")]).await;
+    let before = flooded.computed();
+    for _ in 0..10 {
+        assert_eq!(flooded.sign_in().await, 200);
+    }
+    let one = flooded.computed().saturating_sub(before) / 10;
+    let body = credentials().to_string();
+    let request = format!(
+        "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let before = flooded.computed();
+    let hang_up = async || {
+        let mut stream = TcpStream::connect(flooded.service.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+    };
+    join_all((0..CALLERS).map(|_| hang_up())).await;
+    assert_eq!(within(30, flooded.sign_in()).await, 200);
+    let all = flooded.computed().saturating_sub(before);
+    println!("{CALLERS} that hung up took {all:?} of a core, each that did not {one:?}");
+    assert!(all < one * CALLERS / 2);
+    assert!(flooded.memory("VmHWM") <= THREADS * MEMORY + REST);
+}
