@@ -81,8 +81,8 @@ mod avx512 {
         _mm512_xor_si512,
     };
 
-    /// `a`, `b`, `c` and `d` of BLAKE2's round, of `N` pairs of rows or of columns.
-    type Quarters<const N: usize> = [[__m512i; N]; 4];
+    /// `a`, `b`, `c` and `d` of BLAKE2's round, of four pairs of rows or of columns.
+    type Quarters = [[__m512i; 4]; 4];
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -114,27 +114,27 @@ mod avx512 {
         _mm512_add_epi64(_mm512_add_epi64(x, y), _mm512_add_epi64(product, product))
     }
 
-    /// BLAKE2's G on every lane of `N` times four registers, side by side: one alone would wait for itself.
+    /// BLAKE2's G on every lane of all sixteen registers, side by side: one alone would wait for itself.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn mix<const N: usize>(state: &mut Quarters<N>) {
-        half_mix::<N, 32, 24>(state);
-        half_mix::<N, 16, 63>(state);
+    fn mix(state: &mut Quarters) {
+        half_mix::<32, 24>(state);
+        half_mix::<16, 63>(state);
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn half_mix<const N: usize, const D: i32, const B: i32>([a, b, c, d]: &mut Quarters<N>) {
-        for i in 0..N {
+    fn half_mix<const D: i32, const B: i32>([a, b, c, d]: &mut Quarters) {
+        for i in 0..4 {
             a[i] = add(a[i], b[i]);
         }
-        for i in 0..N {
+        for i in 0..4 {
             d[i] = _mm512_ror_epi64::<D>(_mm512_xor_si512(d[i], a[i]));
         }
-        for i in 0..N {
+        for i in 0..4 {
             c[i] = add(c[i], d[i]);
         }
-        for i in 0..N {
+        for i in 0..4 {
             b[i] = _mm512_ror_epi64::<B>(_mm512_xor_si512(b[i], c[i]));
         }
     }
@@ -142,7 +142,7 @@ mod avx512 {
     /// P on pairs of rows. A register has two words of one row, two of the other, two of the first, two of the other.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn rows<const N: usize>(state: &mut Quarters<N>) {
+    fn rows(state: &mut Quarters) {
         let by_one = _mm512_set_epi64(2, 7, 0, 5, 6, 3, 4, 1);
         let by_three = _mm512_set_epi64(6, 3, 4, 1, 2, 7, 0, 5);
         mix(state);
@@ -153,8 +153,8 @@ mod avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn turn_rows<const N: usize>([_, b, c, d]: &mut Quarters<N>, of_b: __m512i, of_d: __m512i) {
-        for i in 0..N {
+    fn turn_rows([_, b, c, d]: &mut Quarters, of_b: __m512i, of_d: __m512i) {
+        for i in 0..4 {
             b[i] = _mm512_permutexvar_epi64(of_b, b[i]);
             c[i] = _mm512_shuffle_i64x2::<BY_TWO>(c[i], c[i]);
             d[i] = _mm512_permutexvar_epi64(of_d, d[i]);
@@ -164,17 +164,17 @@ mod avx512 {
     /// P on pairs of columns. A register has four words of one column and four of the other.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn columns<const N: usize>(state: &mut Quarters<N>) {
+    fn columns(state: &mut Quarters) {
         mix(state);
-        turn_columns::<N, BY_ONE, BY_THREE>(state);
+        turn_columns::<BY_ONE, BY_THREE>(state);
         mix(state);
-        turn_columns::<N, BY_THREE, BY_ONE>(state);
+        turn_columns::<BY_THREE, BY_ONE>(state);
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn turn_columns<const N: usize, const B: i32, const D: i32>([_, b, c, d]: &mut Quarters<N>) {
-        for i in 0..N {
+    fn turn_columns<const B: i32, const D: i32>([_, b, c, d]: &mut Quarters) {
+        for i in 0..4 {
             b[i] = _mm512_permutex_epi64::<B>(b[i]);
             c[i] = _mm512_permutex_epi64::<BY_TWO>(c[i]);
             d[i] = _mm512_permutex_epi64::<D>(d[i]);
@@ -215,10 +215,13 @@ mod avx512 {
 
 mod avx2 {
     use super::{BY_ONE, BY_THREE, BY_TWO, Block, Step, prefetch};
-    use std::arch::x86_64::{
-        __m256i, _mm256_add_epi64, _mm256_alignr_epi8, _mm256_load_si256, _mm256_mul_epu32, _mm256_or_si256,
-        _mm256_permute4x64_epi64, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_srli_epi64,
-        _mm256_store_si256, _mm256_xor_si256,
+    use std::{
+        arch::x86_64::{
+            __m256i, _mm256_add_epi64, _mm256_alignr_epi8, _mm256_load_si256, _mm256_mul_epu32, _mm256_or_si256,
+            _mm256_permute4x64_epi64, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_srli_epi64,
+            _mm256_store_si256, _mm256_xor_si256,
+        },
+        hint::black_box,
     };
 
     /// `a`, `b`, `c` and `d` of BLAKE2's round, of two rows or of two columns.
@@ -257,13 +260,7 @@ mod avx2 {
     /// BLAKE2's G on every lane of two registers, side by side: one alone would wait for itself.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn mix([a, b, c, d]: &mut Quarters) {
-        let by_24 = _mm256_setr_epi8(
-            3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10, 3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10,
-        );
-        let by_16 = _mm256_setr_epi8(
-            2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9, 2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9,
-        );
+    fn mix([a, b, c, d]: &mut Quarters, &[by_24, by_16]: &[__m256i; 2]) {
         for i in 0..2 {
             a[i] = add(a[i], b[i]);
         }
@@ -294,13 +291,13 @@ mod avx2 {
     /// P on two rows. A register has two words of one row and two of the other, so that each quarter has two registers.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn rows(state: &mut Quarters) {
-        mix(state);
+    fn rows(state: &mut Quarters, turns: &[__m256i; 2]) {
+        mix(state, turns);
         let [_, [b0, b1], c, [d0, d1]] = state;
         (*b0, *b1) = (_mm256_alignr_epi8::<8>(*b1, *b0), _mm256_alignr_epi8::<8>(*b0, *b1));
         c.swap(0, 1);
         (*d0, *d1) = (_mm256_alignr_epi8::<8>(*d0, *d1), _mm256_alignr_epi8::<8>(*d1, *d0));
-        mix(state);
+        mix(state, turns);
         let [_, [b0, b1], c, [d0, d1]] = state;
         (*b0, *b1) = (_mm256_alignr_epi8::<8>(*b0, *b1), _mm256_alignr_epi8::<8>(*b1, *b0));
         c.swap(0, 1);
@@ -310,10 +307,10 @@ mod avx2 {
     /// P on two columns. A register has four words of one of them.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn columns(state: &mut Quarters) {
-        mix(state);
+    fn columns(state: &mut Quarters, turns: &[__m256i; 2]) {
+        mix(state, turns);
         turn_columns::<BY_ONE, BY_THREE>(state);
-        mix(state);
+        mix(state, turns);
         turn_columns::<BY_THREE, BY_ONE>(state);
     }
 
@@ -329,17 +326,25 @@ mod avx2 {
 
     #[target_feature(enable = "avx2")]
     pub(super) fn step(Step { to, previous, other, adds }: Step, next: impl FnOnce(u64) -> *const Block) {
+        let by_24 = _mm256_setr_epi8(
+            3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10, 3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10,
+        );
+        let by_16 = _mm256_setr_epi8(
+            2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9, 2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9,
+        );
+        // The compiler would know better, and make two instructions of one.
+        let turns = black_box([by_24, by_16]);
         let sum = |register: usize| _mm256_xor_si256(load(previous, register), load(other, register));
         let pair = |first: usize| {
             let mut state = [0, 2, 4, 6].map(|quarter| [sum(first + quarter), sum(first + quarter + 1)]);
-            rows(&mut state);
+            rows(&mut state, &turns);
             state
         };
         // Now a pair of rows is a quarter of every column.
         let state = [pair(0), pair(8), pair(16), pair(24)];
         let two_columns = |to: &mut Block, number: usize| {
             let mut done = [state[0][number], state[1][number], state[2][number], state[3][number]];
-            columns(&mut done);
+            columns(&mut done, &turns);
             for (quarter, values) in done.into_iter().enumerate() {
                 for (half, value) in values.into_iter().enumerate() {
                     let register = 8 * quarter + 2 * number + half;
