@@ -37,11 +37,11 @@ impl Auth {
         let login = LoginName::email(caller.user.email.as_str());
         let account = self.storage.credentials(&login).await?.filter(|account| account.id == caller.user.id);
         let stored = account.map(|account| account.password_hash);
-        let verdict = self.passwords.verify(change.current.clone(), stored.clone()).await?;
+        let verdict = self.passwords.verify(self.passwords.place()?, change.current.clone(), stored.clone()).await?;
         let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
             return Err(AuthError::InvalidCredentials);
         };
-        let new = self.passwords.hash(change.new.clone()).await?;
+        let new = self.passwords.hash(self.passwords.place()?, change.new.clone()).await?;
         Ok(self.storage.change_password(caller.user.id, &verified, &new, caller.session, now).await?)
     }
 }

@@ -70,11 +70,13 @@ impl Auth {
         session: &NewSession,
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
+        // First: in a flood most are refused, and should cost no query.
+        let place = self.passwords.place()?;
         let account = self.storage.credentials(&sign_in.login).await?;
 
         // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
         let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let verdict = self.passwords.verify(sign_in.password.clone(), stored).await?;
+        let verdict = self.passwords.verify(place, sign_in.password.clone(), stored).await?;
 
         let (Some(account), Verdict::Right { rehashed }) = (account, verdict) else {
             return Err(AuthError::InvalidCredentials);

@@ -16,7 +16,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, timeout_at},
+};
 
 /// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that neither a flood of
 /// sign-ins slows the rest nor a flood of the rest stops the sign-ins. (At 19 it would be a sixtieth.)
@@ -55,8 +58,16 @@ impl Scratch {
     }
 }
 
+/// A place in the queue, or at a thread: whoever has one will be hashed, and it is free again when the hash is done, not
+/// when nobody waits for it any more.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    deadline: Instant,
+}
+
 /// Something to be hashed.
 struct Job {
+    place: Place,
     /// Told when the work begins. Nobody listens any more when the caller hung up or waited too long: then there is no work.
     begun: oneshot::Sender<()>,
     work: Box<dyn FnOnce(&mut Scratch) + Send>,
@@ -72,7 +83,9 @@ pub(super) struct Threads {
 }
 
 pub(super) struct HashThreads {
-    queue: mpsc::SyncSender<Job>,
+    queue: mpsc::Sender<Job>,
+    /// As many as may wait, and as many as are hashed.
+    places: Arc<Semaphore>,
     queue_timeout: Duration,
 }
 
@@ -84,7 +97,8 @@ impl HashThreads {
         queue: usize,
         queue_timeout: Duration,
     ) -> io::Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel::<Job>(queue);
+        // Unbounded, because nobody comes without a place.
+        let (sender, receiver) = mpsc::channel::<Job>();
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..count {
             let receiver = Arc::clone(&receiver);
@@ -96,11 +110,13 @@ impl HashThreads {
                     // The lock is held while waiting, and given back before hashing.
                     let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { break };
-                    if job.begun.send(()).is_ok() {
+                    let Job { place, begun, work } = job;
+                    if begun.send(()).is_ok() {
                         let began = time_on_a_core();
                         // A panic ends one request, not the thread: the others would wait for it for ever.
-                        let _ = panic::catch_unwind(AssertUnwindSafe(|| (job.work)(&mut scratch)));
+                        let _ = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
                         scratch.shrink_to(usual_blocks);
+                        drop(place);
                         if rest > 0.0 {
                             thread::sleep(time_on_a_core().saturating_sub(began).mul_f64(rest));
                         }
@@ -108,15 +124,25 @@ impl HashThreads {
                 }
             })?;
         }
-        Ok(Self { queue: sender, queue_timeout })
+        Ok(Self { queue: sender, places: Arc::new(Semaphore::new(count + queue)), queue_timeout })
+    }
+
+    /// Takes a place: before anything else is done for a request that would be refused in the end.
+    ///
+    /// # Errors
+    /// [`HashError::Overloaded`], at once, when there is none.
+    pub(super) fn place(&self) -> Result<Place, HashError> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| HashError::Overloaded)?;
+        Ok(Place { _permit: permit, deadline: Instant::now() + self.queue_timeout })
     }
 
     /// Runs `work` on one of the threads.
     ///
     /// # Errors
-    /// [`HashError::Overloaded`] at once when the queue is full, and after the time-out when no thread was free.
+    /// [`HashError::Overloaded`] when no thread was free in time.
     pub(super) async fn run<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce(&mut Scratch) -> T + Send + 'static,
     ) -> Result<T, HashError> {
         let (begun, has_begun) = oneshot::channel();
@@ -125,8 +151,9 @@ impl HashThreads {
             // Nobody may be listening by now; the hash is made all the same, so that its time tells nothing.
             let _ = done.send(work(scratch));
         });
-        self.queue.try_send(Job { begun, work }).map_err(|_| HashError::Overloaded)?;
-        let has_begun = timeout(self.queue_timeout, has_begun).await.map_err(|_| HashError::Overloaded)?;
+        let deadline = place.deadline;
+        self.queue.send(Job { place, begun, work }).map_err(|_| HashError::BrokeOff)?;
+        let has_begun = timeout_at(deadline, has_begun).await.map_err(|_| HashError::Overloaded)?;
         has_begun.map_err(|_| HashError::BrokeOff)?;
         result.await.map_err(|_| HashError::BrokeOff)
     }
@@ -142,6 +169,15 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    impl HashThreads {
+        async fn now<T: Send + 'static>(
+            &self,
+            work: impl FnOnce(&mut Scratch) -> T + Send + 'static,
+        ) -> Result<T, HashError> {
+            self.run(self.place()?, work).await
+        }
+    }
+
     const ONE: Threads = Threads { count: 1, usual_blocks: 8, rest: 0.0 };
 
     /// One thread that is busy until the sender is dropped.
@@ -151,7 +187,7 @@ mod tests {
         let (started, is_started) = oneshot::channel();
         let busy = Arc::clone(&threads);
         tokio::spawn(async move {
-            busy.run(move |_| {
+            busy.now(move |_| {
                 let _ = started.send(());
                 let _ = held.recv();
             })
@@ -165,9 +201,9 @@ mod tests {
     async fn a_full_queue_refuses_at_once() {
         let (threads, release) = busy(1, Duration::from_hours(1)).await;
         let waiting = Arc::clone(&threads);
-        let waiting = tokio::spawn(async move { waiting.run(|_| 1).await });
+        let waiting = tokio::spawn(async move { waiting.now(|_| 1).await });
         tokio::task::yield_now().await;
-        assert_eq!(threads.run(|_| 2).await, Err(HashError::Overloaded));
+        assert_eq!(threads.now(|_| 2).await, Err(HashError::Overloaded));
         drop(release);
         assert_eq!(waiting.await.unwrap(), Ok(1));
     }
@@ -177,9 +213,9 @@ mod tests {
         let (threads, release) = busy(8, Duration::from_secs(1)).await;
         let hashed = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&hashed);
-        assert_eq!(threads.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(HashError::Overloaded));
+        assert_eq!(threads.now(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(HashError::Overloaded));
         drop(release);
-        assert_eq!(threads.run(|_| 3).await, Ok(3), "the thread goes on");
+        assert_eq!(threads.now(|_| 3).await, Ok(3), "the thread goes on");
         assert_eq!(hashed.load(Ordering::SeqCst), 0);
     }
 
@@ -189,20 +225,20 @@ mod tests {
         let hashed = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&hashed);
         let gone = Arc::clone(&threads);
-        let gone = tokio::spawn(async move { gone.run(move |_| count.fetch_add(1, Ordering::SeqCst)).await });
+        let gone = tokio::spawn(async move { gone.now(move |_| count.fetch_add(1, Ordering::SeqCst)).await });
         tokio::task::yield_now().await;
         gone.abort();
         let _ = gone.await;
         drop(release);
-        assert_eq!(threads.run(|_| 4).await, Ok(4));
+        assert_eq!(threads.now(|_| 4).await, Ok(4));
         assert_eq!(hashed.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]
     async fn a_panic_ends_one_request_and_not_the_thread() {
         let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1)).unwrap();
-        assert_eq!(threads.run(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
-        assert_eq!(threads.run(|_| 5).await, Ok(5));
+        assert_eq!(threads.now(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
+        assert_eq!(threads.now(|_| 5).await, Ok(5));
     }
 
     #[test]

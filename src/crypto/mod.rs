@@ -13,8 +13,8 @@ mod tokens;
 mod vectors;
 
 pub use argon2id::{Argon2id, Kernel, TAG};
-pub use hash_threads::HashError;
-pub use keys::{KeyFault, SigningKey, is_monotonous};
+pub use hash_threads::{HashError, Place};
+pub use keys::{KeyFault, SigningKey, generate, is_monotonous};
 pub use passwords::{Hashing, Passwords, Verdict};
 pub use ring::{Beginning, KeyRing, KeyState, MAX_AGE, RingKey};
 pub use tokens::{AddedClaims, Issuer, Keys, REGISTERED, Refusal, SigningFailed, TokenNames, Tokens};

@@ -2,7 +2,7 @@
 
 use super::{
     argon2id::{Argon2id, Kernel, TAG},
-    hash_threads::{HashError, HashThreads, Scratch, Threads},
+    hash_threads::{HashError, HashThreads, Place, Scratch, Threads},
 };
 use crate::domain::{Password, PasswordHash};
 use argon2::{
@@ -68,13 +68,21 @@ impl Passwords {
         Ok(Self { threads, cost: Cost { params, max_memory_kib, argon2id } })
     }
 
+    /// A place for one call of the others: taken first, so that nothing is done for who is refused.
+    ///
+    /// # Errors
+    /// When there is none, at once.
+    pub fn place(&self) -> Result<Place, HashError> {
+        self.threads.place()
+    }
+
     /// The hash to store for a new password.
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
+    pub async fn hash(&self, place: Place, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
-        self.threads.run(move |scratch| cost.hash(&password, scratch)).await
+        self.threads.run(place, move |scratch| cost.hash(&password, scratch)).await
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done for nothing:
@@ -82,9 +90,14 @@ impl Passwords {
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn verify(&self, password: Password, stored: Option<PasswordHash>) -> Result<Verdict, HashError> {
+    pub async fn verify(
+        &self,
+        place: Place,
+        password: Password,
+        stored: Option<PasswordHash>,
+    ) -> Result<Verdict, HashError> {
         let cost = self.cost.clone();
-        self.threads.run(move |scratch| cost.verify(&password, stored.as_ref(), scratch)).await
+        self.threads.run(place, move |scratch| cost.verify(&password, stored.as_ref(), scratch)).await
     }
 }
 

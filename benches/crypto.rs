@@ -1,0 +1,104 @@
+//! What hashing, signing and verifying cost: each kernel on one thread, each algorithm that signs.
+//!
+//! `scripts/bench` compares kernels with the C reference, and the service with the hash alone; this is for whoever changes
+//! the code and wants to know at once.
+
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_precision_loss, reason = "a benchmark")]
+
+use argon2::{Block, Params};
+use signet::{
+    crypto::{
+        AddedClaims, Argon2id, Beginning, Issuer, Kernel, KeyRing, Keys, SigningKey, TAG, TokenNames, Tokens, generate,
+    },
+    domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
+};
+use std::{hint::black_box, time::Instant};
+
+const NOW: Timestamp = Timestamp(1_795_000_000);
+
+/// Microseconds for each call, the least of five runs.
+fn microseconds(calls: usize, mut work: impl FnMut()) -> f64 {
+    let mut run = || {
+        let began = Instant::now();
+        (0..calls).for_each(|_| work());
+        began.elapsed().as_secs_f64() * 1e6 / calls as f64
+    };
+    (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
+}
+
+fn hashes() {
+    let params = Params::new(19_456, 2, 1, Some(TAG)).unwrap();
+    let mut memory = vec![Block::new(); params.block_count()];
+    println!("{:<10} {:>10} {:>10} {:>10}", "Argon2id", "ms", "hashes/s", "times");
+    let mut portable = 0.0;
+    for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512] {
+        let Some(argon2id) = Argon2id::with(kernel) else {
+            println!("{:<10} this processor has it not", kernel.name());
+            continue;
+        };
+        let time = microseconds(20, || {
+            black_box(argon2id.hash(&params, b"correct horse", &[7; 16], &mut memory));
+        });
+        if kernel == Kernel::Portable {
+            portable = time;
+        }
+        println!("{:<10} {:>10.2} {:>10.0} {:>10.2}", kernel.name(), time / 1e3, 1e6 / time, portable / time);
+    }
+}
+
+fn tokens(algorithm: Algorithm) -> Tokens {
+    let names = TokenNames { access: "access_token".into(), refresh: "refresh_token".into() };
+    let issuer = Issuer {
+        iss: "signet".into(),
+        aud: None,
+        names,
+        access_lifetime: Seconds(300),
+        leeway: Seconds(0),
+        added: AddedClaims::default(),
+    };
+    let key = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
+    let ring = vec![(key, Some(Beginning::LONG_AGO))];
+    let ring = KeyRing::new(Keys::ACCESS, ring, issuer.access_reach(), NOW).unwrap();
+    Tokens::new(issuer, Keys::new(ring, &generate(Algorithm::Hs256).unwrap(), None).unwrap())
+}
+
+fn user() -> User {
+    let email = Email::parse("ann@example.com").unwrap();
+    User {
+        id: UserId(1),
+        username: Username::of_email(&email),
+        email,
+        first_name: Name::default(),
+        last_name: Name::default(),
+        is_active: true,
+        is_staff: false,
+        is_superuser: false,
+        is_verified: false,
+        created_at: NOW,
+        last_login: None,
+        claims: serde_json::Map::new(),
+    }
+}
+
+fn main() {
+    hashes();
+    let (user, session) = (user(), SessionId::from_random([7; 16]));
+    println!("\n{:<10} {:>14} {:>14}", "access", "mint, µs", "verify, µs");
+    for algorithm in Algorithm::ALL {
+        let tokens = tokens(algorithm);
+        let mint = || tokens.mint_access(&user, session, NOW + Seconds(1000), NOW).unwrap().0;
+        let calls = if algorithm.name().contains("S256") && algorithm.name() != "HS256" { 200 } else { 1000 };
+        let minted = microseconds(calls, || drop(black_box(mint())));
+        let token = mint();
+        let verified = microseconds(calls, || drop(black_box(tokens.verify_access(&token, NOW).unwrap())));
+        println!("{:<10} {minted:>14.1} {verified:>14.1}", algorithm.name());
+    }
+    let tokens = tokens(Algorithm::Hs256);
+    let token = RefreshToken { user: user.id, session, generation: 3, issued_at: NOW, expires_at: NOW + Seconds(100) };
+    let minted = microseconds(1000, || drop(black_box(tokens.mint_refresh(&token).unwrap())));
+    let text = tokens.mint_refresh(&token).unwrap();
+    let verified = microseconds(1000, || {
+        black_box(tokens.verify_refresh(&text, NOW).unwrap());
+    });
+    println!("{:<10} {minted:>14.1} {verified:>14.1}", "refresh");
+}
