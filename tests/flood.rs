@@ -1,6 +1,6 @@
 //! More sign-ins than can be: what is hashed, what is refused, and how much memory that takes.
 
-use crate::support::{PASSWORD, TestDatabase, actor::http_client, process::Service, within};
+use crate::support::{PASSWORD, TestDatabase, actor::http_client, eventually, process::Service, within};
 use futures_util::{
     future::join_all,
     stream::{self, StreamExt},
@@ -21,13 +21,20 @@ const REST: usize = 120 * 1024;
 /// production; and somebody who can sign in.
 struct Flooded {
     service: Service,
+    database: TestDatabase,
     _folder: TempDir,
-    _database: TestDatabase,
 }
 
 impl Flooded {
     async fn start(changes: &[(&str, &str)]) -> Self {
-        let (folder, database) = (tempfile::tempdir().unwrap(), TestDatabase::create().await);
+        let flooded = Self::on(TestDatabase::create().await, changes);
+        let created = flooded.service.anon().post("/auth/create", &credentials()).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        flooded
+    }
+
+    fn on(database: TestDatabase, changes: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let url = database.url();
         let environment = [
             ("SIGNET__DATABASE__URL", url.as_str()),
@@ -37,9 +44,7 @@ impl Flooded {
             ("SIGNET__USERS__MAX_SESSIONS", "1000000"),
         ];
         let service = Service::start(folder.path(), &[&environment, changes].concat());
-        let created = service.anon().post("/auth/create", &credentials()).await;
-        assert_eq!(created.status, 201, "{created:?}");
-        Self { service, _folder: folder, _database: database }
+        Self { service, database, _folder: folder }
     }
 
     /// The status of one sign-in, on a connection of its own.
@@ -96,6 +101,22 @@ async fn of_two_thousand_sign_ins_at_once_some_are_hashed_and_the_rest_refused_i
     assert_eq!(statuses.values().sum::<usize>(), statuses[&200] + statuses.get(&503).unwrap_or(&0), "nothing else");
     assert!(most <= THREADS * MEMORY + REST, "{most} KiB");
     assert_eq!(flooded.sign_in().await, 200, "and it goes on");
+}
+
+/// A stored hash of 64 MiB, as another system or other settings made it: its memory is given back.
+#[tokio::test]
+async fn an_unusual_hash_has_its_memory_only_while_it_is_made() {
+    const LARGE: usize = 65_536;
+    let database = Flooded::start(&[("SIGNET__PASSWORDS__MEMORY_KIB", &LARGE.to_string())]).await.database;
+    let flooded = Flooded::on(database, &[("SIGNET__PASSWORDS__HASH_THREADS", "1")]);
+    let before = flooded.memory("VmRSS");
+    assert_eq!(flooded.sign_in().await, 200);
+    let most = flooded.memory("VmHWM") - before;
+    assert!((LARGE..LARGE + REST).contains(&most), "{most} KiB");
+    // Given back once the answer is on its way.
+    let after = || flooded.memory("VmRSS").saturating_sub(before);
+    eventually(true, async || after() < LARGE).await;
+    println!("a hash of {LARGE} KiB: {most} KiB more at most, {} KiB afterwards", after());
 }
 
 /// A queue that stays full: everybody is answered at once or within the time-out, and others are served.
