@@ -213,15 +213,18 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     if keys.is_empty() {
         return Err(error(folder, "there is no key to rotate; `signet keys generate` makes the first"));
     }
-    let pending = |key: &&KeyFile| key.begins.is_some_and(|begin| begin.at > now);
-    if let Some(pending) = keys.iter().find(pending).filter(|_| !at_once) {
+    let begins = |key: &KeyFile| key.begins.map(|begin| begin.at);
+    // The one that signs: the youngest that has begun, or the first that will. It cannot take its own place.
+    let begun = keys.iter().filter_map(begins).filter(|at| *at <= now).max();
+    let active = begun.or_else(|| keys.iter().filter_map(begins).min());
+    let is_pending = |key: &&KeyFile| begins(key).is_some_and(|at| at > now && Some(at) != active);
+    if let Some(pending) = keys.iter().find(is_pending).filter(|_| !at_once) {
         return Err(error(&pending.path, "begins to sign soon; rotate again after that, or with --now"));
     }
     // Two do not begin in the same second: which of them would sign?
-    let youngest = keys.iter().filter_map(|key| key.begins).map(|begin| begin.at).filter(|at| *at <= now).max();
-    let earliest = youngest.map_or(now, |youngest| now.max(youngest + Seconds(1)));
+    let earliest = active.map_or(now, |active| now.max(active + Seconds(1)));
     // One that others know already, if there is one.
-    let waiting = keys.into_iter().filter(|key| key.begins.is_none_or(|begin| begin.at > now));
+    let waiting = keys.into_iter().filter(|key| begins(key).is_none_or(|at| at > now && Some(at) != active));
     let mut next = match waiting.min_by_key(|key| key.begins.is_none()) {
         Some(next) => next,
         None => generate(folder, algorithm, now)?,
@@ -233,9 +236,11 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     };
     let name = Name { begins: Some(begins), made: next.made, algorithm: None };
     let path = folder.join(name.write(next.key.algorithm()));
-    // Not renamed: that would take the place of another file without a word.
-    let moved = fs::hard_link(&next.path, &path).and_then(|()| fs::remove_file(&next.path));
-    moved.map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
+    if path != next.path {
+        // Not renamed: that would take the place of another file without a word.
+        let moved = fs::hard_link(&next.path, &path).and_then(|()| fs::remove_file(&next.path));
+        moved.map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
+    }
     next.path = path;
     next.begins = Some(begins);
     Ok(next)
@@ -361,6 +366,7 @@ mod tests {
         assert_eq!((at_once.key.kid(), at_once.begins), (next.key.kid(), at(60)));
         // In the same second as the one before, which keeps its name.
         assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().begins, at(61));
+        assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().begins, at(61), "once more");
         assert_eq!(read_folder(&folder, Algorithm::Es256).unwrap().len(), 3);
         // Without a next one, one is made.
         let third = rotate(&folder, Algorithm::Hs256, false, NOW + Seconds(1000)).unwrap();
@@ -372,6 +378,19 @@ mod tests {
         }
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 4, "no draft stays behind");
+    }
+
+    /// The only key there is will begin later, by its name: it signs meanwhile, and when it leaked another takes its place.
+    #[test]
+    fn a_key_does_not_take_its_own_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let ahead = generate(folder.path(), Algorithm::Es256, NOW + Seconds(100)).unwrap();
+        for at_once in [false, true] {
+            let next = rotate(folder.path(), Algorithm::Es256, at_once, NOW).unwrap();
+            assert_ne!(next.key.kid(), ahead.key.kid());
+            assert!(next.begins.unwrap().at > ahead.begins.unwrap().at);
+        }
+        assert_eq!(read_folder(folder.path(), Algorithm::Es256).unwrap().len(), 2);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct RingKey {
     published_at: Timestamp,
     /// When the last token that it signed has ended; `None` while nothing follows it.
     ends: Option<Timestamp>,
+    /// Whether it signs before its time because there was no other that could.
+    stands_in: bool,
 }
 
 impl RingKey {
@@ -83,7 +85,7 @@ impl RingKey {
     }
 
     fn has_begun(&self, now: Timestamp) -> bool {
-        self.due().is_some_and(|due| due <= now)
+        self.stands_in || self.due().is_some_and(|due| due <= now)
     }
 
     fn has_ended(&self, now: Timestamp) -> bool {
@@ -129,8 +131,10 @@ impl KeyRing {
                 header: URL_SAFE_NO_PAD.encode(header.to_string()),
                 key,
                 begins,
-                published_at: if is_old { ALWAYS } else { now },
+                // A clock that counts seconds says too early when something came.
+                published_at: if is_old { ALWAYS } else { now + Seconds(1) },
                 ends: None,
+                stands_in: false,
             }
         };
         let mut keys: Vec<RingKey> = keys.into_iter().map(in_ring).collect();
@@ -167,9 +171,13 @@ impl KeyRing {
     fn settle(&mut self, lifetime: Seconds, now: Timestamp) {
         if !self.alive(now).any(|key| key.has_begun(now)) {
             // Nothing is gained by waiting until others know the one that should sign: none can meanwhile.
-            let is_due = |key: &&mut RingKey| !key.has_ended(now) && key.begins.is_some_and(|begin| begin.at <= now);
-            if let Some(key) = self.keys.iter_mut().filter(is_due).last() {
-                key.published_at = ALWAYS;
+            let due = self
+                .keys
+                .iter()
+                .rposition(|key| !key.has_ended(now) && key.begins.is_some_and(|begin| begin.at <= now));
+            let first = || self.keys.iter().position(|key| !key.has_ended(now) && key.begins.is_some());
+            if let Some(key) = due.or_else(first).and_then(|place| self.keys.get_mut(place)) {
+                key.stands_in = true;
             }
         }
         let grace = Seconds(lifetime.0 + MAX_AGE.0 + CLOCKS_DIFFER.0);
@@ -193,13 +201,16 @@ impl KeyRing {
         self.ended = before.ended.iter().cloned().chain(ended).collect();
         for key in &mut self.keys {
             let known = before.find(&key.key);
-            // A clock that counts seconds says too early when something came.
             key.published_at = known.map_or(now + Seconds(1), |known| known.published_at);
+            // Whoever signs already goes on: one that comes is published first, even if it should have signed sooner.
+            key.stands_in = key.begins.is_some() && known.is_some_and(|known| known.stands_in);
             key.ends = if self.ended.contains(key.kid()) { Some(ALWAYS) } else { known.and_then(|known| known.ends) };
         }
         self.settle(lifetime, now);
         if self.alive(now).all(|key| key.begins.is_none()) {
-            return Err(KeyFault("every key that signs has ended; `signet keys generate` makes another".to_owned()));
+            return Err(KeyFault(
+                "every key that signs has ended; `signet keys rotate --now` makes another".to_owned(),
+            ));
         }
         Ok(self)
     }
@@ -209,7 +220,7 @@ impl KeyRing {
         other.alive(now).filter(move |key| self.find(&key.key).is_none_or(|mine| mine.has_ended(now)))
     }
 
-    /// The key that signs: the youngest that has begun; before the first has, the first.
+    /// The key that signs: the youngest that has begun.
     pub(super) fn signer(&self, now: Timestamp) -> &RingKey {
         let begun = self.alive(now).filter(|key| key.has_begun(now)).last();
         #[expect(clippy::indexing_slicing, reason = "a ring has a key that signs; `new` and `replacing` see to it")]
@@ -309,8 +320,8 @@ mod tests {
         let rows = [
             ("told late", alone(), rotated(Some(from(1000))), 61),
             ("told in time", alone(), rotated(Some(from(5200))), 200),
-            ("told that it is next, and then that it signs", waiting(), rotated(Some(from(5000))), 60),
-            ("next, and then planned", waiting(), rotated(Some(from(5030))), 60),
+            ("told that it is next, and then that it signs", waiting(), rotated(Some(from(5000))), 61),
+            ("next, and then planned", waiting(), rotated(Some(from(5030))), 61),
             ("at once, known", waiting(), rotated(at_once), 0),
             ("at once, unknown", alone(), rotated(at_once), 0),
             ("the old one is gone", alone(), ring([(&new, Some(from(1000)))], NOW), 0),
@@ -375,12 +386,26 @@ mod tests {
     fn a_start_does_not_skip_the_publication() {
         let (old, new) = (key(), key());
         let fresh = ring([(&old, LONG_AGO), (&new, Some(from(NOW.0 - 10)))], NOW);
-        assert_eq!(fresh.signer(NOW + Seconds(59)).kid(), old.kid());
-        assert_eq!(fresh.signer(NOW + MAX_AGE).kid(), new.kid());
+        assert_eq!(fresh.signer(NOW + Seconds(60)).kid(), old.kid());
+        assert_eq!(fresh.signer(NOW + Seconds(61)).kid(), new.kid());
         let settled = ring([(&old, LONG_AGO), (&new, Some(from(NOW.0 - 60)))], NOW);
         assert_eq!(settled.signer(NOW).kid(), new.kid());
         let first = ring([(&new, Some(from(NOW.0 - 10))), (&old, None)], NOW);
         assert_eq!(first.signer(NOW).kid(), new.kid(), "there is no other");
+    }
+
+    /// Before the first has begun another comes, or a file that was away is back: whoever signs is known to others.
+    #[test]
+    fn who_stands_in_goes_on_until_the_next_is_known() {
+        let (first, other) = (key(), key());
+        let alone = || ring([(&first, Some(from(5600)))], NOW);
+        for begins in [Some(from(5300)), Some(from(4990)), LONG_AGO] {
+            let ring = ring([(&first, Some(from(5600))), (&other, begins)], NOW + Seconds(70));
+            let ring = ring.replacing(&alone(), NOW + Seconds(70), LIFETIME).unwrap();
+            for seconds in [70, 130, 131, 300, 600, 10_000] {
+                assert_eq!(ring.signer(NOW + Seconds(seconds)).kid(), first.kid(), "{begins:?} after {seconds} s");
+            }
+        }
     }
 
     #[test]
@@ -399,7 +424,7 @@ mod tests {
         }
         assert!(without(None).err().unwrap().0.contains("every key that signs has ended"));
         let alone = || ring([(&ended, LONG_AGO)], NOW);
-        assert!(alone().replacing(&before, NOW, LIFETIME).err().unwrap().0.contains("keys generate"));
+        assert!(alone().replacing(&before, NOW, LIFETIME).err().unwrap().0.contains("keys rotate --now"));
         // Away and back again, and beside one that is called older.
         let away = ring([(&leaked, Some(from(1000)))], NOW).replacing(&before, NOW, LIFETIME).unwrap();
         assert!(alone().replacing(&away, NOW, LIFETIME).is_err());
