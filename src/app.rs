@@ -287,13 +287,14 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
 /// As [`keys`].
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
     let jwt = &settings.jwt;
-    match &jwt.keys_dir {
-        _ if jwt.refresh_key.is_some() && (jwt.keys_dir.is_some() || jwt.signing_key.is_some()) => {
-            keys(settings, now).map(drop)
-        }
-        Some(folder) => key_ring(settings, folder, now).map(drop),
+    let would_make_none = jwt.refresh_key.is_some() && (jwt.keys_dir.is_some() || jwt.signing_key.is_some());
+    if would_make_none {
+        keys(settings, now).map(drop)
+    } else if let Some(folder) = &jwt.keys_dir {
+        key_ring(settings, folder, now).map(drop)
+    } else {
         // A single one was checked with the other settings.
-        None => Ok(()),
+        Ok(())
     }
 }
 

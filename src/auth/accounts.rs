@@ -38,7 +38,7 @@ impl Accounts {
     pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
         self.check_new(&password)?;
-        let hash = self.passwords.hash(self.passwords.place()?, password).await?;
+        let hash = self.passwords.hash(password).await?;
         let user = NewUser { email, username, first_name, last_name, is_superuser };
         // Not asked before hashing: of sixteen at once the index lets one through, and a question would only be older.
         match self.storage.create_user(&user, &hash, now).await? {
@@ -83,7 +83,7 @@ impl Accounts {
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
         self.check_new(&password)?;
-        let hash = self.passwords.hash(self.passwords.place()?, password).await?;
+        let hash = self.passwords.hash(password).await?;
         Ok(self.storage.set_password(id, &hash, now).await?)
     }
 
@@ -143,7 +143,7 @@ impl Accounts {
         match self.create(sign_up, true, now).await {
             Ok(user) => Ok(Some(user)),
             Err(AuthError::EmailTaken) => {
-                let hash = self.passwords.hash(self.passwords.place()?, password).await?;
+                let hash = self.passwords.hash(password).await?;
                 Ok(self.storage.promote(email, &hash, now).await?)
             }
             Err(error) => Err(error),

@@ -41,7 +41,7 @@ impl Auth {
         let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
             return Err(AuthError::InvalidCredentials);
         };
-        let new = self.passwords.hash(self.passwords.place()?, change.new.clone()).await?;
+        let new = self.passwords.hash(change.new.clone()).await?;
         Ok(self.storage.change_password(caller.user.id, &verified, &new, caller.session, now).await?)
     }
 }

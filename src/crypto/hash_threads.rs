@@ -21,8 +21,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that neither a flood of
-/// sign-ins slows the rest nor a flood of the rest stops the sign-ins. (At 19 it would be a sixtieth.)
+/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that a flood of sign-ins
+/// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.)
 const NICENESS: i32 = 10;
 
 /// Why nothing was hashed.

@@ -68,7 +68,7 @@ impl Passwords {
         Ok(Self { threads, cost: Cost { params, max_memory_kib, argon2id } })
     }
 
-    /// A place for one call of the others: taken first, so that nothing is done for who is refused.
+    /// A place for one [`Passwords::verify`]: taken first, so that nothing is done for who is refused.
     ///
     /// # Errors
     /// When there is none, at once.
@@ -80,9 +80,9 @@ impl Passwords {
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn hash(&self, place: Place, password: Password) -> Result<PasswordHash, HashError> {
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
-        self.threads.run(place, move |scratch| cost.hash(&password, scratch)).await
+        self.threads.run(self.place()?, move |scratch| cost.hash(&password, scratch)).await
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done for nothing:
