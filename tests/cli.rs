@@ -271,6 +271,24 @@ fn the_document_is_printed_without_settings() {
     assert_eq!(text(&output.stdout), include_str!("../openapi/openapi.json"));
 }
 
+/// `signet … | head` has had enough; a full disk has not.
+#[test]
+fn output_that_cannot_be_written_is_told_from_one_that_nobody_reads_on() {
+    for arguments in [&["openapi"][..], &["config", "print"], &["config", "check"], &["keys", "generate"]] {
+        let folder = tempfile::tempdir().unwrap();
+        let environment = [("SIGNET__JWT__KEYS_DIR", "keys")];
+        let environment = if arguments[0] == "keys" { &environment[..] } else { &[] };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = signet(folder.path(), environment).args(arguments).stdout(writer).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let output = signet(folder.path(), environment).args(arguments).stdout(full).output().unwrap();
+        assert!(output.status.code() == Some(74) && text(&output.stderr).contains("cannot be written"), "{output:?}");
+    }
+}
+
 /// A database for the command line, and how to reach it.
 struct Operator {
     folder: TempDir,

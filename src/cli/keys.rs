@@ -1,6 +1,6 @@
 //! `signet keys …`: the keys of `jwt.keys_dir`, with the service running or not. A running one takes them up at SIGHUP.
 
-use super::Failure;
+use super::{Failure, say};
 use crate::{
     app,
     clock::Clock,
@@ -60,14 +60,14 @@ fn announce(key: &KeyFile, now: Timestamp, output: &Output) {
     let (kid, algorithm, file) = (key.key.kid(), key.key.algorithm().name(), key.name());
     if output.json {
         let signs_from = key.begins.map(|begin| begin.at.to_string());
-        println!("{}", json!({ "kid": kid, "algorithm": algorithm, "file": file, "signs_from": signs_from }));
+        say(json!({ "kid": kid, "algorithm": algorithm, "file": file, "signs_from": signs_from }));
         return;
     }
-    println!("{kid} ({algorithm}, {file})");
+    say(format_args!("{kid} ({algorithm}, {file})"));
     match key.begins {
-        None => println!("is next: it is published, and signs after `signet keys rotate`. {RELOAD}"),
-        Some(begin) if begin.at <= now => println!("signs from now on. {RELOAD}"),
-        Some(begin) => println!("signs from {} on. {RELOAD} Before then.", begin.at),
+        None => say(format_args!("is next: it is published, and signs after `signet keys rotate`. {RELOAD}")),
+        Some(begin) if begin.at <= now => say(format_args!("signs from now on. {RELOAD}")),
+        Some(begin) => say(format_args!("signs from {} on. {RELOAD} Before then.", begin.at)),
     }
 }
 
@@ -82,9 +82,9 @@ fn list(folder: &Path, settings: &Settings, now: Timestamp, output: &Output) -> 
         let file = files.iter().find(|(kid, _)| kid == key.kid()).map_or("", |(_, name)| name);
         let (kid, algorithm) = (key.kid(), key.algorithm().name());
         if output.json {
-            println!("{}", json!({ "kid": kid, "algorithm": algorithm, "state": state, "file": file }));
+            say(json!({ "kid": kid, "algorithm": algorithm, "state": state, "file": file }));
         } else {
-            println!("{state:<9} {algorithm:<6} {kid}  {file}");
+            say(format_args!("{state:<9} {algorithm:<6} {kid}  {file}"));
         }
     }
     Ok(())

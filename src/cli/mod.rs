@@ -14,7 +14,11 @@ use crate::{
     telemetry,
 };
 use clap::{Parser, Subcommand};
-use std::{io, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    process::{self, ExitCode},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -65,6 +69,9 @@ enum ConfigCommand {
     Print,
 }
 
+/// Nothing can be written to standard output (`EX_IOERR` of sysexits.h).
+const EXIT_IO: i32 = 74;
+
 /// Why a command failed, for people.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -72,7 +79,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or(Command::Serve);
     if let Command::Openapi = command {
-        print!("{}", http::default_document());
+        say(http::default_document().trim_end());
         return ExitCode::SUCCESS;
     }
     let settings = match Settings::load(&Sources::of_process()) {
@@ -95,17 +102,28 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Writes a line of what was asked for. That nobody reads on (`| head`) is no failure; a full disk is.
+fn say(line: impl Display) {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("signet: what was asked for cannot be written: {error}");
+            process::exit(EXIT_IO);
+        }
+        _ => {}
+    }
+}
+
 fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
     // One thread here: the HTTP workers and the hash threads have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Serve => runtime.block_on(serve(settings))?,
         Command::Migrate => runtime.block_on(migrate(settings))?,
-        Command::Config(ConfigCommand::Print) => print!("{}", settings.print()),
+        Command::Config(ConfigCommand::Print) => say(settings.print().trim_end()),
         Command::Config(ConfigCommand::Check) => {
             app::check_keys(settings, Clock::System.now())?;
-            println!("The settings are right.");
-            settings.warnings().iter().for_each(|warning| println!("warning: {warning}"));
+            say("The settings are right.");
+            settings.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
         }
         Command::Keys(command) => keys::run(command, settings)?,
         Command::User(command) => return runtime.block_on(user::run(command, settings)),
@@ -138,13 +156,16 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
 
 fn welcome(settings: &Settings, app: &App) {
     let at = format!("http://{}{}", app.address(), &*settings.server.base_path);
-    println!("\nSignet is listening on {at}\n");
-    if settings.server.docs {
-        println!("  Look around      {at}/docs/swagger/");
-    }
-    println!("  Create a user    curl {at}/auth/create -H 'content-type: application/json' \\");
-    println!("                     -d '{{\"email\": \"ann@example.com\", \"password\": \"correct horse\"}}'");
-    println!("  Stop             Ctrl-C\n");
+    let look_around =
+        if settings.server.docs { format!("  Look around      {at}/docs/swagger/\n") } else { String::new() };
+    let text = format!(
+        "\nSignet is listening on {at}\n\n{look_around}\
+         \x20 Create a user    curl {at}/auth/create -H 'content-type: application/json' \\\n\
+         \x20                    -d '{{\"email\": \"ann@example.com\", \"password\": \"correct horse\"}}'\n\
+         \x20 Stop             Ctrl-C\n\n"
+    );
+    // It serves, whether anybody reads this or not.
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// Comes with the first SIGTERM, as containers are stopped, or SIGINT, as people stop programs. The second ends the
@@ -164,7 +185,7 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
         let _ = stop.send(());
         let signal = next().await;
         tracing::warn!(signal, "leaving at once");
-        std::process::exit(130);
+        process::exit(130);
     });
     Ok(stopped)
 }
@@ -189,6 +210,6 @@ async fn migrate(settings: &Settings) -> Result<(), Failure> {
     let storage = Storage::open(settings, 1).await?;
     storage.migrate().await?;
     storage.close().await;
-    println!("The database is up to date.");
+    say("The database is up to date.");
     Ok(())
 }

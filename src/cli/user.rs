@@ -1,6 +1,6 @@
 //! `signet user …`: the operator looks after users, with the service running or not.
 
-use super::Failure;
+use super::{Failure, say};
 use crate::{
     auth::{Accounts, AuthError, SignUp},
     clock::Clock,
@@ -13,7 +13,7 @@ use crate::{
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
     sync::Arc,
 };
@@ -192,6 +192,5 @@ fn print(user: User, json: bool) {
         words.extend(user.is_superuser.then(|| "superuser".to_owned()).or(user.is_staff.then(|| "staff".to_owned())));
         words.join("  ")
     };
-    // Whoever reads may have had enough, as `head` does.
-    let _ = writeln!(io::stdout(), "{line}");
+    say(line);
 }
