@@ -13,6 +13,10 @@ use crate::{
     domain::{Algorithm, Seconds, Timestamp},
     secret_file,
 };
+use rustix::{
+    fs::{CWD, RenameFlags},
+    io::Errno,
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -237,9 +241,7 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     let name = Name { begins: Some(begins), made: next.made, algorithm: None };
     let path = folder.join(name.write(next.key.algorithm()));
     if path != next.path {
-        // Not renamed: that would take the place of another file without a word.
-        let moved = fs::hard_link(&next.path, &path).and_then(|()| fs::remove_file(&next.path));
-        moved.map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
+        rename_new(&next.path, &path).map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
     }
     next.path = path;
     next.begins = Some(begins);
@@ -267,6 +269,15 @@ pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result
 fn make_folder(folder: &Path) -> Result<(), KeyFileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(|fault| error(folder, format!("the folder cannot be made: {fault}")))
+}
+
+/// Renames a file, and never in place of another.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that knows no such thing: for a moment the file has both names.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(from, to).and_then(|()| fs::remove_file(from)),
+        renamed => renamed.map_err(io::Error::from),
+    }
 }
 
 /// Writes a file that only its owner can read. It appears whole or not at all, and never in place of another: two
