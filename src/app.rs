@@ -1,7 +1,7 @@
 //! Wires everything and runs it. The only wiring there is: tests start what `main` starts.
 
 use crate::{
-    auth::{Accounts, Auth, AuthError},
+    auth::{Auth, AuthError},
     clock::Clock,
     config::Settings,
     crypto::{
@@ -101,9 +101,9 @@ impl App {
 
         let workers = settings.server.workers();
         let storage = Storage::open(settings, workers).await?;
-        let auth = auth(settings, storage.clone(), clock.now())?;
+        let auth = Arc::new(auth(settings, storage.clone(), clock.now())?);
         let due = Preparation {
-            accounts: auth.accounts().clone(),
+            auth: Arc::clone(&auth),
             storage: storage.clone(),
             clock: clock.clone(),
             migrates: storage.is_sqlite() || settings.database.migrate_on_start,
@@ -138,14 +138,15 @@ impl App {
         let metrics = Arc::new(Metrics::default());
         let poll_interval = settings.revocation.poll_interval;
         let jobs = Jobs {
+            auth: Arc::clone(&auth),
             storage: storage.clone(),
             follower,
             poll_interval,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let state = Arc::new(State::new(settings, auth, storage.clone(), clock.clone(), metrics));
-        let key_switch = KeySwitch { state: Arc::clone(&state), clock };
+        let key_switch = KeySwitch { auth: Arc::clone(&auth), clock: clock.clone() };
+        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
         let metrics_server = metrics_listener.map(|listener| {
             let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
             http::serve(listener, Arc::clone(&state), &options)
@@ -312,7 +313,7 @@ pub fn key_ring(settings: &Settings, folder: &Path, now: Timestamp) -> Result<Ke
 /// Puts other keys into a service that runs.
 #[derive(Clone)]
 pub struct KeySwitch {
-    state: Arc<State>,
+    auth: Arc<Auth>,
     clock: Clock,
 }
 
@@ -326,13 +327,13 @@ impl KeySwitch {
     pub fn turn(&self, settings: &Settings) -> Result<String, KeysError> {
         let keys = keys(settings, self.clock.now())?;
         // Reading them took time, and only now are they there for others.
-        Ok(self.state.auth().replace_keys(keys, self.clock.now())?)
+        Ok(self.auth.replace_keys(keys, self.clock.now())?)
     }
 }
 
 /// What must be done once before the service can serve.
 struct Preparation {
-    accounts: Accounts,
+    auth: Arc<Auth>,
     storage: Storage,
     clock: Clock,
     migrates: bool,
@@ -346,13 +347,17 @@ impl Preparation {
         }
         // Before the first token is trusted.
         follower.catch_up().await?;
-        let Some((email, password)) = &self.first_superuser else { return Ok(()) };
-        match self.accounts.bootstrap(email, password, self.clock.now()).await {
-            Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
-            Ok(None) => {}
-            Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),
-            Err(error) => return Err(StartError::Bootstrap(error)),
+        if let Some((email, password)) = &self.first_superuser {
+            match self.auth.accounts().bootstrap(email, password, self.clock.now()).await {
+                Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
+                Ok(None) => {}
+                Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),
+                Err(error) => return Err(StartError::Bootstrap(error)),
+            }
         }
+        // Last: what all this took is no time in which others could see a key.
+        let published = self.storage.publications().await?;
+        self.auth.heard_of(&published, self.clock.now());
         Ok(())
     }
 }

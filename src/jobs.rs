@@ -1,12 +1,13 @@
-//! Background work: follow the feed of revocations, and purge what has expired.
+//! Background work: follow the feed of revocations, purge what has expired, and tell other replicas of our keys.
 
 use crate::{
+    auth::Auth,
     clock::Clock,
     domain::Timestamp,
     storage::{Expiring, Follower, Storage, StorageError},
     telemetry::Metrics,
 };
-use futures_util::future::join3;
+use futures_util::future::join4;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +21,7 @@ const PAUSE: u32 = 4;
 
 /// What the service does without being asked.
 pub struct Jobs {
+    pub auth: Arc<Auth>,
     pub storage: Storage,
     pub follower: Follower,
     pub poll_interval: Duration,
@@ -30,9 +32,12 @@ pub struct Jobs {
 impl Jobs {
     /// Works until it is dropped; what is in the middle then is rolled back.
     pub async fn run(self) -> Infallible {
-        let Self { storage, follower, poll_interval, clock, metrics } = self;
+        let Self { auth, storage, follower, poll_interval, clock, metrics } = self;
         let following = follow(follower, poll_interval);
-        let (never, ..) = join3(following, forget(&storage, &clock), purge(&storage, &clock, &metrics)).await;
+        let forgetting = forget(&storage, &clock);
+        let purging = purge(&storage, &clock, &metrics);
+        let telling = Box::pin(tell_of_keys(&auth, &storage, &clock));
+        let (never, ..) = join4(following, forgetting, purging, telling).await;
         never
     }
 }
@@ -43,6 +48,17 @@ async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     loop {
         sleep(poll_interval).await;
         failures.note("the feed of revocations cannot be read", follower.catch_up().await.err());
+    }
+}
+
+/// Tells whoever starts later which keys have been published, and since when: the keys may have been taken up anew, and
+/// the database may have been restored.
+async fn tell_of_keys(auth: &Auth, storage: &Storage, clock: &Clock) -> Infallible {
+    let mut failures = Failures::default();
+    loop {
+        let recorded = storage.record_publications(&auth.publications(clock.now())).await;
+        failures.note("other replicas cannot be told of the keys", recorded.err());
+        sleep(SWEEP_INTERVAL).await;
     }
 }
 

@@ -382,6 +382,35 @@ async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
     assert_eq!((app.verify(&before.access).await, replica.verify(&before.access).await), (204, 204));
 }
 
+/// A replica that is started again takes keys up, too: one that should sign already, of which nobody has heard.
+#[tokio::test]
+async fn a_restart_does_not_skip_the_publication() {
+    let (folder, app) = with_one_key().await;
+    let first = kids(&key_set(&app).await)[0].clone();
+    let told = async || app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM published_keys").await;
+    eventually("1".to_owned(), told).await;
+    let next = folder.generate(Algorithm::Es256, app.now());
+    assert_eq!(folder.rotate(app.now()), next);
+    app.pass(400);
+    let ann = app.user().await;
+    let signer = async |replica: &Replica| {
+        kid(replica.refresh(&app.sign_in(&ann.email).await.refresh).await.json["access_token"].as_str().unwrap())
+    };
+    let replica = app.replica(&folder.settings()).await;
+    let again = async || app.replica(&folder.settings()).await;
+    eventually("2".to_owned(), told).await;
+    for seconds in 0..61 {
+        if seconds % 20 == 0 {
+            assert_eq!((signer(&replica).await, signer(&again().await).await), (first.clone(), first.clone()));
+        }
+        app.pass(1);
+    }
+    assert_eq!(signer(&replica).await, next, "everybody had a minute to see it");
+    assert_eq!(signer(&again().await).await, next, "and whoever is started again knows that");
+    app.take_up_keys(&folder.settings()).unwrap();
+    assert_eq!(kid(&app.user().await.access), first, "this one has not published it yet");
+}
+
 #[tokio::test]
 async fn keys_that_cannot_be_taken_up_change_nothing() {
     let (folder, app) = with_one_key().await;

@@ -22,7 +22,7 @@ pub use users::ProfileUpdate;
 use crate::{
     config::{Listing, RegistrationMode, Settings},
     crypto::{KeyFault, Keys, Passwords, Tokens},
-    domain::{Seconds, Timestamp},
+    domain::{Publication, Seconds, Timestamp},
     storage::Storage,
 };
 use serde::Serialize;
@@ -70,6 +70,16 @@ impl Auth {
     /// Goes on with other keys, and says which signs now.
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
         self.tokens.replace_keys(keys, now)
+    }
+
+    /// Hears which keys replicas have published, and since when, before the first token is signed.
+    pub fn heard_of(&self, published: &[Publication], now: Timestamp) {
+        self.tokens.heard_of(published, now);
+    }
+
+    /// The keys that this replica has published, for others to hear of.
+    pub fn publications(&self, now: Timestamp) -> Vec<Publication> {
+        self.tokens.publications(now)
     }
 
     /// The public keys with which others verify access tokens, as a JWK set.

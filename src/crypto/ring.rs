@@ -4,7 +4,7 @@
 //! those that have begun the youngest signs; the one before it still verifies until its last token has ended.
 
 use super::keys::{KeyFault, SigningKey};
-use crate::domain::{Algorithm, Seconds, Timestamp};
+use crate::domain::{Algorithm, Publication, Seconds, Timestamp};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::json;
@@ -64,13 +64,15 @@ impl Beginning {
 }
 
 /// A key in its ring.
+#[derive(Clone)]
 pub struct RingKey {
     pub(super) key: SigningKey,
     /// The encoded header of its tokens, which never changes.
     pub(super) header: String,
     /// `None` for a key of which nobody has said when; it is in the key set and verifies.
     begins: Option<Beginning>,
-    /// Since when it is in the key set of this replica; [`ALWAYS`] for what has signed before this replica began.
+    /// Since when it is in the key set of this replica. [`ALWAYS`] is a guess about what should have begun before this
+    /// replica did, until [`KeyRing::heard_of`] knows better.
     published_at: Timestamp,
     /// When the last token that it signed has ended; `None` while nothing follows it.
     ends: Option<Timestamp>,
@@ -102,6 +104,7 @@ impl RingKey {
 }
 
 /// Keys of which one signs and several verify.
+#[derive(Clone)]
 pub struct KeyRing {
     /// The `typ` of their tokens, which keeps the kinds of token apart (RFC 8725 §3.11).
     pub(super) typ: &'static str,
@@ -113,8 +116,8 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// A ring of keys, and when each begins to sign tokens of this `typ`. `lifetime` is how long a token may be taken
-    /// after it was made. A replica that begins `now` does not know since when others know a key that began just before,
-    /// nor whether another signed with an older one until now.
+    /// after it was made. A replica that begins `now` does not know since when others know a key that began just before
+    /// (`heard_of` tells it), nor whether another signed with an older one until now.
     ///
     /// # Errors
     /// When there is no key that ever signs, one is there twice, or two begin at one moment.
@@ -155,6 +158,32 @@ impl KeyRing {
         let mut ring = Self { typ, keys, ended: HashSet::new() };
         ring.settle(lifetime, now);
         Ok(ring)
+    }
+
+    /// This ring when its replica has heard what others have published, since when. A key that nobody has told of can
+    /// have been seen by nobody: it is published from `now` on. Before the first was told of, nothing is known.
+    pub(super) fn heard_of(mut self, told: &[Publication], lifetime: Seconds, now: Timestamp) -> Self {
+        if told.is_empty() {
+            return self;
+        }
+        for key in &mut self.keys {
+            let told = told.iter().find(|told| told.is_of(key.kid(), key.algorithm()));
+            key.published_at = told.map_or(now + Seconds(1), |told| told.since);
+            // It has not signed here yet: whatever was said of it was a guess.
+            key.stands_in = false;
+            key.ends = key.ends.filter(|_| self.ended.contains(key.key.kid()));
+        }
+        self.settle(lifetime, now);
+        self
+    }
+
+    /// Since when its keys have been published, for other replicas to know.
+    pub(super) fn publications(&self, now: Timestamp) -> impl Iterator<Item = Publication> {
+        self.alive(now).map(|key| Publication {
+            kid: key.kid().to_owned(),
+            algorithm: key.algorithm(),
+            since: key.published_at.max(Timestamp(0)),
+        })
     }
 
     pub(super) fn has(&self, kid: &str) -> bool {
@@ -392,6 +421,41 @@ mod tests {
         assert_eq!(settled.signer(NOW).kid(), new.kid());
         let first = ring([(&new, Some(from(NOW.0 - 10))), (&old, None)], NOW);
         assert_eq!(first.signer(NOW).kid(), new.kid(), "there is no other");
+    }
+
+    /// What it has assumed gives way to what others tell; what they do not tell of is published from then on.
+    #[test]
+    fn who_starts_goes_by_what_others_have_published() {
+        let (old, new) = (key(), key());
+        let start = || ring([(&old, LONG_AGO), (&new, Some(from(1000)))], NOW);
+        let told = |of: &[(&SigningKey, i64)]| -> Vec<Publication> {
+            let publication = |(key, since): &(&SigningKey, i64)| Publication {
+                kid: key.kid().to_owned(),
+                algorithm: key.algorithm(),
+                since: Timestamp(*since),
+            };
+            of.iter().map(publication).collect()
+        };
+        // What others tell; how long the old one still signs. The time may have been long until they did.
+        let rows = [
+            ("the first start of all", told(&[]), 0),
+            ("published long ago", told(&[(&old, 0), (&new, 1000)]), 0),
+            ("published a moment ago", told(&[(&old, 0), (&new, NOW.0 + 590)]), 50),
+            ("nobody knows it", told(&[(&old, 0)]), 61),
+            ("nobody knows either: one must sign", told(&[(&key(), 0)]), 0),
+        ];
+        let later = NOW + Seconds(600);
+        for (name, told, still) in rows {
+            let ring = start().heard_of(&told, LIFETIME, later);
+            let signs = |seconds| ring.signer(later + Seconds(seconds)).kid().to_owned();
+            if still > 0 {
+                assert_eq!(signs(still - 1), old.kid(), "{name}");
+                assert!(ring.alive(later + Seconds(still + 419)).any(|key| key.kid() == old.kid()), "{name}");
+            }
+            assert_eq!(signs(still), new.kid(), "{name}");
+        }
+        let alone = ring([(&new, Some(from(1000)))], NOW).heard_of(&told(&[(&old, 0)]), LIFETIME, later);
+        assert_eq!(alone.signer(later).kid(), new.kid(), "there is no other");
     }
 
     /// Before the first has begun another comes, or a file that was away is back: whoever signs is known to others.

@@ -8,8 +8,8 @@ use super::{
     ring::{ALWAYS, Beginning, KeyRing, RingKey},
 };
 use crate::domain::{
-    AccessToken, Algorithm, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId, User, UserId,
-    UserIdField,
+    AccessToken, Algorithm, Publication, RefreshToken, Role, Seconds, SessionId, SessionState, Timestamp, TokenId,
+    User, UserId, UserIdField,
 };
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
@@ -22,7 +22,11 @@ use serde::{
 };
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 /// The longest token that is looked at, in bytes.
 const MAX_LENGTH: usize = 8 * 1024;
@@ -108,6 +112,7 @@ pub const REGISTERED: &[&str] = &[
 ];
 
 /// The keys of both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
+#[derive(Clone)]
 pub struct Keys {
     access: KeyRing,
     refresh: KeyRing,
@@ -149,6 +154,8 @@ pub struct Tokens {
     issuer: Issuer,
     /// Read by every request and never waited for.
     keys: ArcSwap<Keys>,
+    /// Held by whoever puts others in the place of those that it has read.
+    changing_keys: Mutex<()>,
 }
 
 /// A text of a token: a part of what was decoded, not a copy, unless it was written with escapes.
@@ -247,7 +254,20 @@ impl Scratch {
 
 impl Tokens {
     pub fn new(issuer: Issuer, keys: Keys) -> Self {
-        Self { issuer, keys: ArcSwap::from_pointee(keys) }
+        Self { issuer, keys: ArcSwap::from_pointee(keys), changing_keys: Mutex::new(()) }
+    }
+
+    /// Hears which keys replicas have published, and since when, before the first token is signed.
+    pub fn heard_of(&self, told: &[Publication], now: Timestamp) {
+        let _alone = self.changing_keys.lock();
+        let before = Keys::clone(&self.keys.load());
+        let access = before.access.heard_of(told, self.issuer.access_reach(), now);
+        self.keys.store(Arc::new(Keys { access, ..before }));
+    }
+
+    /// Since when the keys of access tokens have been published here.
+    pub fn publications(&self, now: Timestamp) -> Vec<Publication> {
+        self.keys.load().access.publications(now).collect()
     }
 
     /// Puts other keys in the place of these, at once and for every request that comes from now on. Says which signs.
@@ -255,6 +275,7 @@ impl Tokens {
     /// # Errors
     /// When none of them may sign.
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
+        let _alone = self.changing_keys.lock();
         let before = self.keys.load();
         let access = keys.access.replacing(&before.access, now, self.issuer.access_reach())?;
         let kid = access.signer(now).kid().to_owned();

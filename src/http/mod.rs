@@ -40,7 +40,7 @@ use std::{sync::Arc, time::Duration};
 
 /// What handlers need: the use cases, the clock, and how replies are written.
 pub struct State {
-    auth: Auth,
+    auth: Arc<Auth>,
     storage: Storage,
     clock: Clock,
     base_path: String,
@@ -58,7 +58,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(settings: &Settings, auth: Auth, storage: Storage, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: &Settings, auth: Arc<Auth>, storage: Storage, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let token_names = token_names(settings);
         let base_path = settings.server.base_path.to_string();
         Self {
@@ -82,10 +82,6 @@ impl State {
             base_path,
             metrics,
         }
-    }
-
-    pub fn auth(&self) -> &Auth {
-        &self.auth
     }
 }
 

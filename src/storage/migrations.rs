@@ -33,6 +33,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0004_claims.sql"),
         include_str!("../../migrations/sqlite/0004_claims.sql"),
     ),
+    (
+        5,
+        "published keys",
+        include_str!("../../migrations/postgres/0005_published_keys.sql"),
+        include_str!("../../migrations/sqlite/0005_published_keys.sql"),
+    ),
 ];
 
 impl Storage {

@@ -10,6 +10,7 @@ mod error;
 mod health;
 mod housekeeping;
 mod migrations;
+mod published_keys;
 mod revocations;
 mod revoked;
 mod sessions;
