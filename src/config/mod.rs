@@ -9,13 +9,14 @@ mod source;
 mod value;
 
 pub use source::{Fault, Faults, Sources};
-pub use value::{Listing, LogFormat, MaxStaleness, Rate, RegistrationMode};
+pub use value::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
 
 use crate::{
     cpu_quota::cpu_quota,
     crypto::{Hashing, Kernel},
     domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
 };
+use ipnet::IpNet;
 use secrecy::SecretString;
 use source::Reader;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
@@ -54,9 +55,9 @@ section! {
         base_path: BasePath,
         metrics_bind: Option<SocketAddr>,
         docs: bool,
-        cors_allowed_origins: Vec<String>,
+        cors_allowed_origins: Vec<Origin>,
         forwarded_header: HeaderName,
-        trusted_proxies: Vec<String>,
+        trusted_proxies: Vec<IpNet>,
         request_timeout: Duration,
         shutdown_timeout: Duration,
     }

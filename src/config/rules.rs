@@ -219,15 +219,7 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
 }
 
 /// What this version knows and does not do yet, without harm to whoever sets it: keys, or their beginning.
-const WITHOUT_EFFECT: &[&str] = &[
-    "server.cors_allowed_origins",
-    "server.forwarded_header",
-    "server.trusted_proxies",
-    "rate_limit.",
-    "telemetry.otlp_endpoint",
-    "mail.",
-    "audit.",
-];
+const WITHOUT_EFFECT: &[&str] = &["rate_limit.", "telemetry.otlp_endpoint", "mail.", "audit."];
 
 /// What is allowed and yet worth a line.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {

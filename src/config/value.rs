@@ -5,8 +5,17 @@ use crate::{
     domain::{Algorithm, Email, Seconds, UserIdField},
 };
 use config::{Value, ValueKind};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use std::{fmt, net::SocketAddr, num::NonZero, ops::Deref, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    ops::Deref,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 use url::Url;
 
 /// Something that a setting can be. From the environment everything comes as text, from TOML with a type.
@@ -63,13 +72,57 @@ impl<T: Setting> Setting for Option<T> {
 }
 
 /// A list: an array in TOML, separated by commas in the environment.
-impl Setting for Vec<String> {
+impl<T: Item> Setting for Vec<T> {
     fn parse(value: &Value) -> Result<Self, String> {
         if let ValueKind::Array(items) = &value.kind {
-            return items.iter().map(|item| text(item, "a list of texts")).collect();
+            return items.iter().map(|item| T::parse(text(item, "a list of texts")?.trim())).collect();
         }
         let list = text(value, "a list, separated by commas")?;
-        Ok(list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+        list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::parse).collect()
+    }
+}
+
+/// An element of a list.
+pub(super) trait Item: Sized {
+    fn parse(text: &str) -> Result<Self, String>;
+}
+
+impl Item for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+/// A network, or a single address.
+impl Item for IpNet {
+    fn parse(text: &str) -> Result<Self, String> {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| address.to_canonical().into()));
+        network.map_err(|_| "must be networks such as 10.0.0.0/8, or addresses".to_owned())
+    }
+}
+
+/// Whence a script comes that may read answers: scheme, host and port, as a browser sends it; or `*` for anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Item for Origin {
+    fn parse(text: &str) -> Result<Self, String> {
+        // A star within one would match nothing.
+        let is_origin =
+            !text.contains('*') && Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
+        if text == "*" || is_origin {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("must be origins such as https://app.example.com, without a path or a slash at the end, or *"
+                .to_owned())
+        }
+    }
+}
+
+impl Deref for Origin {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
     }
 }
 

@@ -5,10 +5,10 @@ use super::{
     body::{Body, FromMembers},
     error::Problem,
 };
-use crate::auth::{Caller, Client, Presented};
-use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Data};
+use crate::auth::{Caller, Presented};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
-use std::future::{Ready, ready};
+use std::future::ready;
 
 /// Somebody whose token verified and who is alive; a handler that takes this can only be called by such.
 pub struct Bearer(pub Caller);
@@ -63,18 +63,5 @@ pub(super) fn presented(request: &HttpRequest) -> Presented<'_> {
     match (parts.next(), parts.next()) {
         (Some(token), None) => Presented::Token(token),
         _ => Presented::Malformed,
-    }
-}
-
-impl FromRequest for Client {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        ready(Ok(Self {
-            user_agent: user_agent.map(|text| text.chars().take(256).collect()),
-            ip: request.peer_addr().map(|address| address.ip().to_string()),
-        }))
     }
 }

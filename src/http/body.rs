@@ -3,6 +3,7 @@
 use super::{
     State,
     error::{MemberFault, Problem},
+    last_answer,
 };
 use crate::domain::Invalid;
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
@@ -38,7 +39,7 @@ impl<T: FromMembers + 'static> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let checked = check_headers(request);
         let limit = request.app_data::<web::Data<State>>().map(|state| state.request_timeout);
-        let payload = payload.take();
+        let (payload, request) = (payload.take(), request.clone());
         Box::pin(async move {
             checked?;
             let bytes = match limit {
@@ -46,6 +47,7 @@ impl<T: FromMembers + 'static> FromRequest for Body<T> {
                 Some(limit) => timeout(limit, read(payload)).await.map_err(|_| Problem::RequestTimeout)??,
                 None => read(payload).await?,
             };
+            last_answer::body_is_read(&request);
             parse(&bytes).map(Self)
         })
     }

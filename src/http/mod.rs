@@ -2,10 +2,13 @@
 
 mod bearer;
 mod body;
+mod client;
+mod cors;
 mod docs;
 pub mod error;
 mod health;
 mod key_set;
+mod last_answer;
 mod metrics;
 mod observe;
 mod openapi;
@@ -25,7 +28,7 @@ pub use users::UserResponse;
 use crate::{
     auth::Auth,
     clock::Clock,
-    config::{Profile, Settings},
+    config::{Origin, Profile, Settings},
     crypto::TokenNames,
     storage::Storage,
     telemetry::Metrics,
@@ -35,6 +38,7 @@ use actix_web::{
     http::Method,
     web::{self, ServiceConfig},
 };
+use client::Proxies;
 use error::Problem;
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +55,8 @@ pub struct State {
     token_names: TokenNames,
     /// What replies say that their tokens are.
     token_type: String,
+    proxies: Proxies,
+    cors_allowed_origins: Vec<Origin>,
     authorization_header: String,
     auth_header_types: Vec<String>,
     openapi: String,
@@ -68,6 +74,8 @@ impl State {
             has_docs: settings.server.docs,
             has_metrics: settings.server.metrics_bind.is_none() && settings.profile == Profile::Development,
             request_timeout: settings.server.request_timeout,
+            proxies: Proxies::new(&settings.server.forwarded_header, settings.server.trusted_proxies.clone()),
+            cors_allowed_origins: settings.server.cors_allowed_origins.clone(),
             authorization_header: settings.jwt.authorization_header.to_string(),
             auth_header_types: settings.jwt.auth_header_types.clone(),
             token_type: openapi::token_type(&settings.jwt.auth_header_types).to_owned(),

@@ -1,8 +1,8 @@
 //! What holds for every reply: an id, a log line, the common headers, and one form for every error.
 
-use super::{State, error::Problem};
+use super::{State, client::client_address, cors::is_of_cors, error::Problem, last_answer};
 use actix_web::{
-    Error,
+    Error, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{self, HeaderMap, HeaderName, HeaderValue},
@@ -24,17 +24,29 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    if last_answer::comes_too_late(request.request()).await {
+        return Ok(request.into_response(HttpResponse::BadRequest()).map_into_boxed_body());
+    }
     #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision hangs on it")]
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     let state = request.app_data::<Data<State>>().cloned();
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
+    let client_ip =
+        state.as_ref().and_then(|state| client_address(state, request.request())).map(tracing::field::display);
     let span = tracing::info_span!("request", request.id = %id);
 
     let log = |route: &str, status: u16| {
         let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
-        tracing::info!(http.method = %method, http.route = route, http.status = status, duration_ms, "answered");
+        tracing::info!(
+            http.method = %method,
+            http.route = route,
+            http.status = status,
+            duration_ms,
+            client.ip = client_ip,
+            "answered"
+        );
     };
 
     let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
@@ -56,6 +68,7 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
+    last_answer::close_after_unread(&mut response);
     let route = response.request().match_pattern();
     log(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).
@@ -75,7 +88,10 @@ fn rewrite(response: ServiceResponse<BoxBody>, base_path: &str, id: &str) -> Ser
     if let Problem::Auth(crate::auth::AuthError::Internal(reason)) = problem {
         tracing::error!(reason, "a fault of ours");
     }
-    let answer = problem.response(base_path, id);
+    let mut answer = problem.response(base_path, id);
+    for (name, value) in response.headers().iter().filter(|(name, _)| is_of_cors(name)) {
+        answer.headers_mut().append(name.clone(), value.clone());
+    }
     response.into_response(answer)
 }
 

@@ -1,6 +1,6 @@
 //! The server: how connections are taken, and how long they may take.
 
-use super::{State, observe, stream::Stream};
+use super::{State, cors::cors, observe, stream::Stream};
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
@@ -43,8 +43,10 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
         let state = state.clone();
         let base_path = state.base_path.clone();
         let stopping = stopping.clone();
+        // The last is the outermost: what CORS refuses has its line in the log, too.
         let app = App::new()
             .app_data(state.clone())
+            .wrap(cors(&state))
             .wrap(from_fn(observe::observe))
             .configure(|config| routes(&state, config));
         let http = HttpService::build()
@@ -58,6 +60,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
             .local_addr(address)
             .on_connect_ext(|stream: &Stream, data| {
                 data.insert(stream.patience());
+                data.insert(stream.last_answer());
             })
             .finish(map_config(app, |()| AppConfig::default()));
         fn_service(move |tcp: TcpStream| {

@@ -6,8 +6,9 @@
 //! 2. actix-http times the first head of a connection and no later one, and waits for the end of an unread body for
 //!    ever. Here a connection on which nothing has been answered for long, or for many bytes, is read no further.
 //! 3. actix-http goes on with a request whose client has gone. That it has is told to whom it concerns.
+//! 4. actix-http goes on with what it has read behind an answer that was the last one. Nothing of that is answered.
 
-use super::{error::Problem, patience::Patience};
+use super::{error::Problem, last_answer::LastAnswer, patience::Patience};
 use actix_web::http::StatusCode;
 use std::{
     io,
@@ -38,6 +39,7 @@ pub struct Stream {
     unanswered: usize,
     /// Whether the client has closed its side.
     is_closed: watch::Sender<bool>,
+    last_answer: LastAnswer,
 }
 
 impl Stream {
@@ -54,12 +56,18 @@ impl Stream {
             deadline,
             unanswered: 0,
             is_closed: watch::Sender::new(false),
+            last_answer: LastAnswer::default(),
         }
     }
 
     /// For the requests of this connection.
     pub fn patience(&self) -> Patience {
         Patience::of_connection(self.is_closed.subscribe())
+    }
+
+    /// For the requests of this connection.
+    pub fn last_answer(&self) -> LastAnswer {
+        self.last_answer.clone()
     }
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -75,7 +83,9 @@ impl Stream {
 
     /// Whether this connection has had its time, or its bytes.
     fn is_spent(&mut self, context: &mut Context<'_>) -> bool {
-        self.unanswered > MAX_UNANSWERED || self.deadline.as_mut().poll(context).is_ready()
+        self.last_answer.is_sent()
+            || self.unanswered > MAX_UNANSWERED
+            || self.deadline.as_mut().poll(context).is_ready()
     }
 }
 
@@ -134,6 +144,10 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_rest(context))?;
+        if self.last_answer.is_sent() {
+            // Said to be written: it is for nobody.
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let next = Instant::now() + self.patience;
         self.deadline.as_mut().reset(next);
         self.unanswered = 0;
@@ -152,7 +166,9 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_rest(context))?;
-        Pin::new(&mut self.tcp).poll_flush(context)
+        ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
+        self.last_answer.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

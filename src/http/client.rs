@@ -1,0 +1,150 @@
+//! From where a request comes: the address of its connection, or what a trusted proxy says.
+
+use super::State;
+use crate::auth::Client;
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    http::header::{self, HeaderMap},
+    web::Data,
+};
+use ipnet::IpNet;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Whose word counts about where a request comes from.
+pub struct Proxies {
+    /// The one header that is read; in lower case.
+    header: String,
+    trusted: Vec<IpNet>,
+    /// Whether somebody else has sent that header, and it was said.
+    has_warned: AtomicBool,
+}
+
+impl Proxies {
+    pub fn new(header: &str, trusted: Vec<IpNet>) -> Self {
+        Self { header: header.to_ascii_lowercase(), trusted, has_warned: AtomicBool::new(false) }
+    }
+
+    /// The client's address. Each proxy adds the address that it sees at the right, so what stands left of the first that
+    /// is no trusted proxy was written by whoever that is. What is no address ends the walk, too.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            if headers.contains_key(&self.header) && !self.has_warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    header = self.header,
+                    client.ip = %peer,
+                    "ignored: it comes from none of server.trusted_proxies; said once"
+                );
+            }
+            return peer;
+        }
+        let is_forwarded = self.header == "forwarded";
+        let lines: Vec<&[u8]> = headers.get_all(&self.header).map(header::HeaderValue::as_bytes).collect();
+        let mut client = peer;
+        for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+            let hop = std::str::from_utf8(hop).unwrap_or_default();
+            let Some(address) = address(if is_forwarded { parameter_for(hop) } else { hop }) else { break };
+            client = address;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// `for=` of one element of `Forwarded` (RFC 7239 §4).
+fn parameter_for(element: &str) -> &str {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value);
+    values.next().unwrap_or_default()
+}
+
+/// An address as proxies write it: perhaps with a port, in quotes, in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        // One colon is a port's; more are IPv6.
+        None => text.split_once(':').filter(|(_, port)| !port.contains(':')).map_or(text, |(host, _)| host),
+    };
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// Where a request comes from; `None` when the connection does not say.
+pub(super) fn client_address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    Some(state.proxies.client(peer, request.headers()))
+}
+
+impl FromRequest for Client {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let state = request.app_data::<Data<State>>();
+        ready(Ok(Self {
+            user_agent: user_agent.map(|text| text.chars().take(256).collect()),
+            ip: state.and_then(|state| client_address(state, request)).map(|address| address.to_string()),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    #[test]
+    fn the_client_is_the_first_from_the_right_that_is_no_trusted_proxy() {
+        let trusted = || ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
+        let xff = "x-forwarded-for";
+        // The header, its lines, the peer, the client.
+        let rows: &[(&str, &[&str], &str, &str)] = &[
+            (xff, &[], "10.0.0.1", "10.0.0.1"),
+            (xff, &["203.0.113.7"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["203.0.113.7"], "::ffff:10.0.0.1", "203.0.113.7"),
+            (xff, &["203.0.113.7"], "192.0.2.1", "192.0.2.1"),
+            (xff, &["6.6.6.6, 203.0.113.7"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["6.6.6.6", "203.0.113.7"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["203.0.113.7, 10.2.3.4"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["203.0.113.7", "10.2.3.4 , 10.2.3.5"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["10.9.9.9, 10.2.3.4"], "10.0.0.1", "10.9.9.9"),
+            (xff, &["203.0.113.7:4711"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["2001:db8::7"], "fd00::1", "2001:db8::7"),
+            (xff, &["[2001:db8::7]:4711"], "fd00::1", "2001:db8::7"),
+            (xff, &["::ffff:203.0.113.7"], "10.0.0.1", "203.0.113.7"),
+            (xff, &["6.6.6.6, unknown"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["6.6.6.6, , 10.2.3.4"], "10.0.0.1", "10.2.3.4"),
+            (xff, &["6.6.6.6,"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["6.6.6.6, 300.1.1.1"], "10.0.0.1", "10.0.0.1"),
+            ("x-real-ip", &["203.0.113.7"], "10.0.0.1", "203.0.113.7"),
+            ("forwarded", &["for=6.6.6.6, for=203.0.113.7;proto=https"], "10.0.0.1", "203.0.113.7"),
+            ("forwarded", &["proto=https;For=\"[2001:db8::7]:4711\""], "10.0.0.1", "2001:db8::7"),
+            ("forwarded", &["for=6.6.6.6, for=_hidden"], "10.0.0.1", "10.0.0.1"),
+            ("forwarded", &["203.0.113.7"], "10.0.0.1", "10.0.0.1"),
+        ];
+        for (header, lines, peer, client) in rows {
+            let mut headers = HeaderMap::new();
+            // Another header of the kind is never looked at.
+            headers.append(HeaderName::from_static("true-client-ip"), HeaderValue::from_static("6.6.6.6"));
+            for line in *lines {
+                headers.append(header.parse().unwrap(), HeaderValue::from_str(line).unwrap());
+            }
+            let found = Proxies::new(header, trusted()).client(peer.parse().unwrap(), &headers);
+            assert_eq!(found.to_string(), *client, "{header}: {lines:?} from {peer}");
+        }
+        println!("forwarded headers: {} cases", rows.len());
+    }
+}

@@ -1,0 +1,73 @@
+//! Where one request ends and the next begins. An answer that leaves a body unread is the last on its connection:
+//! whatever follows may be a part of that body, or a request that a proxy before us knows nothing of. actix-http
+//! announces such a close, and yet goes on with what it has read by then.
+
+use actix_http::ConnectionType;
+use actix_web::{HttpMessage, HttpRequest, body::MessageBody, dev::ServiceResponse, http::header};
+use std::{cell::Cell, rc::Rc, time::Duration};
+use tokio::time::sleep;
+
+/// How often whoever came behind looks whether the last answer is sent.
+const A_MOMENT: Duration = Duration::from_millis(10);
+
+/// Whether a connection has had its last answer. Shared by the connection's requests and its
+/// [`Stream`](super::stream::Stream).
+#[derive(Clone, Default)]
+pub(super) struct LastAnswer(Rc<Cell<State>>);
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    NotYet,
+    /// It will be written next.
+    Given,
+    /// Nothing is read or written any more.
+    Sent,
+}
+
+impl LastAnswer {
+    /// What was written by now is all that will be, if the last answer was given.
+    pub(super) fn flushed(&self) {
+        if self.0.get() == State::Given {
+            self.0.set(State::Sent);
+        }
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        self.0.get() == State::Sent
+    }
+}
+
+/// Left in a request by whoever has read its body to the end.
+struct BodyRead;
+
+/// Notes that a body was read to its end.
+pub(super) fn body_is_read(request: &HttpRequest) {
+    request.extensions_mut().insert(BodyRead);
+}
+
+/// Whether this request came behind the last answer of its connection. It waits until that is sent, for whatever it is
+/// answered must not be.
+pub(super) async fn comes_too_late(request: &HttpRequest) -> bool {
+    let Some(last) = request.conn_data::<LastAnswer>().filter(|last| last.0.get() != State::NotYet) else {
+        return false;
+    };
+    while !last.is_sent() {
+        sleep(A_MOMENT).await;
+    }
+    true
+}
+
+/// Makes this answer the last when its request has a body that nobody has read.
+pub(super) fn close_after_unread(response: &mut ServiceResponse<impl MessageBody>) {
+    let request = response.request();
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let has_body =
+        length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING);
+    if has_body && !request.extensions().contains::<BodyRead>() {
+        if let Some(last) = request.conn_data::<LastAnswer>() {
+            last.0.set(State::Given);
+        }
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+}
