@@ -12,7 +12,7 @@ use crate::{
     http::{self, Server, State},
     jobs::Jobs,
     storage::{Follower, OpenError, Storage, StorageError},
-    telemetry::Metrics,
+    telemetry::{HashWaits, Metrics},
 };
 use futures_util::future::{Either, OptionFuture, join, select};
 use secrecy::SecretString;
@@ -101,7 +101,8 @@ impl App {
 
         let workers = settings.server.workers();
         let storage = Storage::open(settings, workers).await?;
-        let auth = Arc::new(auth(settings, storage.clone(), clock.now())?);
+        let hash_waits = HashWaits::default();
+        let auth = Arc::new(auth(settings, storage.clone(), &hash_waits, clock.now())?);
         let due = Preparation {
             auth: Arc::clone(&auth),
             storage: storage.clone(),
@@ -135,7 +136,7 @@ impl App {
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(hash_waits));
         let poll_interval = settings.revocation.poll_interval;
         let jobs = Jobs {
             auth: Arc::clone(&auth),
@@ -224,9 +225,9 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 ///
 /// # Errors
 /// When a key cannot be used, or the system gives no threads.
-pub fn auth(settings: &Settings, storage: Storage, now: Timestamp) -> Result<Auth, StartError> {
+pub fn auth(settings: &Settings, storage: Storage, waits: &HashWaits, now: Timestamp) -> Result<Auth, StartError> {
     let tokens = Tokens::new(issuer(settings), keys(settings, now)?);
-    let passwords = Passwords::start(settings.passwords.hashing()).map_err(StartError::Threads)?;
+    let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Threads)?;
     Ok(Auth::new(settings, storage, passwords, tokens))
 }
 

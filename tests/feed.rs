@@ -43,7 +43,8 @@ async fn what_the_operator_ends_every_replica_refuses() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, Timestamp(app.now()));
     let config = settings(&app.database, &[]);
-    let passwords = Arc::new(Passwords::start(config.passwords.hashing()).unwrap());
+    let passwords =
+        Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
     let accounts = Accounts::new(storage.clone(), passwords, config.passwords.rules());
     let users = [app.user().await, app.user().await, app.user().await, app.user().await];
     let [shut_out, deleted, reset, signed_out] = &users;

@@ -1,8 +1,8 @@
 //! Keys: every algorithm, the key set, rotation without a lost request, and what attackers make of a public key.
 
 use crate::support::{
-    TestApp, all,
-    app::{REFRESH_KEY, Replica, SIGNING_KEY},
+    PASSWORD, TestApp, all,
+    app::{REFRESH_KEY, Replica, SIGNING_KEY, settings},
     eventually,
     token::{sign_with, take_apart},
 };
@@ -11,9 +11,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, Validation, decode, jwk::JwkSet};
 use serde_json::{Value, json};
 use signet::{
+    auth::{AuthError, Client, SignIn},
     clock::Clock,
     crypto::key_files,
-    domain::{Algorithm, Timestamp},
+    domain::{Algorithm, LoginName, Password, Timestamp},
+    storage::Storage,
+    telemetry::HashWaits,
 };
 use std::{cell::Cell, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -392,12 +395,15 @@ async fn a_restart_does_not_skip_the_publication() {
     let next = folder.generate(Algorithm::Es256, app.now());
     assert_eq!(folder.rotate(app.now()), next);
     app.pass(400);
+    // Replicas tell of their keys every minute, by a clock that does not wait for ours.
+    let minute = async || app.database.execute(&format!("UPDATE published_keys SET seen_at = {}", app.now())).await;
+    minute().await;
     let ann = app.user().await;
     let signer = async |replica: &Replica| {
         kid(replica.refresh(&app.sign_in(&ann.email).await.refresh).await.json["access_token"].as_str().unwrap())
     };
-    let replica = app.replica(&folder.settings()).await;
     let again = async || app.replica(&folder.settings()).await;
+    let replica = again().await;
     eventually("2".to_owned(), told).await;
     for seconds in 0..61 {
         if seconds % 20 == 0 {
@@ -406,9 +412,28 @@ async fn a_restart_does_not_skip_the_publication() {
         app.pass(1);
     }
     assert_eq!(signer(&replica).await, next, "everybody had a minute to see it");
+    minute().await;
     assert_eq!(signer(&again().await).await, next, "and whoever is started again knows that");
     app.take_up_keys(&folder.settings()).unwrap();
     assert_eq!(kid(&app.user().await.access), first, "this one has not published it yet");
+}
+
+/// Which key is right is not known before that: a token of the wrong one would be refused elsewhere.
+#[tokio::test]
+async fn nobody_gets_a_token_before_it_is_known_which_keys_are_published() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let settings = settings(&app.database, &[]);
+    let storage = Storage::open(&settings, 1).await.unwrap();
+    let (waits, now) = (HashWaits::default(), Timestamp(app.now()));
+    let auth = signet::app::auth(&settings, storage, &waits, now).unwrap();
+    let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
+    let refused = |error: AuthError| matches!(error, AuthError::Unavailable(_));
+    assert!(auth.sign_in(sign_in(), Client::default(), now).await.is_err_and(refused));
+    assert!(auth.refresh(&ann.refresh, now).await.is_err_and(refused));
+    auth.heard_of(&[], now);
+    auth.sign_in(sign_in(), Client::default(), now).await.unwrap();
+    auth.refresh(&ann.refresh, now).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! The state machine of sessions against a plain model: random histories of sign-in, refresh, retry, theft, every way to
 //! end, and time. `SIGNET_TEST_SEED` repeats a run.
 
-use crate::support::{PASSWORD, TestDatabase, app::settings, email};
+use crate::support::{
+    PASSWORD, TestDatabase,
+    app::{settings, use_cases},
+    email,
+};
 use proptest::{
     prelude::*,
     sample::Index,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use signet::{
-    app,
     auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
     crypto::random,
     domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
@@ -347,7 +350,7 @@ async fn service() -> Service {
         let storage = Storage::open(&settings, 1).await.unwrap();
         storage.migrate().await.unwrap();
         Follower::new(&storage).catch_up().await.unwrap();
-        (app::auth(&settings, storage.clone(), signet::clock::Clock::System.now()).unwrap(), storage)
+        (use_cases(&settings, storage.clone()), storage)
     };
     Service { rotating: build("true").await, lasting: build("false").await, _database: database }
 }

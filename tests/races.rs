@@ -55,7 +55,8 @@ async fn scene(rotates: &str) -> Scene {
     ];
     let replica = app.replica(&beside).await;
     let config = settings(&app.database, &[]);
-    let passwords = Arc::new(Passwords::start(config.passwords.hashing()).unwrap());
+    let passwords =
+        Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
     let accounts = Accounts::new(app.storage().await, passwords, config.passwords.rules());
     Scene { app, replica, accounts }
 }

@@ -15,6 +15,7 @@ pub use accounts::Accounts;
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
 pub use error::AuthError;
+pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
 pub use sign_in::{Client, SignIn};
 pub use users::ProfileUpdate;
@@ -72,9 +73,15 @@ impl Auth {
         self.tokens.replace_keys(keys, now)
     }
 
-    /// Hears which keys replicas have published, and since when, before the first token is signed.
+    /// Hears which keys replicas have published: nobody gets a token before that.
     pub fn heard_of(&self, published: &[Publication], now: Timestamp) {
         self.tokens.heard_of(published, now);
+    }
+
+    /// Lets nobody begin or refresh a session before it is known which keys others have published.
+    fn may_sign(&self) -> Result<(), AuthError> {
+        let reason = || AuthError::Unavailable("it has not been read yet which keys are published".to_owned());
+        self.tokens.may_sign().then_some(()).ok_or_else(reason)
     }
 
     /// The keys that this replica has published, for others to hear of.
@@ -85,6 +92,11 @@ impl Auth {
     /// The public keys with which others verify access tokens, as a JWK set.
     pub fn key_set(&self, now: Timestamp) -> impl Serialize {
         self.tokens.key_set(now)
+    }
+
+    /// How many passwords wait to be hashed.
+    pub fn hash_queue(&self) -> usize {
+        self.passwords.waiting()
     }
 
     /// The use cases that no token opens.

@@ -15,6 +15,18 @@ pub type Lasting = (String, Seconds);
 pub struct Refreshed {
     pub access: Lasting,
     pub refresh: Option<Lasting>,
+    pub kind: RefreshKind,
+}
+
+/// What came of a refresh that was answered, for those who count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshKind {
+    /// The session moved on.
+    Rotated,
+    /// It had; the same pair was answered again.
+    Repeated,
+    /// Without rotation: an access token alone.
+    Renewed,
 }
 
 impl Auth {
@@ -28,6 +40,7 @@ impl Auth {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
+        self.may_sign()?;
         if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
     }
 
@@ -36,14 +49,14 @@ impl Auth {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
             // The normal case. Of many who come with this token at once, only one gets here.
-            Rotation::Moved(session) => return self.pair(token, &session, now),
+            Rotation::Moved(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
             // Signed out, expired, or its user deleted or inactive.
             Rotation::Gone => return Err(AuthError::InvalidToken),
             Rotation::Stayed(session) => session,
         };
         match session.state.standing_of(token.generation, self.policy.refresh_grace, now) {
             // A lost reply, a second tab, a retry: the same pair again, made from the row alone.
-            Standing::Retry => self.pair(token, &session, now),
+            Standing::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
             // A slow second tab. It has a newer token by now, and nothing ends.
             Standing::Superseded => Err(AuthError::RefreshSuperseded),
             // Two hold this token, and one of them should not. Which one cannot be told: the session ends for both.
@@ -71,11 +84,17 @@ impl Auth {
             let _ = self.storage.touch_session(token.session, now).await;
         }
         let access = self.tokens.mint_access(&user, token.session, state.absolute_expires_at, now)?;
-        Ok(Refreshed { access, refresh: None })
+        Ok(Refreshed { access, refresh: None, kind: RefreshKind::Renewed })
     }
 
     /// The pair of a session's generation. Everything in it follows from the row, so that it can be answered again.
-    fn pair(&self, token: &RefreshToken, session: &LiveSession, now: Timestamp) -> Result<Refreshed, AuthError> {
+    fn pair(
+        &self,
+        token: &RefreshToken,
+        session: &LiveSession,
+        kind: RefreshKind,
+        now: Timestamp,
+    ) -> Result<Refreshed, AuthError> {
         let LiveSession { user, state } = session;
         let access = match self.tokens.mint_access_of_rotation(user, token.session, state, now)? {
             Some(access) => access,
@@ -90,6 +109,7 @@ impl Auth {
             expires_at: state.expires_at,
         })?;
         // Within the leeway it may have ended already.
-        Ok(Refreshed { access, refresh: Some((refresh, (state.expires_at - now).max(Seconds(0)))) })
+        let refresh = (refresh, (state.expires_at - now).max(Seconds(0)));
+        Ok(Refreshed { access, refresh: Some(refresh), kind })
     }
 }

@@ -35,6 +35,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidCredentials`] for whatever is wrong with them, or the service cannot work now.
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
+        self.may_sign()?;
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
             id: SessionId::from_random(random()),

@@ -117,7 +117,11 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
     // One thread here: the HTTP workers and the hash threads have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
-        Command::Serve => runtime.block_on(serve(settings))?,
+        Command::Serve => {
+            // Until the end, which sends the last traces.
+            let _traces = telemetry::start(&settings.telemetry);
+            runtime.block_on(serve(settings))?;
+        }
         Command::Migrate => runtime.block_on(migrate(settings))?,
         Command::Config(ConfigCommand::Print) => say(settings.print().trim_end()),
         Command::Config(ConfigCommand::Check) => {
@@ -135,7 +139,6 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failure> {
-    telemetry::start(&settings.telemetry);
     settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;

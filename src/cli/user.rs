@@ -9,6 +9,7 @@ use crate::{
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
     storage::Storage,
+    telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
@@ -80,7 +81,7 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<Exi
     if storage.is_sqlite() {
         storage.migrate().await?;
     }
-    let passwords = Arc::new(Passwords::start(settings.passwords.hashing())?);
+    let passwords = Arc::new(Passwords::start(settings.passwords.hashing(), HashWaits::default())?);
     let accounts = Accounts::new(storage.clone(), passwords, settings.passwords.rules());
     let ended = execute(command, &accounts, Clock::System.now()).await;
     storage.close().await;

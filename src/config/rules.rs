@@ -11,6 +11,7 @@ use crate::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
+use url::Url;
 
 /// Notes whatever is wrong with settings beyond how each is written.
 pub(super) fn check(settings: &Settings, reader: &mut Reader) {
@@ -175,6 +176,11 @@ fn names(settings: &Settings, reader: &mut Reader) {
     {
         reader.fault_at("server.public_url", "must be a URL such as https://id.example.com");
     }
+    let is_http =
+        |url: &String| Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if telemetry.otlp_endpoint.as_ref().is_some_and(|url| !is_http(url)) {
+        reader.fault_at("telemetry.otlp_endpoint", "must be the URL of a collector such as http://127.0.0.1:4318");
+    }
     if tracing_subscriber::EnvFilter::try_new(&telemetry.log).is_err() {
         reader.fault_at("telemetry.log", "must be a level such as info, or targets such as signet=debug,sqlx=warn");
     }
@@ -219,7 +225,7 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
 }
 
 /// What this version knows and does not do yet, without harm to whoever sets it: keys, or their beginning.
-const WITHOUT_EFFECT: &[&str] = &["rate_limit.", "telemetry.otlp_endpoint", "mail.", "audit."];
+const WITHOUT_EFFECT: &[&str] = &["rate_limit.", "mail.", "audit."];
 
 /// What is allowed and yet worth a line.
 pub(super) fn warnings(settings: &Settings) -> Vec<String> {

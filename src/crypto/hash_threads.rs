@@ -4,6 +4,7 @@
 //! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
 //! told so at once.
 
+use crate::telemetry::HashWaits;
 use argon2::Block;
 use rustix::{
     process::setpriority_process,
@@ -12,7 +13,11 @@ use rustix::{
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -87,6 +92,9 @@ pub(super) struct HashThreads {
     /// As many as may wait, and as many as are hashed.
     places: Arc<Semaphore>,
     queue_timeout: Duration,
+    /// How many wait.
+    waiting: AtomicUsize,
+    waits: HashWaits,
 }
 
 impl HashThreads {
@@ -96,6 +104,7 @@ impl HashThreads {
         &Threads { count, usual_blocks, rest }: &Threads,
         queue: usize,
         queue_timeout: Duration,
+        waits: HashWaits,
     ) -> io::Result<Self> {
         // Unbounded, because nobody comes without a place.
         let (sender, receiver) = mpsc::channel::<Job>();
@@ -124,7 +133,8 @@ impl HashThreads {
                 }
             })?;
         }
-        Ok(Self { queue: sender, places: Arc::new(Semaphore::new(count + queue)), queue_timeout })
+        let places = Arc::new(Semaphore::new(count + queue));
+        Ok(Self { queue: sender, places, queue_timeout, waiting: AtomicUsize::new(0), waits })
     }
 
     /// Takes a place: before anything else is done for a request that would be refused in the end.
@@ -152,10 +162,35 @@ impl HashThreads {
             let _ = done.send(work(scratch));
         });
         let deadline = place.deadline;
+        let waiting = Waiting::begin(&self.waiting);
+        let since = Instant::now();
         self.queue.send(Job { place, begun, work }).map_err(|_| HashError::BrokeOff)?;
         let has_begun = timeout_at(deadline, has_begun).await.map_err(|_| HashError::Overloaded)?;
         has_begun.map_err(|_| HashError::BrokeOff)?;
+        drop(waiting);
+        self.waits.note(since.elapsed());
         result.await.map_err(|_| HashError::BrokeOff)
+    }
+
+    /// How many wait for a thread.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// One who waits, until this is dropped: whoever gives up does not wait any more, either.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -167,7 +202,6 @@ fn time_on_a_core() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     impl HashThreads {
         async fn now<T: Send + 'static>(
@@ -182,7 +216,7 @@ mod tests {
 
     /// One thread that is busy until the sender is dropped.
     async fn busy(queue: usize, queue_timeout: Duration) -> (Arc<HashThreads>, mpsc::Sender<()>) {
-        let threads = Arc::new(HashThreads::start(&ONE, queue, queue_timeout).unwrap());
+        let threads = Arc::new(HashThreads::start(&ONE, queue, queue_timeout, HashWaits::default()).unwrap());
         let (release, held) = mpsc::channel::<()>();
         let (started, is_started) = oneshot::channel();
         let busy = Arc::clone(&threads);
@@ -236,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_one_request_and_not_the_thread() {
-        let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1)).unwrap();
+        let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1), HashWaits::default()).unwrap();
         assert_eq!(threads.now(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
         assert_eq!(threads.now(|_| 5).await, Ok(5));
     }

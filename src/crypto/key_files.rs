@@ -148,6 +148,17 @@ impl KeyFile {
 /// # Errors
 /// When the folder or a file cannot be read, or is no key. One bad file is reason enough: the ring would lack a key.
 pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, KeyFileError> {
+    let mut tries_left = 3;
+    loop {
+        match read_once(folder, algorithm) {
+            // It was renamed between the list and the reading, as `rotate` does.
+            Err(fault) if tries_left > 0 && folder.exists() && !Path::new(&fault.path).exists() => tries_left -= 1,
+            read => break read,
+        }
+    }
+}
+
+fn read_once(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, KeyFileError> {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = entries.map_err(|fault| error(folder, format!("the folder cannot be read: {fault}")))?;
     let mut keys = Vec::new();
@@ -182,7 +193,8 @@ fn of_any_algorithm(text: &SecretString, algorithm: Algorithm) -> Result<Signing
 
 fn read(path: &Path) -> Result<SecretString, KeyFileError> {
     let text = secret_file::read(path).map_err(|fault| error(path, fault.to_string()))?;
-    let others_can = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+    // A group may be what lets the service read a mounted secret (`fsGroup` of Kubernetes).
+    let others_can = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
     if others_can {
         tracing::warn!(file = %path.display(), "others can read this key: `chmod 600` it, and make a new one if they did");
     }

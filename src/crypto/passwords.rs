@@ -4,12 +4,16 @@ use super::{
     argon2id::{Argon2id, Kernel, TAG},
     hash_threads::{HashError, HashThreads, Place, Scratch, Threads},
 };
-use crate::domain::{Password, PasswordHash};
+use crate::{
+    domain::{Password, PasswordHash},
+    telemetry::HashWaits,
+};
 use argon2::{
     Algorithm, Params, Version,
     password_hash::phc::{self, Output, ParamsString, Salt},
 };
 use std::{io, time::Duration};
+use tracing::Instrument;
 
 /// What came of verifying a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +59,7 @@ struct Cost {
 impl Passwords {
     /// # Errors
     /// When the system gives no threads, or the settings are not what Argon2 takes.
-    pub fn start(hashing: Hashing) -> io::Result<Self> {
+    pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
         let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout, .. } =
             hashing;
         let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
@@ -64,8 +68,13 @@ impl Passwords {
         let argon2id = Argon2id::choose(hashing.kernel);
         tracing::info!(kernel = argon2id.kernel().name(), threads, rest = hashing.rest, "hashing passwords");
         let threads = Threads { count: threads, usual_blocks, rest: hashing.rest };
-        let threads = HashThreads::start(&threads, queue, queue_timeout)?;
+        let threads = HashThreads::start(&threads, queue, queue_timeout, waits)?;
         Ok(Self { threads, cost: Cost { params, max_memory_kib, argon2id } })
+    }
+
+    /// How many wait for a hash thread.
+    pub fn waiting(&self) -> usize {
+        self.threads.waiting()
     }
 
     /// A place for one [`Passwords::verify`]: taken first, so that nothing is done for who is refused.
@@ -82,7 +91,8 @@ impl Passwords {
     /// When too many are waiting.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
-        self.threads.run(self.place()?, move |scratch| cost.hash(&password, scratch)).await
+        let hashing = self.threads.run(self.place()?, move |scratch| cost.hash(&password, scratch));
+        hashing.instrument(tracing::debug_span!("hash")).await
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done for nothing:
@@ -97,7 +107,8 @@ impl Passwords {
         stored: Option<PasswordHash>,
     ) -> Result<Verdict, HashError> {
         let cost = self.cost.clone();
-        self.threads.run(place, move |scratch| cost.verify(&password, stored.as_ref(), scratch)).await
+        let hashing = self.threads.run(place, move |scratch| cost.verify(&password, stored.as_ref(), scratch));
+        hashing.instrument(tracing::debug_span!("hash")).await
     }
 }
 

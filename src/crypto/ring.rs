@@ -14,6 +14,8 @@ use std::{collections::HashSet, fmt};
 pub const MAX_AGE: Seconds = Seconds(60);
 /// How much a replica's clock may be behind.
 const CLOCKS_DIFFER: Seconds = Seconds(60);
+/// For how long a replica that told of a key is taken to have it still; it does so every minute.
+const STILL: Seconds = Seconds(180);
 /// A key that has always signed.
 pub const ALWAYS: Timestamp = Timestamp(i64::MIN);
 
@@ -160,15 +162,17 @@ impl KeyRing {
         Ok(ring)
     }
 
-    /// This ring when its replica has heard what others have published, since when. A key that nobody has told of can
-    /// have been seen by nobody: it is published from `now` on. Before the first was told of, nothing is known.
+    /// This ring when its replica has heard which keys others have in their key sets. One that was there for the whole of
+    /// a key set's `max-age`, and is still, may sign. Any other is published from `now` on: what was there only shortly or
+    /// long ago others may not know any more. Before a first key was told of, nothing is known.
     pub(super) fn heard_of(mut self, told: &[Publication], lifetime: Seconds, now: Timestamp) -> Self {
         if told.is_empty() {
             return self;
         }
+        let is_known = |told: &Publication| told.seen_at >= now - STILL && told.since + MAX_AGE <= told.seen_at;
         for key in &mut self.keys {
             let told = told.iter().find(|told| told.is_of(key.kid(), key.algorithm()));
-            key.published_at = told.map_or(now + Seconds(1), |told| told.since);
+            key.published_at = if told.is_some_and(is_known) { ALWAYS } else { now + Seconds(1) };
             // It has not signed here yet: whatever was said of it was a guess.
             key.stands_in = false;
             key.ends = key.ends.filter(|_| self.ended.contains(key.key.kid()));
@@ -177,12 +181,13 @@ impl KeyRing {
         self
     }
 
-    /// Since when its keys have been published, for other replicas to know.
+    /// Its keys that are in the key set, for other replicas to know.
     pub(super) fn publications(&self, now: Timestamp) -> impl Iterator<Item = Publication> {
-        self.alive(now).map(|key| Publication {
+        self.alive(now).map(move |key| Publication {
             kid: key.kid().to_owned(),
             algorithm: key.algorithm(),
             since: key.published_at.max(Timestamp(0)),
+            seen_at: now,
         })
     }
 
@@ -199,13 +204,15 @@ impl KeyRing {
     /// Who hears late of the younger one has signed with this one until now. What has ended stays so.
     fn settle(&mut self, lifetime: Seconds, now: Timestamp) {
         if !self.alive(now).any(|key| key.has_begun(now)) {
-            // Nothing is gained by waiting until others know the one that should sign: none can meanwhile.
-            let due = self
-                .keys
-                .iter()
-                .rposition(|key| !key.has_ended(now) && key.begins.is_some_and(|begin| begin.at <= now));
-            let first = || self.keys.iter().position(|key| !key.has_ended(now) && key.begins.is_some());
-            if let Some(key) = due.or_else(first).and_then(|place| self.keys.get_mut(place)) {
+            // One that others know, though its time has not come. If there is none, nothing is gained by waiting until they
+            // know the one that should sign: none can meanwhile.
+            let could = |key: &RingKey| !key.has_ended(now) && key.begins.is_some();
+            let is_known = |key: &RingKey| key.published_at + MAX_AGE <= now;
+            let known = self.keys.iter().position(|key| could(key) && is_known(key));
+            let due =
+                || self.keys.iter().rposition(|key| could(key) && key.begins.is_some_and(|begin| begin.at <= now));
+            let first = || self.keys.iter().position(could);
+            if let Some(key) = known.or_else(due).or_else(first).and_then(|place| self.keys.get_mut(place)) {
                 key.stands_in = true;
             }
         }
@@ -427,24 +434,33 @@ mod tests {
     #[test]
     fn who_starts_goes_by_what_others_have_published() {
         let (old, new) = (key(), key());
-        let start = || ring([(&old, LONG_AGO), (&new, Some(from(1000)))], NOW);
-        let told = |of: &[(&SigningKey, i64)]| -> Vec<Publication> {
-            let publication = |(key, since): &(&SigningKey, i64)| Publication {
+        // It took long to hear of it.
+        let (start, later) = (|| ring([(&old, LONG_AGO), (&new, Some(from(1000)))], NOW), NOW + Seconds(600));
+        // Since when it was published and when it was seen last, in seconds before the replica hears of it.
+        let told = |of: &[(&SigningKey, i64, i64)]| -> Vec<Publication> {
+            let publication = |(key, since, seen_at): &(&SigningKey, i64, i64)| Publication {
                 kid: key.kid().to_owned(),
                 algorithm: key.algorithm(),
-                since: Timestamp(*since),
+                since: later - Seconds(*since),
+                seen_at: later - Seconds(*seen_at),
             };
             of.iter().map(publication).collect()
         };
-        // What others tell; how long the old one still signs. The time may have been long until they did.
+        // What others tell; how long the old one still signs.
         let rows = [
             ("the first start of all", told(&[]), 0),
-            ("published long ago", told(&[(&old, 0), (&new, 1000)]), 0),
-            ("published a moment ago", told(&[(&old, 0), (&new, NOW.0 + 590)]), 50),
-            ("nobody knows it", told(&[(&old, 0)]), 61),
-            ("nobody knows either: one must sign", told(&[(&key(), 0)]), 0),
+            ("published for long", told(&[(&old, 9000, 30), (&new, 8000, 30)]), 0),
+            ("for a minute", told(&[(&old, 9000, 30), (&new, 90, 30)]), 0),
+            ("not yet for a minute", told(&[(&old, 9000, 30), (&new, 89, 30)]), 61),
+            ("for a moment, a while ago", told(&[(&old, 9000, 30), (&new, 120, 119)]), 61),
+            ("for long, long ago", told(&[(&old, 9000, 30), (&new, 8000, 2000)]), 61),
+            ("by a clock that is ahead", told(&[(&old, 9000, 30), (&new, -3600, -3600)]), 61),
+            ("nobody knows it", told(&[(&old, 9000, 30)]), 61),
+            // Elsewhere the old one may have ended: a backup was restored, the database was away.
+            ("nobody has either any more", told(&[(&old, 9000, 190), (&new, 8000, 190)]), 0),
+            ("the old one has long been forgotten", told(&[(&old, 9000, 1000)]), 0),
+            ("nobody knows either: one must sign", told(&[(&key(), 9000, 30)]), 0),
         ];
-        let later = NOW + Seconds(600);
         for (name, told, still) in rows {
             let ring = start().heard_of(&told, LIFETIME, later);
             let signs = |seconds| ring.signer(later + Seconds(seconds)).kid().to_owned();
@@ -454,8 +470,14 @@ mod tests {
             }
             assert_eq!(signs(still), new.kid(), "{name}");
         }
-        let alone = ring([(&new, Some(from(1000)))], NOW).heard_of(&told(&[(&old, 0)]), LIFETIME, later);
+        let alone = ring([(&new, Some(from(1000)))], NOW).heard_of(&told(&[(&old, 9000, 30)]), LIFETIME, later);
         assert_eq!(alone.signer(later).kid(), new.kid(), "there is no other");
+        // One that signed before its time, because it was alone, and an older one that nobody knows.
+        let early = ring([(&new, Some(from(1000))), (&old, Some(from(9000)))], NOW);
+        let early = early.heard_of(&told(&[(&old, 9000, 30)]), LIFETIME, later);
+        for seconds in [0, 61, 3600] {
+            assert_eq!(early.signer(later + Seconds(seconds)).kid(), old.kid(), "it goes on");
+        }
     }
 
     /// Before the first has begun another comes, or a file that was away is back: whoever signs is known to others.

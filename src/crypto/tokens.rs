@@ -25,7 +25,10 @@ use smallvec::SmallVec;
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The longest token that is looked at, in bytes.
@@ -156,6 +159,8 @@ pub struct Tokens {
     keys: ArcSwap<Keys>,
     /// Held by whoever puts others in the place of those that it has read.
     changing_keys: Mutex<()>,
+    /// Whether it is known which keys others have published.
+    may_sign: AtomicBool,
 }
 
 /// A text of a token: a part of what was decoded, not a copy, unless it was written with escapes.
@@ -254,18 +259,29 @@ impl Scratch {
 
 impl Tokens {
     pub fn new(issuer: Issuer, keys: Keys) -> Self {
-        Self { issuer, keys: ArcSwap::from_pointee(keys), changing_keys: Mutex::new(()) }
+        Self {
+            issuer,
+            keys: ArcSwap::from_pointee(keys),
+            changing_keys: Mutex::new(()),
+            may_sign: AtomicBool::new(false),
+        }
     }
 
-    /// Hears which keys replicas have published, and since when, before the first token is signed.
+    /// Hears which keys replicas have published: no token is signed before that.
     pub fn heard_of(&self, told: &[Publication], now: Timestamp) {
         let _alone = self.changing_keys.lock();
         let before = Keys::clone(&self.keys.load());
         let access = before.access.heard_of(told, self.issuer.access_reach(), now);
         self.keys.store(Arc::new(Keys { access, ..before }));
+        self.may_sign.store(true, Ordering::Release);
     }
 
-    /// Since when the keys of access tokens have been published here.
+    /// Whether a token may be signed: not before [`Tokens::heard_of`], or the wrong key could.
+    pub fn may_sign(&self) -> bool {
+        self.may_sign.load(Ordering::Acquire)
+    }
+
+    /// The keys of access tokens that are in the key set.
     pub fn publications(&self, now: Timestamp) -> Vec<Publication> {
         self.keys.load().access.publications(now).collect()
     }

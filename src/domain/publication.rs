@@ -1,11 +1,14 @@
 use super::{Algorithm, Timestamp};
 
-/// Since when a key that signs access tokens has been in a key set that others read.
+/// A key that signs access tokens and is, or was, in a key set that others read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
     pub kid: String,
     pub algorithm: Algorithm,
+    /// Since when.
     pub since: Timestamp,
+    /// When it was there last, as far as is known.
+    pub seen_at: Timestamp,
 }
 
 impl Publication {

@@ -1,7 +1,7 @@
 //! Numbers for those who run it.
 
 use super::{State, health::no_store};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Levels, Metrics};
 use actix_web::{HttpResponse, web::Data};
 
 /// What was counted, for Prometheus.
@@ -10,6 +10,13 @@ use actix_web::{HttpResponse, web::Data};
     content_type = "application/openmetrics-text", example = "signet_purged_rows_total{table=\"sessions\"} 0\n# EOF\n"
 )))]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
-    let text = state.metrics.render(state.storage.revoked_count(), state.storage.feed_age());
+    let (connections_in_use, connections_idle) = state.storage.connections();
+    let text = state.metrics.render(Levels {
+        revocations: state.storage.revoked_count(),
+        feed_age: state.storage.feed_age(),
+        hash_queue: state.auth.hash_queue(),
+        connections_in_use,
+        connections_idle,
+    });
     HttpResponse::Ok().insert_header(no_store()).content_type(Metrics::CONTENT_TYPE).body(text)
 }

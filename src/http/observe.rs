@@ -1,6 +1,7 @@
 //! What holds for every reply: an id, a log line, the common headers, and one form for every error.
 
 use super::{State, client::client_address, cors::is_of_cors, error::Problem, last_answer};
+use crate::telemetry::{TraceContext, join_trace};
 use actix_web::{
     Error, HttpResponse,
     body::{BoxBody, MessageBody},
@@ -11,7 +12,7 @@ use actix_web::{
 };
 use futures_util::FutureExt;
 use std::{panic::AssertUnwindSafe, time::Instant};
-use tracing::Instrument;
+use tracing::{Instrument, field::Empty};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -35,18 +36,43 @@ pub async fn observe(
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
     let client_ip =
         state.as_ref().and_then(|state| client_address(state, request.request())).map(tracing::field::display);
-    let span = tracing::info_span!("request", request.id = %id);
+    let span = tracing::info_span!(
+        "request",
+        request.id = %id,
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+        http.request.method = Empty,
+        http.route = Empty,
+        http.response.status_code = Empty,
+    );
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    if let Some(traceparent) = header("traceparent") {
+        join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
+    }
 
-    let log = |route: &str, status: u16| {
-        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let note = |route: &str, status: u16| {
+        let took = started.elapsed();
         tracing::info!(
+            request.id = %id,
             http.method = %method,
             http.route = route,
             http.status = status,
-            duration_ms,
+            duration_ms = took.as_secs_f64() * 1000.0,
             client.ip = client_ip,
             "answered"
         );
+        // After the line, which has all of this; a trace has it under the names of OpenTelemetry's conventions.
+        span.record("otel.name", tracing::field::display(format_args!("{method} {route}")))
+            .record("otel.kind", "server");
+        span.record("http.request.method", method.as_str()).record("http.route", route);
+        span.record("http.response.status_code", status);
+        if status >= 500 {
+            span.record("otel.status_code", "ERROR");
+        }
+        if let Some(state) = &state {
+            state.metrics.answered(method.as_str(), route, status, took);
+        }
     };
 
     let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
@@ -56,7 +82,7 @@ pub async fn observe(
         Ok(Err(error)) => return Err(error),
         Err(_) => {
             // The panic hook has logged where.
-            log("-", 500);
+            note("-", 500);
             let mut response = Problem::Internal.response(base_path, &id);
             add_headers(response.headers_mut(), &id, true);
             return Err(actix_web::error::InternalError::from_response("panic", response).into());
@@ -70,7 +96,7 @@ pub async fn observe(
     }
     last_answer::close_after_unread(&mut response);
     let route = response.request().match_pattern();
-    log(route.as_deref().unwrap_or("-"), response.status().as_u16());
+    note(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).
     let holds_secrets =
         route.is_some_and(|route| route.strip_prefix(base_path).is_some_and(|route| route.starts_with("/auth/")));

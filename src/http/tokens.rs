@@ -7,7 +7,7 @@ use super::{
     patience::Patience,
 };
 use crate::{
-    auth::{Client, SignIn},
+    auth::{AuthError, Client, RefreshKind, Refreshed, SignIn},
     domain::{LoginName, Password},
 };
 use actix_web::{HttpResponse, web::Data};
@@ -108,7 +108,14 @@ pub async fn signin(
     patience: Patience,
     Body(sign_in): Body<SignIn>,
 ) -> Result<HttpResponse, Problem> {
-    let pair = patience.with(state.auth.sign_in(sign_in, client, state.clock.now())).await?;
+    let signed_in = patience.with(state.auth.sign_in(sign_in, client, state.clock.now())).await;
+    state.metrics.signed_in(match &signed_in {
+        Ok(_) => "ok",
+        Err(Problem::Auth(AuthError::InvalidCredentials)) => "invalid",
+        Err(Problem::Auth(AuthError::Overloaded)) => "overloaded",
+        Err(_) => "unavailable",
+    });
+    let pair = signed_in?;
     let reply = TokenPairResponse {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,
@@ -125,7 +132,17 @@ pub async fn signin(
     request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse))
 )]
 pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
-    let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await?;
+    let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await;
+    state.metrics.refreshed(match &refreshed {
+        Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
+        Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",
+        Ok(Refreshed { kind: RefreshKind::Renewed, .. }) => "renewed",
+        Err(AuthError::RefreshSuperseded) => "superseded",
+        Err(AuthError::RefreshReused) => "reused",
+        Err(AuthError::Unavailable(_) | AuthError::Internal(_)) => "unavailable",
+        Err(_) => "invalid",
+    });
+    let refreshed = refreshed?;
     let (access_token, expires_in) = refreshed.access;
     let (refresh_token, refresh_expires_in) = refreshed.refresh.unzip();
     let reply = AccessTokenResponse {

@@ -114,6 +114,20 @@ impl Storage {
         }
     }
 
+    /// How many connections are in use, and how many wait for somebody.
+    pub fn connections(&self) -> (usize, usize) {
+        let of_pool = |size: u32, idle: usize| ((size as usize).saturating_sub(idle), idle);
+        let sum = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
+        match &self.pool {
+            Pool::Postgres(pools) => {
+                pools.pools.iter().map(|pool| of_pool(pool.size(), pool.num_idle())).fold((0, 0), sum)
+            }
+            Pool::Sqlite { read, write } => {
+                sum(of_pool(read.size(), read.num_idle()), of_pool(write.size(), write.num_idle()))
+            }
+        }
+    }
+
     /// Closes every connection, after those in use have been given back.
     pub async fn close(&self) {
         match &self.pool {

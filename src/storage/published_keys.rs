@@ -9,33 +9,29 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn publications(&self) -> Result<Vec<Publication>, StorageError> {
-        const SQL: &str = "SELECT kid, algorithm, published_at FROM published_keys ORDER BY kid, algorithm";
-        let rows: Vec<(String, String, i64)> =
-            on!(read self, |connection| sqlx::query_as(SQL).fetch_all(connection).await).await?;
+        const SQL: &str = "SELECT kid, algorithm, published_at, seen_at FROM published_keys ORDER BY kid, algorithm";
+        // Asked by who starts, again and again until the tables are there; the log has said why it waits.
+        let rows: Vec<(String, String, i64, i64)> =
+            on!(ask self, |connection| sqlx::query_as(SQL).fetch_all(connection).await).await?;
         // An algorithm that only a newer version knows is none that this one signs with.
-        let known = |(kid, algorithm, since): (String, String, i64)| {
-            Some(Publication { kid, algorithm: Algorithm::parse(&algorithm)?, since: Timestamp(since) })
+        let known = |(kid, algorithm, since, seen_at): (String, String, i64, i64)| {
+            let algorithm = Algorithm::parse(&algorithm)?;
+            Some(Publication { kid, algorithm, since: Timestamp(since), seen_at: Timestamp(seen_at) })
         };
         Ok(rows.into_iter().filter_map(known).collect())
     }
 
-    /// Tells other replicas of the keys of this one; who told first is believed.
+    /// Tells other replicas of the keys of this one. Since when a key is published says who told of it first.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn record_publications(&self, keys: &[Publication]) -> Result<(), StorageError> {
-        const SQL: &str = "INSERT INTO published_keys (kid, algorithm, published_at) VALUES ($1, $2, $3) \
-             ON CONFLICT DO NOTHING";
-        let known = self.publications().await?;
-        let is_new = |key: &&Publication| !known.iter().any(|known| known.is_of(&key.kid, key.algorithm));
-        let new: Vec<&Publication> = keys.iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
+        const SQL: &str = "INSERT INTO published_keys (kid, algorithm, published_at, seen_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (kid, algorithm) DO UPDATE SET seen_at = $4 WHERE published_keys.seen_at < $4";
         on!(write self, |tx| {
-            for key in &new {
-                let insert = sqlx::query(SQL).bind(&key.kid).bind(key.algorithm.name()).bind(key.since.0);
-                insert.execute(&mut *tx).await?;
+            for key in keys {
+                let insert = sqlx::query(SQL).bind(&key.kid).bind(key.algorithm.name());
+                insert.bind(key.since.0).bind(key.seen_at.0).execute(&mut *tx).await?;
             }
         })
         .await

@@ -4,6 +4,7 @@
 use super::{Storage, StorageError, error};
 use sqlx::{Database, pool::PoolConnection};
 use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::Instrument;
 
 /// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
 ///
@@ -160,7 +161,8 @@ impl Storage {
                 }
             }
         };
-        tokio::time::timeout(self.deadline, attempts).await.unwrap_or_else(|_| {
+        let attempts = tokio::time::timeout(self.deadline, attempts);
+        attempts.instrument(tracing::debug_span!("database")).await.unwrap_or_else(|_| {
             Err(StorageError::Unavailable(format!("no answer within {} s", self.deadline.as_secs_f32())))
         })
     }

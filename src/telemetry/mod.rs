@@ -1,29 +1,42 @@
-//! Logs and metrics. One line for each request, one for each failure, none with a secret in it.
+//! Logs, metrics and traces. One line for each request, one for each failure, none with a secret in it.
 
 mod metrics;
+mod traces;
 
-pub use metrics::Metrics;
+pub use metrics::{HashWaits, Levels, Metrics};
+pub use traces::{TraceContext, Traces, join_trace};
 
 use crate::config::{LogFormat, Telemetry};
 use std::{io::IsTerminal, panic};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Begins to log to standard output. What begins a second time in one process, as tests do, changes nothing.
-pub fn start(settings: &Telemetry) {
+/// Begins to log to standard output, and to send traces when there is a collector. What begins a second time in one
+/// process, as tests do, changes nothing. Not within an async runtime: the sender of traces has a blocking client.
+pub fn start(settings: &Telemetry) -> Option<Traces> {
     // The settings have checked that this can be read.
     // The framework speaks of its workers, and loudly of whatever is no request, which has a line of ours; sqlx repeats
     // the database's text. These come first, so that the setting can bring them back.
-    let directives = format!("actix_server=warn,actix_http::h1=off,sqlx=off,{}", settings.log);
+    let directives = format!(
+        "actix_server=warn,actix_http::h1=off,sqlx=off,opentelemetry_sdk=warn,opentelemetry_otlp=warn,{}",
+        settings.log
+    );
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = match settings.format {
-        LogFormat::Json => registry
-            .with(fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false))
-            .try_init(),
-        LogFormat::Pretty => {
-            registry.with(fmt::layer().compact().with_ansi(std::io::stdout().is_terminal())).try_init()
+    let log = match settings.format {
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
         }
+        LogFormat::Pretty => fmt::layer().compact().with_ansi(std::io::stdout().is_terminal()).boxed(),
     };
+    let traces = settings.otlp_endpoint.as_deref().map(Traces::start).transpose();
+    let (traces, fault) = match traces {
+        Ok(traces) => (traces, None),
+        Err(fault) => (None, Some(fault)),
+    };
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter));
+    let started = registry.with(traces.as_ref().map(Traces::layer)).try_init();
+    if let Some(fault) = fault {
+        tracing::error!("no traces are sent: {fault}");
+    }
     if started.is_ok() {
         panic::set_hook(Box::new(|panic| {
             // Where, and not what: the message may hold what a request brought.
@@ -31,4 +44,5 @@ pub fn start(settings: &Telemetry) {
             tracing::error!(location, "a panic: a fault of ours");
         }));
     }
+    traces
 }

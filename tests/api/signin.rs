@@ -1,6 +1,11 @@
 //! `POST /auth/signin`
 
-use crate::support::{PASSWORD, TestApp, all, app::settings, email, token::take_apart};
+use crate::support::{
+    PASSWORD, TestApp, all,
+    app::{settings, use_cases},
+    email,
+    token::take_apart,
+};
 use serde_json::{Value, json};
 use signet::{
     auth::{Client, SignIn},
@@ -244,9 +249,7 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
-    let auth =
-        signet::app::auth(&settings, Storage::open(&settings, 1).await.unwrap(), signet::clock::Clock::System.now())
-            .unwrap();
+    let auth = use_cases(&settings, Storage::open(&settings, 1).await.unwrap());
     let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
     let tries = (0..8).map(|_| auth.sign_in(sign_in(), Client::default(), Timestamp(app.now())));
     let tries = futures_util::future::join_all(tries).await;
@@ -273,7 +276,7 @@ async fn a_password_is_changed_while_sign_ins_make_the_hash_anew() {
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();
-    let auth = signet::app::auth(&settings, storage, signet::clock::Clock::System.now()).unwrap();
+    let auth = use_cases(&settings, storage);
     let email = app.database.value("SELECT email FROM users").await;
     let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
     auth.sign_in(sign_in, Client::default(), Timestamp(app.now())).await.unwrap();

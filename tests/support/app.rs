@@ -2,10 +2,12 @@
 
 use super::{Actor, PASSWORD, Reply, TestDatabase, actor::http_client, email};
 use signet::{
-    app::{App, KeySwitch, KeysError},
+    app::{self, App, KeySwitch, KeysError},
+    auth::Auth,
     clock::Clock,
     config::{Settings, Sources},
     storage::Storage,
+    telemetry::HashWaits,
 };
 use std::{
     net::SocketAddr,
@@ -43,6 +45,14 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     let pairs = DEFAULTS.iter().copied().chain([("DATABASE__URL", url.as_str())]).chain(changes.iter().copied());
     let environment = pairs.map(|(name, value)| (format!("SIGNET__{name}"), value.to_owned())).collect();
     Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The use cases without HTTP, and nobody else who signs.
+pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
+    let now = Clock::System.now();
+    let auth = app::auth(settings, storage, &HashWaits::default(), now).unwrap();
+    auth.heard_of(&[], now);
+    auth
 }
 
 /// A service and its thread.

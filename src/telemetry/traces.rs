@@ -1,0 +1,72 @@
+//! Traces for OpenTelemetry, over OTLP/HTTP: a span for each request, and below it each hash and each unit of work on the
+//! database. They are sent in batches by a thread of their own; a collector that is away costs a request nothing.
+
+use opentelemetry::{
+    Context,
+    propagation::{Extractor, TextMapPropagator},
+    trace::TracerProvider,
+};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing::{Span, Subscriber, level_filters::LevelFilter};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+/// Sends spans until it is dropped, and then what is left.
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Spans go to `endpoint`, the base URL of a collector.
+    ///
+    /// # Errors
+    /// When no client for it can be made.
+    pub fn start(endpoint: &str) -> Result<Self, ExporterBuildError> {
+        let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
+        let resource = Resource::builder().with_service_name("signet").build();
+        Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+    }
+
+    /// Our spans, and nobody else's: the exporter makes requests, too.
+    pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> {
+        // Lines are for the log: with their text they could carry more than the names and numbers of a span.
+        let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("signet"));
+        let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("signet"));
+        let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+        layer.with_filter(ours.with_max_level_hint(LevelFilter::DEBUG))
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown();
+    }
+}
+
+/// The two headers of W3C Trace Context, as they came.
+#[derive(Debug, Clone, Copy)]
+pub struct TraceContext<'a> {
+    pub traceparent: &'a str,
+    pub tracestate: Option<&'a str>,
+}
+
+impl Extractor for TraceContext<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "traceparent" => Some(self.traceparent),
+            "tracestate" => self.tracestate,
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
+}
+
+/// Makes `span` a part of the trace that a request names.
+pub fn join_trace(span: &Span, context: TraceContext<'_>) {
+    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &context);
+    // Without a collector there is nothing to join.
+    let _ = span.set_parent(parent);
+}
