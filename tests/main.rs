@@ -19,6 +19,7 @@ mod flood;
 mod housekeeping;
 mod keys;
 mod model;
+mod observability;
 mod others;
 mod races;
 mod settings;

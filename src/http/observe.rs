@@ -1,7 +1,7 @@
 //! What holds for every reply: an id, a log line, the common headers, and one form for every error.
 
 use super::{State, client::client_address, cors::is_of_cors, error::Problem, last_answer};
-use crate::telemetry::{TraceContext, join_trace};
+use crate::telemetry::{TraceContext, join_trace, trace_answer};
 use actix_web::{
     Error, HttpResponse,
     body::{BoxBody, MessageBody},
@@ -12,7 +12,7 @@ use actix_web::{
 };
 use futures_util::FutureExt;
 use std::{panic::AssertUnwindSafe, time::Instant};
-use tracing::{Instrument, field::Empty};
+use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -36,16 +36,7 @@ pub async fn observe(
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
     let client_ip =
         state.as_ref().and_then(|state| client_address(state, request.request())).map(tracing::field::display);
-    let span = tracing::info_span!(
-        "request",
-        request.id = %id,
-        otel.name = Empty,
-        otel.kind = Empty,
-        otel.status_code = Empty,
-        http.request.method = Empty,
-        http.route = Empty,
-        http.response.status_code = Empty,
-    );
+    let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
     if let Some(traceparent) = header("traceparent") {
         join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
@@ -62,14 +53,7 @@ pub async fn observe(
             client.ip = client_ip,
             "answered"
         );
-        // After the line, which has all of this; a trace has it under the names of OpenTelemetry's conventions.
-        span.record("otel.name", tracing::field::display(format_args!("{method} {route}")))
-            .record("otel.kind", "server");
-        span.record("http.request.method", method.as_str()).record("http.route", route);
-        span.record("http.response.status_code", status);
-        if status >= 500 {
-            span.record("otel.status_code", "ERROR");
-        }
+        trace_answer(&span, method.as_str(), route, status);
         if let Some(state) = &state {
             state.metrics.answered(method.as_str(), route, status, took);
         }

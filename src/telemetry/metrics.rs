@@ -41,6 +41,9 @@ struct Answer {
     status: u32,
 }
 
+const SIGN_INS: [&str; 4] = ["ok", "invalid", "overloaded", "unavailable"];
+const REFRESHES: [&str; 7] = ["rotated", "repeated", "renewed", "superseded", "reused", "invalid", "unavailable"];
+
 /// How long each had to wait for a hash thread.
 #[derive(Debug, Clone)]
 pub struct HashWaits(Histogram);
@@ -133,6 +136,13 @@ impl Metrics {
             Unit::Seconds,
             metrics.feed_age.clone(),
         );
+        // From zero: what appears with a one has not grown for who reads it.
+        for outcome in SIGN_INS {
+            drop(metrics.sign_ins.get_or_create(&Outcome { outcome }));
+        }
+        for outcome in REFRESHES {
+            drop(metrics.refreshes.get_or_create(&Outcome { outcome }));
+        }
         Self { registry, ..metrics }
     }
 

@@ -4,7 +4,7 @@ mod metrics;
 mod traces;
 
 pub use metrics::{HashWaits, Levels, Metrics};
-pub use traces::{TraceContext, Traces, join_trace};
+pub use traces::{TraceContext, Traces, join_trace, trace_answer};
 
 use crate::config::{LogFormat, Telemetry};
 use std::{io::IsTerminal, panic};

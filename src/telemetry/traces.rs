@@ -2,9 +2,9 @@
 //! database. They are sent in batches by a thread of their own; a collector that is away costs a request nothing.
 
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     propagation::{Extractor, TextMapPropagator},
-    trace::TracerProvider,
+    trace::{Status, TraceContextExt, TracerProvider},
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
@@ -69,4 +69,21 @@ pub fn join_trace(span: &Span, context: TraceContext<'_>) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &context);
     // Without a collector there is nothing to join.
     let _ = span.set_parent(parent);
+}
+
+/// Says in the span of a request, as OpenTelemetry's conventions have it, what it was and what was answered.
+pub fn trace_answer(span: &Span, method: &str, route: &str, status: u16) {
+    let context = span.context();
+    let traced = context.span();
+    if !traced.span_context().is_valid() {
+        // Nobody collects traces.
+        return;
+    }
+    traced.update_name(format!("{method} {route}"));
+    if status >= 500 {
+        traced.set_status(Status::error(""));
+    }
+    traced.set_attribute(KeyValue::new("http.request.method", method.to_owned()));
+    traced.set_attribute(KeyValue::new("http.route", route.to_owned()));
+    traced.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
 }

@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
 };
 
 pub fn signet(folder: &Path, environment: &[(&str, &str)]) -> Command {
@@ -37,6 +38,7 @@ pub struct Service {
     pub address: SocketAddr,
     pub welcome: String,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Service {
@@ -54,10 +56,12 @@ impl Service {
         // Whoever writes to a pipe that nobody reads waits for ever.
         let log = Arc::new(Mutex::new(String::new()));
         let told = Arc::clone(&log);
-        std::thread::spawn(move || output.lines().for_each(|line| told.lock().unwrap().push_str(&line.unwrap())));
+        let reader = std::thread::spawn(move || {
+            output.lines().for_each(|line| told.lock().unwrap().push_str(&(line.unwrap() + "\n")));
+        });
         let address = welcome.split("listening on http://").nth(1).unwrap().lines().next().unwrap();
         let address = address.parse().unwrap();
-        Self { child: Killed(child), address, welcome, log }
+        Self { child: Killed(child), address, welcome, log, reader }
     }
 
     pub fn anon(&self) -> Actor {
@@ -66,6 +70,15 @@ impl Service {
 
     pub fn bearer(&self, token: &str) -> Actor {
         Actor::new(http_client(), self.address, Some(token.to_owned()))
+    }
+
+    /// What was logged since the welcome, when it has ended.
+    pub fn log(self) -> String {
+        let Self { child, reader, log, .. } = self;
+        drop(child);
+        reader.join().unwrap();
+        let log = log.lock().unwrap();
+        log.clone()
     }
 
     /// Whether this was logged since the welcome.
