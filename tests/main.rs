@@ -25,3 +25,4 @@ mod races;
 mod settings;
 mod storage;
 mod support;
+mod swagger;

@@ -21,7 +21,8 @@ enum State {
     NotYet,
     /// It will be written next.
     Given,
-    /// Nothing is read or written any more.
+    /// Nothing is written any more. What comes is read for a moment still, and dropped: to close before that would take
+    /// the answer from whoever is still sending.
     Sent,
 }
 

@@ -26,7 +26,7 @@ pub async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     if last_answer::comes_too_late(request.request()).await {
-        return Ok(request.into_response(HttpResponse::BadRequest()).map_into_boxed_body());
+        return Ok(request.into_response(HttpResponse::BadRequest().force_close().finish()).map_into_boxed_body());
     }
     #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision hangs on it")]
     let started = Instant::now();

@@ -83,9 +83,7 @@ impl Stream {
 
     /// Whether this connection has had its time, or its bytes.
     fn is_spent(&mut self, context: &mut Context<'_>) -> bool {
-        self.last_answer.is_sent()
-            || self.unanswered > MAX_UNANSWERED
-            || self.deadline.as_mut().poll(context).is_ready()
+        self.unanswered > MAX_UNANSWERED || self.deadline.as_mut().poll(context).is_ready()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Health, the OpenAPI document, and the pages for people.
 
-use crate::support::{TestApp, all};
+use crate::support::{PASSWORD, TestApp, actor::DOCUMENT, all};
+use reqwest::Method;
 use serde_json::json;
 use signet::http::error::Code;
+use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn a_service_that_runs_is_alive_and_ready() {
@@ -29,6 +31,52 @@ async fn the_document_is_served_as_it_is_committed() {
     let served = app.anon().get("/openapi.json").await;
     let committed: serde_json::Value = serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap();
     assert_eq!((served.header("content-type"), &served.json), ("application/json", &committed));
+}
+
+/// Each operation of the document, called so that it succeeds; what it answers is checked against its schema, as every
+/// answer to any test is.
+#[tokio::test]
+async fn every_operation_of_the_document_can_be_called() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let other = app.sign_in(&ann.email).await;
+    let (bearer, stranger) = (&ann.actor, app.anon());
+    let credentials = |email: &str| json!({"email": email, "password": PASSWORD});
+    let refresh = |token: &str| json!({ "refresh_token": token });
+    let sessions = bearer.get("/auth/sessions").await.json;
+    let session = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
+    let end = format!("/auth/sessions/{}", session["id"].as_str().unwrap());
+    let password = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
+    let replies = [
+        ("post /auth/create", stranger.post("/auth/create", &credentials("bob@example.com")).await),
+        ("post /auth/signin", stranger.post("/auth/signin", &credentials("bob@example.com")).await),
+        ("post /auth/refresh-access", stranger.post("/auth/refresh-access", &refresh(&ann.refresh)).await),
+        ("get /auth/sessions", bearer.get("/auth/sessions").await),
+        ("delete /auth/sessions/{id}", bearer.send(Method::DELETE, &end, |request| request).await),
+        ("get /auth/users", bearer.get("/auth/users?limit=1").await),
+        ("get /auth/users/me", bearer.get("/auth/users/me").await),
+        ("patch /auth/users/me", bearer.patch("/auth/users/me", &json!({"first_name": "Ann"})).await),
+        ("get /auth/verify", bearer.get("/auth/verify").await),
+        ("post /auth/password", bearer.post("/auth/password", &password).await),
+        ("post /auth/signout", stranger.post("/auth/signout", &refresh(&other.refresh)).await),
+        ("post /auth/signout-all", bearer.send(Method::POST, "/auth/signout-all", |request| request).await),
+        ("get /.well-known/jwks.json", stranger.get("/.well-known/jwks.json").await),
+        ("get /livez", stranger.get("/livez").await),
+        ("get /readyz", stranger.get("/readyz").await),
+        ("get /metrics", stranger.get("/metrics").await),
+        ("get /openapi.json", stranger.get("/openapi.json").await),
+    ];
+    all(
+        "operations",
+        &replies,
+        |(name, _)| (*name).to_owned(),
+        |(_, reply)| (!(200..300).contains(&reply.status)).then(|| format!("{reply:?}")),
+    );
+    let documented = DOCUMENT["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+        operations.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))
+    });
+    let called: BTreeSet<String> = replies.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(called, documented.collect());
 }
 
 #[tokio::test]

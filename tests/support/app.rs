@@ -1,6 +1,10 @@
 //! The service, started as `main` starts it.
 
-use super::{Actor, PASSWORD, Reply, TestDatabase, actor::http_client, email};
+use super::{
+    Actor, PASSWORD, Reply, TestDatabase,
+    actor::{Names, http_client},
+    email,
+};
 use signet::{
     app::{self, App, KeySwitch, KeysError},
     auth::Auth,
@@ -99,6 +103,7 @@ pub struct TestApp {
     now: Arc<AtomicI64>,
     running: Running,
     client: reqwest::Client,
+    names: Names,
 }
 
 /// A second service on the database of the first.
@@ -145,7 +150,9 @@ impl TestApp {
     pub async fn on(database: TestDatabase, changes: &[(&str, &str)]) -> Self {
         let now = Arc::new(AtomicI64::new(Clock::System.now().0));
         let running = Running::start(settings(&database, changes), Clock::Manual(Arc::clone(&now))).await;
-        Self { address: running.address, database, now, running, client: http_client() }
+        let is_renamed = changes.iter().any(|(name, _)| name.ends_with("_TOKEN_NAME"));
+        let names = if is_renamed { Names::Others } else { Names::Usual };
+        Self { address: running.address, database, now, running, client: http_client(), names }
     }
 
     /// Another service on the same database, with the same clock.
@@ -191,12 +198,12 @@ impl TestApp {
 
     /// Somebody without a token.
     pub fn anon(&self) -> Actor {
-        Actor::new(self.client.clone(), self.address, None)
+        Actor::new(self.client.clone(), self.address, None).with_names(self.names)
     }
 
     /// Somebody with this token.
     pub fn bearer(&self, token: &str) -> Actor {
-        Actor::new(self.client.clone(), self.address, Some(token.to_owned()))
+        Actor::new(self.client.clone(), self.address, Some(token.to_owned())).with_names(self.names)
     }
 
     /// Somebody who signed up and signed in.
