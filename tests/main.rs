@@ -13,6 +13,7 @@
 
 mod api;
 mod cli;
+mod documents;
 mod faults;
 mod feed;
 mod flood;
