@@ -14,6 +14,7 @@
 mod api;
 mod cli;
 mod documents;
+mod drills;
 mod faults;
 mod feed;
 mod flood;
