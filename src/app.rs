@@ -33,12 +33,17 @@ use tokio::{
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long a request may take from the opening of its connection to be there.
+const A_MOMENT: Duration = Duration::from_millis(100);
+
 /// How long the start waits for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A service that is wired and bound, and serves once it is run.
 pub struct App {
     address: SocketAddr,
+    /// The port that `server` listens on, to be given back before it stops.
+    listener: TcpListener,
     server: Server,
     /// Serves `server.metrics_bind`.
     metrics_server: Option<Server>,
@@ -153,8 +158,9 @@ impl App {
             http::serve(listener, Arc::clone(&state), &options)
         });
         let metrics_server = metrics_server.transpose().map_err(StartError::Server)?;
-        let server = http::serve(listener, state, &options).map_err(StartError::Server)?;
-        Ok(Self { address, server, metrics_server, storage, preparation, jobs, key_switch })
+        let also_listener = listener.try_clone().map_err(StartError::Server)?;
+        let server = http::serve(also_listener, state, &options).map_err(StartError::Server)?;
+        Ok(Self { address, listener, server, metrics_server, storage, preparation, jobs, key_switch })
     }
 
     /// Where it listens: the port that was chosen, when port 0 was asked for.
@@ -173,7 +179,7 @@ impl App {
     /// # Errors
     /// When the server breaks off by itself, or the database turns out to be one that cannot be used.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, metrics_server, storage, preparation, jobs, .. } = self;
+        let Self { listener, server, metrics_server, storage, preparation, jobs, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
         metrics_server.map(|server| {
@@ -192,6 +198,11 @@ impl App {
             failed = &mut working => match failed { Err(error) => Err(error) },
         };
         let finishing = pin!(async {
+            // From now on nobody is let in; who was let in a moment ago is still to say what they want. The server would
+            // close such a connection without a word.
+            handle.pause().await;
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Read);
+            sleep(A_MOMENT).await;
             join(handle.stop(true), OptionFuture::from(metrics_handle.map(|handle| handle.stop(true)))).await;
             serving.await.map_err(io::Error::other).and_then(|ended| ended)
         });
