@@ -31,6 +31,28 @@ async fn a_database_that_stalls_is_503_and_all_is_well_when_it_goes_on() {
     outage(TestDatabase::stall).await;
 }
 
+/// SQLite has no connection that could be reset.
+#[tokio::test]
+async fn a_database_whose_connections_are_reset_is_503_and_all_is_well_afterwards() {
+    outage(async |database| if database.is_sqlite() { database.take_away().await } else { database.reset() }).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_slow_gives_the_right_answers() {
+    let mut app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "5s")]).await;
+    let ann = app.user().await;
+    app.database.delay();
+    for _ in 0..2 {
+        assert_eq!(within(6, app.create(&email())).await.status, 201);
+        assert_eq!(within(6, ann.actor.get("/auth/users/me")).await.status, 200);
+        assert_eq!(within(6, app.refresh(&ann.refresh)).await.status, 200);
+    }
+    if !app.database.is_sqlite() {
+        app.database.bring_back().await;
+    }
+    assert_eq!(app.create(&email()).await.status, 201);
+}
+
 async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
     let mut app = TestApp::start().await;
     let ann = app.user().await;

@@ -101,6 +101,20 @@ impl TestDatabase {
         }
     }
 
+    /// Resets PostgreSQL's connections, and each that comes.
+    pub fn reset(&self) {
+        if let Self::Postgres { proxy, .. } = self {
+            proxy.reset();
+        }
+    }
+
+    /// Has each piece of PostgreSQL's talk take its time.
+    pub fn delay(&self) {
+        if let Self::Postgres { proxy, .. } = self {
+            proxy.delay();
+        }
+    }
+
     /// Makes every write wait for ever: PostgreSQL's connections stay open and say nothing.
     pub async fn stall(&mut self) {
         match self {

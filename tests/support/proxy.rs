@@ -1,10 +1,11 @@
 //! A TCP proxy that can break every connection through it, or let it stall.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::watch,
+    time::sleep,
 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -12,9 +13,16 @@ enum Mode {
     Pass,
     /// Close what is open, and whatever comes.
     Refuse,
+    /// Reset what is open, and whatever comes, as a firewall does.
+    Reset,
     /// Keep everything open and carry nothing.
     Stall,
+    /// Carry everything, each piece after a while.
+    Delay,
 }
+
+/// How long a piece takes while the proxy delays.
+const DELAY: Duration = Duration::from_millis(150);
 
 /// Runs on a thread of its own, so that it lives as long as the test and not as long as one of its runtimes.
 pub struct Proxy {
@@ -45,6 +53,14 @@ impl Proxy {
         self.mode.send(Mode::Refuse).unwrap();
     }
 
+    pub fn reset(&self) {
+        self.mode.send(Mode::Reset).unwrap();
+    }
+
+    pub fn delay(&self) {
+        self.mode.send(Mode::Delay).unwrap();
+    }
+
     pub fn stall(&self) {
         self.mode.send(Mode::Stall).unwrap();
     }
@@ -66,19 +82,47 @@ async fn serve(listener: TcpListener, upstream: String, mut mode: watch::Receive
 }
 
 async fn carry(mut client: TcpStream, upstream: String, mut mode: watch::Receiver<Mode>) {
-    // Waits while everything stalls; a test that ends takes the sender with it.
-    let Ok(now) = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
-    if now == Mode::Refuse {
+    let mut server = None;
+    loop {
+        // Waits while everything stalls; a test that ends takes the sender with it.
+        let Ok(now) = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
+        if now == Mode::Refuse {
+            return;
+        }
+        if now == Mode::Reset {
+            // Closed without lingering: the other side is told that the connection is no more.
+            let _ = client.set_zero_linger();
+            return;
+        }
+        if server.is_none() {
+            server = Some(TcpStream::connect(&upstream).await.unwrap());
+        }
+        let Some(server) = &mut server else { return };
+        tokio::select! {
+            () = both_ways(&mut client, server, now) => return,
+            changed = mode.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, mode: Mode) {
+    if mode == Mode::Pass {
+        let _ = copy_bidirectional(client, server).await;
         return;
     }
-    let mut server = TcpStream::connect(upstream).await.unwrap();
-    loop {
-        tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut server) => return,
-            _ = mode.wait_for(|mode| *mode != Mode::Pass) => {}
-        }
-        let Ok(next) = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
-        if next == Mode::Refuse {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    tokio::select! {
+        () = slowly(&mut from_client, &mut to_server) => {}
+        () = slowly(&mut from_server, &mut to_client) => {}
+    }
+}
+
+async fn slowly(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
+    let mut piece = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        sleep(DELAY).await;
+        if to.write_all(&piece[..length]).await.is_err() {
             return;
         }
     }
