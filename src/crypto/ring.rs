@@ -14,8 +14,9 @@ use std::{collections::HashSet, fmt};
 pub const MAX_AGE: Seconds = Seconds(60);
 /// How much a replica's clock may be behind.
 const CLOCKS_DIFFER: Seconds = Seconds(60);
-/// For how long a replica that told of a key is taken to have it still; it does so every minute.
-const STILL: Seconds = Seconds(180);
+/// For how long a replica that told of a key is taken to have it still; it does so every minute. No key ends sooner after
+/// its successor has begun: one that has ended elsewhere is not told of any more.
+const STILL: Seconds = Seconds(MAX_AGE.0 + CLOCKS_DIFFER.0);
 /// A key that has always signed.
 pub const ALWAYS: Timestamp = Timestamp(i64::MIN);
 
