@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep};
 
 /// How often the service looks for what has expired.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the service tells of its keys: between the first time and the second a key set's `max-age` has passed.
+const TELL_INTERVAL: Duration = Duration::from_secs(62);
 /// How many rows go at once: few enough that a sign-in does not notice waiting for them.
 const BATCH: u32 = 200;
 /// After each batch the database is left alone for so many times as long as the batch took: a purge takes at most a
@@ -58,7 +60,7 @@ async fn tell_of_keys(auth: &Auth, storage: &Storage, clock: &Clock) -> Infallib
     loop {
         let recorded = storage.record_publications(&auth.publications(clock.now())).await;
         failures.note("other replicas cannot be told of the keys", recorded.err());
-        sleep(SWEEP_INTERVAL).await;
+        sleep(TELL_INTERVAL).await;
     }
 }
 
