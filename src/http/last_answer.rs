@@ -1,6 +1,6 @@
-//! Where one request ends and the next begins. An answer that leaves a body unread is the last on its connection:
-//! whatever follows may be a part of that body, or a request that a proxy before us knows nothing of. actix-http
-//! announces such a close, and yet goes on with what it has read by then.
+//! The last answer of a connection: to a client that wants no other, or one that leaves a body unread. Whatever follows
+//! that may be a part of the body, or a request that a proxy before us knows nothing of. actix-http announces such a
+//! close, and yet goes on with what it has read by then.
 
 use actix_http::ConnectionType;
 use actix_web::{HttpMessage, HttpRequest, body::MessageBody, dev::ServiceResponse, http::header};
@@ -59,13 +59,16 @@ pub(super) async fn comes_too_late(request: &HttpRequest) -> bool {
     true
 }
 
-/// Makes this answer the last when its request has a body that nobody has read.
-pub(super) fn close_after_unread(response: &mut ServiceResponse<impl MessageBody>) {
+/// Makes this answer the last: when the client wants it so, or its request has a body that nobody has read.
+///
+/// Every body of ours is one piece, so the first flush after this has all of the answer.
+pub(super) fn close_after_last(response: &mut ServiceResponse<impl MessageBody>, client_wants_it: bool) {
     let request = response.request();
     let length = request.headers().get(header::CONTENT_LENGTH);
     let has_body =
         length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING);
-    if has_body && !request.extensions().contains::<BodyRead>() {
+    let is_unread = has_body && !request.extensions().contains::<BodyRead>();
+    if client_wants_it || is_unread {
         if let Some(last) = request.conn_data::<LastAnswer>() {
             last.0.set(State::Given);
         }

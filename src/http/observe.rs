@@ -2,6 +2,7 @@
 
 use super::{State, client::client_address, cors::is_of_cors, error::Problem, last_answer};
 use crate::telemetry::{TraceContext, join_trace, trace_answer};
+use actix_http::ConnectionType;
 use actix_web::{
     Error, HttpResponse,
     body::{BoxBody, MessageBody},
@@ -32,6 +33,7 @@ pub async fn observe(
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
+    let client_wants_close = request.head().connection_type() == ConnectionType::Close;
     let state = request.app_data::<Data<State>>().cloned();
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
     let client_ip =
@@ -78,7 +80,7 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
-    last_answer::close_after_unread(&mut response);
+    last_answer::close_after_last(&mut response, client_wants_close);
     let route = response.request().match_pattern();
     note(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).

@@ -1,8 +1,14 @@
 //! What stands before the service and beside it: browsers of other origins, proxies, and what passes through them.
 
-use crate::support::{TestApp, actor::Reply, all, email};
+use super::protocol::{connect, read_all};
+use crate::support::{PASSWORD, TestApp, actor::Reply, all, email};
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 const ORIGIN: &str = "https://app.example.com";
 
@@ -68,7 +74,7 @@ async fn without_origins_no_page_is_let_in_and_with_a_star_every_page_is() {
 /// Where the session of a sign-in says that it came from.
 async fn seen(app: &TestApp, headers: &[(&str, &str)]) -> String {
     let ann = app.user().await;
-    let body = json!({"email": ann.email, "password": crate::support::PASSWORD}).to_string();
+    let body = json!({"email": ann.email, "password": PASSWORD}).to_string();
     let send = |request: RequestBuilder| {
         let request = request.header("content-type", "application/json").body(body);
         headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
@@ -119,13 +125,19 @@ async fn a_page_loads_nothing_from_elsewhere_and_stands_in_no_frame() {
     );
 }
 
+/// Everything that is answered to these bytes, and whether the connection was closed in time.
+async fn until_closed(app: &TestApp, bytes: &str) -> (String, bool) {
+    let mut stream = connect(app).await;
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    match timeout(Duration::from_secs(4), read_all(&mut stream)).await {
+        Ok(reply) => (reply, true),
+        Err(_) => ("still open".to_owned(), false),
+    }
+}
+
 /// A proxy that believes another length than we do would hand the rest to somebody else.
 #[tokio::test]
 async fn what_could_be_two_requests_closes_the_connection() {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
     let app = TestApp::start().await;
     let (create, json) = ("POST /auth/create HTTP/1.1\r\nhost: a\r\n", "content-type: application/json\r\n");
     let body = json!({"email": email(), "password": "correct horse battery"}).to_string();
@@ -155,24 +167,49 @@ async fn what_could_be_two_requests_closes_the_connection() {
     ];
     let mut replies = Vec::new();
     for (name, request) in rows {
-        let mut stream = TcpStream::connect(app.address).await.unwrap();
-        stream.write_all(format!("{request}{next}").as_bytes()).await.unwrap();
-        let mut bytes = Vec::new();
-        // A reset counts as a close.
-        let closed = tokio::time::timeout(std::time::Duration::from_secs(4), stream.read_to_end(&mut bytes)).await;
-        let state = if closed.is_ok() { "closed" } else { "open" };
-        replies.push((name, format!("{} {state}", String::from_utf8_lossy(&bytes))));
+        replies.push((name, until_closed(&app, &format!("{request}{next}")).await));
     }
     all(
         "conflicting framing",
         &replies,
         |(name, _)| (*name).to_owned(),
-        |(_, reply)| {
-            let is_refused =
-                reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && reply.ends_with("closed");
-            (!is_refused).then(|| reply.clone())
+        |(_, (reply, is_closed))| {
+            let is_refused = reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && *is_closed;
+            (!is_refused).then(|| format!("{reply}, closed: {is_closed}"))
         },
     );
     let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
     assert_eq!(users, "0", "what came behind was never read as a request");
+}
+
+/// RFC 9112 §9.6: what comes behind the request that wanted a close is not looked at.
+#[tokio::test]
+async fn what_comes_behind_a_close_is_not_answered() {
+    let app = TestApp::start().await;
+    let body = json!({"email": email(), "password": PASSWORD}).to_string();
+    let head = "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
+    let next = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    let rows = [
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: keep-alive, close\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: Close , keep-alive\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n",
+        "GET /livez HTTP/1.0\r\nhost: a\r\n\r\n",
+    ];
+    for request in rows {
+        let (reply, is_closed) = until_closed(&app, &format!("{request}{next}")).await;
+        assert!(is_closed && reply.contains(" 200 OK\r\n") && reply.ends_with("\r\n\r\nok"), "{request}: {reply}");
+    }
+    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
+    assert_eq!(users, "0", "what came behind was never read as a request");
+    // The last answer is a whole one, however long it is.
+    let page = "/docs/swagger/swagger-ui-bundle.js";
+    let length: usize = app.anon().get(page).await.header("content-length").parse().unwrap();
+    let mut stream = connect(&app).await;
+    let request = format!("GET {page} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
+    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    assert!(length > 100_000 && bytes.len() - head == length, "{} of {length} bytes", bytes.len() - head);
 }

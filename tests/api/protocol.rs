@@ -356,7 +356,7 @@ async fn a_path_in_another_spelling_is_the_same_route() {
     assert_eq!((reply.status, reply.header("cache-control")), (200, "no-store"));
 }
 
-async fn connect(app: &TestApp) -> TcpStream {
+pub async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.address).await.unwrap()
 }
 
@@ -367,7 +367,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// Everything until the service closes; a reset counts as a close.
-async fn read_all(stream: &mut TcpStream) -> String {
+pub async fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
