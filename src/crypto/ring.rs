@@ -14,9 +14,8 @@ use std::{collections::HashSet, fmt};
 pub const MAX_AGE: Seconds = Seconds(60);
 /// How much a replica's clock may be behind.
 const CLOCKS_DIFFER: Seconds = Seconds(60);
-/// For how long a replica that told of a key is taken to have it still; it does so every minute. No key ends sooner after
-/// its successor has begun: one that has ended elsewhere is not told of any more.
-const STILL: Seconds = Seconds(MAX_AGE.0 + CLOCKS_DIFFER.0);
+/// No key ends sooner after its successor has begun: what has ended elsewhere is not taken to be there still.
+const _: () = assert!(Publication::STILL.0 <= MAX_AGE.0 + CLOCKS_DIFFER.0);
 /// A key that has always signed.
 pub const ALWAYS: Timestamp = Timestamp(i64::MIN);
 
@@ -170,7 +169,8 @@ impl KeyRing {
         if told.is_empty() {
             return self;
         }
-        let is_known = |told: &Publication| told.seen_at >= now - STILL && told.since + MAX_AGE <= told.seen_at;
+        let is_known =
+            |told: &Publication| told.seen_at >= now - Publication::STILL && told.since + MAX_AGE <= told.seen_at;
         for key in &mut self.keys {
             let told = told.iter().find(|told| told.is_of(key.kid(), key.algorithm()));
             key.published_at = if told.is_some_and(is_known) { ALWAYS } else { now + Seconds(1) };

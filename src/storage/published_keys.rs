@@ -21,17 +21,21 @@ impl Storage {
         Ok(rows.into_iter().filter_map(known).collect())
     }
 
-    /// Tells other replicas of the keys of this one. Since when a key is published says who told of it first.
+    /// Tells other replicas of the keys of this one. Since when a key is published says who told of it first; when nobody
+    /// had it any more, it was away, and counts from when it came back.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn record_publications(&self, keys: &[Publication]) -> Result<(), StorageError> {
         const SQL: &str = "INSERT INTO published_keys (kid, algorithm, published_at, seen_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (kid, algorithm) DO UPDATE SET seen_at = $4 WHERE published_keys.seen_at < $4";
+             ON CONFLICT (kid, algorithm) DO UPDATE SET seen_at = $4, published_at = \
+             CASE WHEN published_keys.seen_at < $5 THEN $3 ELSE published_keys.published_at END \
+             WHERE published_keys.seen_at < $4";
         on!(write self, |tx| {
             for key in keys {
-                let insert = sqlx::query(SQL).bind(&key.kid).bind(key.algorithm.name());
-                insert.bind(key.since.0).bind(key.seen_at.0).execute(&mut *tx).await?;
+                let insert = sqlx::query(SQL).bind(&key.kid).bind(key.algorithm.name()).bind(key.since.0);
+                let still_there = key.seen_at - Publication::STILL;
+                insert.bind(key.seen_at.0).bind(still_there.0).execute(&mut *tx).await?;
             }
         })
         .await

@@ -5,8 +5,8 @@ use futures_util::future::join_all;
 use signet::{
     crypto::random,
     domain::{
-        Email, Limit, Name, NewSession, NewUser, PasswordHash, RefreshToken, SessionId, Timestamp, User, UserCursor,
-        Username,
+        Algorithm, Email, Limit, Name, NewSession, NewUser, PasswordHash, Publication, RefreshToken, SessionId,
+        Timestamp, User, UserCursor, Username,
     },
     storage::{Created, ProfileChange, Storage, Updated},
 };
@@ -86,6 +86,31 @@ async fn many_may_migrate_at_once_and_again() {
     assert!(storages[0].is_migrated().await.unwrap());
     let files = std::fs::read_dir("migrations/sqlite").unwrap().count().to_string();
     assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, files);
+}
+
+/// A key that was withdrawn and comes back is one that nobody knows any more.
+#[tokio::test]
+async fn since_when_a_key_is_published_is_told_first_and_anew_when_it_was_away() {
+    let Fixture { storage, database: _database } = fixture().await;
+    let told = |since: i64, seen_at: i64| Publication {
+        kid: "a".to_owned(),
+        algorithm: Algorithm::Es256,
+        since: Timestamp(NOW.0 + since),
+        seen_at: Timestamp(NOW.0 + seen_at),
+    };
+    // What is told, and what is known then: since when, and when it was there last.
+    let rows = [
+        ("the first", told(0, 1), told(0, 1)),
+        ("another replica", told(30, 40), told(0, 40)),
+        ("a clock that is behind", told(0, 20), told(0, 40)),
+        ("missed once", told(0, 160), told(0, 160)),
+        ("away", told(281, 281), told(281, 281)),
+        ("there again", told(281, 340), told(281, 340)),
+    ];
+    for (name, tell, known) in rows {
+        storage.record_publications(&[tell]).await.unwrap();
+        assert_eq!(storage.publications().await.unwrap(), [known], "{name}");
+    }
 }
 
 #[tokio::test]
