@@ -7,18 +7,19 @@
 //! | [`cli`] | the command line: which words there are, and which code they run |
 //! | [`app`] | builds the service and runs it; the only wiring |
 //! | [`config`] | settings: layers, every fault at once |
-//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired |
-//! | [`telemetry`] | logs, metrics |
+//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired, tell of our keys |
+//! | [`telemetry`] | logs, metrics, traces |
 //! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
-//! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
+//! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
 //! | [`secret_file`], [`cpu_quota`] | read a secret from a file, and what a container may use |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
-//! never see each other. `config` is read where things are built; it asks `crypto` whether a key is one.
+//! never see each other. `telemetry` is below them all: whoever has something to count is handed where to. `config` is
+//! read where things are built; it asks `crypto` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
 //! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.

@@ -94,6 +94,13 @@ impl Load {
         lost
     }
 
+    /// Nothing else was answered, and the database was truly away.
+    fn was_right_or_503(&self) {
+        let answers = self.answers.borrow();
+        let only_these = answers.keys().all(|answer| ["201", "503"].contains(&answer.as_str()));
+        assert!(only_these && answers["503"] > 0, "{answers:?}");
+    }
+
     fn report(&self, drill: &str, lost: usize, recovered: Duration) {
         println!(
             "drill: {drill}: {:?}, slowest {:.1} s, {lost} of {} acknowledged lost, well again after {:.1} s",
@@ -104,6 +111,12 @@ impl Load {
         );
         assert_eq!(lost, 0, "{drill}");
     }
+}
+
+/// The status of one creation.
+async fn create(service: &Service) -> u16 {
+    let body = json!({"email": email(), "password": PASSWORD});
+    service.anon().post("/auth/create", &body).await.status
 }
 
 async fn is_ready(service: &Service) -> u16 {
@@ -293,11 +306,7 @@ async fn a_database_that_is_stopped_killed_or_frozen_under_load_loses_nothing() 
             let began = Instant::now();
             for replica in &replicas {
                 eventually(200, async || is_ready(replica).await).await;
-                let create = async || {
-                    let body = json!({"email": email(), "password": PASSWORD});
-                    replica.anon().post("/auth/create", &body).await.status
-                };
-                eventually(201, create).await;
+                eventually(201, async || create(replica).await).await;
             }
             recovered.set(began.elapsed());
             sleep(Duration::from_millis(300)).await;
@@ -309,9 +318,7 @@ async fn a_database_that_is_stopped_killed_or_frozen_under_load_loses_nothing() 
         let lost = load.lost(one).await;
         load.report(&format!("PostgreSQL, {blow:?}"), lost, recovered.get());
         assert!(load.slowest.get() < Duration::from_secs(6) && recovered.get() < Duration::from_secs(10), "{blow:?}");
-        let answers = load.answers.borrow();
-        assert!(answers.keys().all(|answer| ["201", "503"].contains(&answer.as_str())), "{blow:?}: {answers:?}");
-        assert!(answers["503"] > 0, "{blow:?}: it was away");
+        load.was_right_or_503();
     }
 }
 
@@ -330,21 +337,13 @@ async fn a_locked_table_is_503_in_time_and_all_is_well_when_it_is_free() {
         sleep(Duration::from_secs(3)).await;
         assert_eq!(service.anon().get("/livez").await.status, 200);
         lock.commit().await;
-        let create = async || {
-            let body = json!({"email": email(), "password": PASSWORD});
-            service.anon().post("/auth/create", &body).await.status
-        };
-        recovered.set(eventually(201, create).await);
+        recovered.set(eventually(201, async || create(&service).await).await);
         load.over();
     };
     join(join_all((0..8).map(|_| load.creates(&service))), drill).await;
     let lost = load.lost(&service).await;
     load.report("a locked table", lost, recovered.get());
-    let answers = load.answers.borrow();
-    assert!(
-        answers.keys().all(|answer| ["201", "503"].contains(&answer.as_str())) && answers["503"] > 0,
-        "{answers:?}"
-    );
+    load.was_right_or_503();
     assert!(load.slowest.get() < Duration::from_secs(6));
 }
 
@@ -386,18 +385,13 @@ async fn a_full_disk_is_503_and_nothing_acknowledged_is_lost() {
         .await;
         assert_eq!(service.anon().get("/livez").await.status, 200);
         fs::remove_file(&ballast).unwrap();
-        let create = async || {
-            let body = json!({"email": email(), "password": PASSWORD});
-            service.anon().post("/auth/create", &body).await.status
-        };
-        recovered.set(eventually(201, create).await);
+        recovered.set(eventually(201, async || create(&service).await).await);
         load.over();
     };
     join(join_all((0..4).map(|_| load.creates(&service))), drill).await;
     let lost = load.lost(&service).await;
     load.report("a full disk", lost, recovered.get());
-    let answers = load.answers.borrow();
-    assert!(answers.keys().all(|answer| ["201", "503"].contains(&answer.as_str())), "{answers:?}");
+    load.was_right_or_503();
     drop(service);
 }
 
@@ -421,8 +415,7 @@ async fn two_thousand_idle_connections_and_slow_clients_hold_nobody_up() {
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let began = Instant::now();
-        let body = json!({"email": email(), "password": PASSWORD});
-        assert_eq!(service.anon().post("/auth/create", &body).await.status, 201);
+        assert_eq!(create(&service).await, 201);
         slowest = slowest.max(began.elapsed());
     }
     println!("drill: 2,000 idle and slow connections: 20 creates, all 201, slowest {:.2} s", slowest.as_secs_f64());
@@ -449,6 +442,5 @@ async fn with_96_file_descriptors_others_are_served_when_the_idle_were_let_go() 
     let mut text = String::new();
     let _ = within(10, idle[0].read_to_string(&mut text)).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
-    let body = json!({"email": email(), "password": PASSWORD});
-    assert_eq!(service.anon().post("/auth/create", &body).await.status, 201);
+    assert_eq!(create(&service).await, 201);
 }

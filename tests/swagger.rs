@@ -8,6 +8,7 @@ use fantoccini::{
     key::Key,
     wd::{Capabilities, TimeoutConfiguration},
 };
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use std::{
     env, fs,
@@ -57,7 +58,7 @@ impl Person {
         ];
         let capabilities: Capabilities =
             serde_json::from_value(json!({ "goog:chromeOptions": { "args": arguments } })).unwrap();
-        let client = ClientBuilder::new(hyper_util_connector())
+        let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
@@ -115,10 +116,6 @@ impl Person {
         self.clicks(&format!("{block} button.btn-clear")).await;
         (status.lines().next().unwrap_or_default().to_owned(), body)
     }
-}
-
-fn hyper_util_connector() -> hyper_util::client::legacy::connect::HttpConnector {
-    hyper_util::client::legacy::connect::HttpConnector::new()
 }
 
 #[tokio::test]

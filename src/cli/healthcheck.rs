@@ -1,6 +1,6 @@
 //! `signet healthcheck`: for images without a shell or curl.
 
-use super::Failure;
+use super::{Failure, say};
 use crate::config::Server;
 use std::{
     io::{Read, Write},
@@ -21,7 +21,7 @@ pub(super) fn run(server: &Server) -> Result<ExitCode, Failure> {
     let mut reply = String::new();
     stream.take(64 * 1024).read_to_string(&mut reply)?;
     let is_ready = reply.starts_with("HTTP/1.1 200 ");
-    super::say(reply.split("\r\n\r\n").nth(1).unwrap_or("no answer"));
+    say(reply.split("\r\n\r\n").nth(1).unwrap_or("no answer"));
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -16,10 +16,7 @@ pub fn start(settings: &Telemetry) -> Option<Traces> {
     // The settings have checked that this can be read.
     // The framework speaks of its workers, and loudly of whatever is no request, which has a line of ours; sqlx repeats
     // the database's text. These come first, so that the setting can bring them back.
-    let directives = format!(
-        "actix_server=warn,actix_http::h1=off,sqlx=off,opentelemetry_sdk=warn,opentelemetry_otlp=warn,{}",
-        settings.log
-    );
+    let directives = format!("actix_server=warn,actix_http::h1=off,sqlx=off,{}", settings.log);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = match settings.format {
         LogFormat::Json => {
