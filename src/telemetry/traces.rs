@@ -7,7 +7,16 @@ use opentelemetry::{
     trace::{Status, TraceContextExt, TracerProvider},
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracerProvider, SpanData, SpanExporter as Export},
+};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
@@ -24,6 +33,7 @@ impl Traces {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
         let resource = Resource::builder().with_service_name("signet").build();
+        let exporter = Announced { exporter, is_failing: AtomicBool::new(false) };
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
     }
 
@@ -40,6 +50,37 @@ impl Traces {
 impl Drop for Traces {
     fn drop(&mut self) {
         let _ = self.0.shutdown();
+    }
+}
+
+/// Says once when the collector takes no spans, and once when it takes them again: the library would say nothing.
+#[derive(Debug)]
+struct Announced {
+    exporter: SpanExporter,
+    is_failing: AtomicBool,
+}
+
+impl Export for Announced {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let result = self.exporter.export(batch).await;
+        match (&result, self.is_failing.swap(result.is_err(), Ordering::Relaxed)) {
+            (Err(error), false) => tracing::warn!("the collector takes no traces, and they are lost: {error}"),
+            (Ok(()), true) => tracing::info!("the collector takes traces again"),
+            _ => {}
+        }
+        result
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
     }
 }
 
