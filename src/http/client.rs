@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -73,12 +73,9 @@ fn parameter_for(element: &str) -> &str {
 /// An address as proxies write it: perhaps with a port, in quotes, in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
-    let bare = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        // One colon is a port's; more are IPv6.
-        None => text.split_once(':').filter(|(_, port)| !port.contains(':')).map_or(text, |(host, _)| host),
-    };
-    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().or_else(|_| text.parse().map(|address: SocketAddr| address.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// Where a request comes from; `None` when the connection does not say.
@@ -129,6 +126,10 @@ mod tests {
             (xff, &["6.6.6.6, , 10.2.3.4"], "10.0.0.1", "10.2.3.4"),
             (xff, &["6.6.6.6,"], "10.0.0.1", "10.0.0.1"),
             (xff, &["6.6.6.6, 300.1.1.1"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["6.6.6.6:x"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["6.6.6.6:70000"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["[2001:db8::7]x"], "10.0.0.1", "10.0.0.1"),
+            (xff, &["[2001:db8::7]"], "10.0.0.1", "2001:db8::7"),
             ("x-real-ip", &["203.0.113.7"], "10.0.0.1", "203.0.113.7"),
             ("forwarded", &["for=6.6.6.6, for=203.0.113.7;proto=https"], "10.0.0.1", "203.0.113.7"),
             ("forwarded", &["proto=https;For=\"[2001:db8::7]:4711\""], "10.0.0.1", "2001:db8::7"),
