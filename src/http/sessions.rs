@@ -5,6 +5,7 @@ use super::{
     bearer::{Bearer, BearerBody},
     body::{FromMembers, Members, Noted},
     error::Problem,
+    patience::Patience,
 };
 use crate::{
     auth::PasswordChange,
@@ -112,8 +113,9 @@ impl FromMembers for PasswordChange {
 )]
 pub async fn change_password(
     state: Data<State>,
+    patience: Patience,
     BearerBody(caller, change): BearerBody<PasswordChange>,
 ) -> Result<HttpResponse, Problem> {
-    state.auth.change_password(&caller, change, state.clock.now()).await?;
+    patience.with(state.auth.change_password(&caller, change, state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())
 }
