@@ -12,7 +12,7 @@ use crate::{
     http::{self, Server, State},
     jobs::Jobs,
     storage::{Follower, OpenError, Storage, StorageError},
-    telemetry::{HashWaits, Metrics},
+    telemetry::{self, HashWaits, Metrics},
 };
 use futures_util::future::{Either, OptionFuture, join, select};
 use secrecy::SecretString;
@@ -199,8 +199,8 @@ impl App {
         };
         let finishing = pin!(async {
             // From now on nobody is let in; who was let in a moment ago is still to say what they want. The server would
-            // close such a connection without a word.
-            handle.pause().await;
+            // close such a connection without a word, and whoever knocks while it only pauses would wait in vain.
+            telemetry::port_is_given_back();
             let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Read);
             sleep(A_MOMENT).await;
             join(handle.stop(true), OptionFuture::from(metrics_handle.map(|handle| handle.stop(true)))).await;

@@ -152,7 +152,7 @@ async fn whoever_was_told_that_they_are_created_is_there_after_the_service_was_k
 async fn a_stop_under_load_breaks_no_request_off() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
-    let service = start(&folder, &database.url(), &[]);
+    let mut service = start(&folder, &database.url(), &[]);
     let load = Load::default();
     let stopping = async {
         sleep(Duration::from_millis(700)).await;
@@ -161,7 +161,9 @@ async fn a_stop_under_load_breaks_no_request_off() {
         load.over();
     };
     join(join_all((0..16).map(|_| load.creates(&service))), stopping).await;
-    drop(service);
+    assert_eq!(service.child.0.wait().unwrap().code(), Some(0));
+    let log = service.log();
+    assert!(!log.contains(" ERROR "), "to stop is no fault: {log}");
     let again = start(&folder, &database.url(), &[]);
     let lost = load.lost(&again).await;
     load.report("SIGTERM under load", lost, Duration::ZERO);
