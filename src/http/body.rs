@@ -38,14 +38,15 @@ impl<T: FromMembers + 'static> FromRequest for Body<T> {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let checked = check_headers(request);
+        let end = end_before_upgrade(request);
         let limit = request.app_data::<web::Data<State>>().map(|state| state.request_timeout);
         let (payload, request) = (payload.take(), request.clone());
         Box::pin(async move {
             checked?;
             let bytes = match limit {
                 // A body that drips must not hold its connection for ever.
-                Some(limit) => timeout(limit, read(payload)).await.map_err(|_| Problem::RequestTimeout)??,
-                None => read(payload).await?,
+                Some(limit) => timeout(limit, read(payload, end)).await.map_err(|_| Problem::RequestTimeout)??,
+                None => read(payload, end).await?,
             };
             last_answer::body_is_read(&request);
             parse(&bytes).map(Self)
@@ -69,22 +70,36 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     if !(is_json && is_utf8 && is_plain) {
         return Err(Problem::UnsupportedMediaType);
     }
-    let announced = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
+    if announced_length(request).is_some_and(|length| length > MAX_BODY) {
         return Err(Problem::PayloadTooLarge);
     }
     Ok(())
 }
 
-async fn read(mut payload: Payload) -> Result<Vec<u8>, Problem> {
+fn announced_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Where the body ends when the client would rather speak another protocol: for actix-http it ends with the connection then.
+fn end_before_upgrade(request: &HttpRequest) -> Option<usize> {
+    let headers = request.headers();
+    let is_cut = headers.contains_key(header::UPGRADE) && !headers.contains_key(header::TRANSFER_ENCODING);
+    is_cut.then(|| announced_length(request).unwrap_or(0))
+}
+
+/// Reads to the end of the payload, or to `end`.
+async fn read(mut payload: Payload, end: Option<usize>) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = payload.next().await {
+    while end.is_none_or(|end| bytes.len() < end)
+        && let Some(chunk) = payload.next().await
+    {
         let chunk = chunk.map_err(|_| Problem::Malformed("The body could not be read to its end.".to_owned()))?;
         if bytes.len() + chunk.len() > MAX_BODY {
             return Err(Problem::PayloadTooLarge);
         }
         bytes.extend_from_slice(&chunk);
     }
+    bytes.truncate(end.unwrap_or(MAX_BODY));
     Ok(bytes)
 }
 

@@ -1,11 +1,12 @@
 //! Which pages of other origins may read answers (the Fetch standard, "CORS protocol").
 
-use super::State;
-use actix_cors::Cors;
+use super::{State, error::Problem};
+use actix_cors::{Cors, CorsError};
 use actix_web::{
+    dev::ServiceResponse,
     http::{
         Method,
-        header::{HeaderName, VARY},
+        header::{HeaderName, HeaderValue, VARY},
     },
     middleware::Condition,
 };
@@ -34,4 +35,14 @@ pub(super) fn cors(state: &State) -> Condition<Cors> {
 /// What the protocol adds to an answer; an error that is written anew keeps it, or no script could read it.
 pub(super) fn is_of_cors(name: &HeaderName) -> bool {
     name == VARY || name.as_str().starts_with("access-control-")
+}
+
+/// What a refused preflight hangs on, for caches: actix-cors says so only when it lets one in.
+pub(super) const VARIES: HeaderValue =
+    HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
+
+/// Why a preflight was refused, if that is what the answer says.
+pub(super) fn refused_preflight<B>(response: &ServiceResponse<B>) -> Option<Problem> {
+    let error = response.response().error()?.as_error::<CorsError>()?;
+    Some(Problem::Malformed(format!("CORS (server.cors_allowed_origins): {error}.")))
 }

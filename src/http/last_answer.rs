@@ -34,6 +34,11 @@ impl LastAnswer {
         }
     }
 
+    /// Whether the last answer is there, sent or not.
+    pub(super) fn is_given(&self) -> bool {
+        self.0.get() != State::NotYet
+    }
+
     pub(super) fn is_sent(&self) -> bool {
         self.0.get() == State::Sent
     }
@@ -50,7 +55,7 @@ pub(super) fn body_is_read(request: &HttpRequest) {
 /// Whether this request came behind the last answer of its connection. It waits until that is sent, for whatever it is
 /// answered must not be.
 pub(super) async fn comes_too_late(request: &HttpRequest) -> bool {
-    let Some(last) = request.conn_data::<LastAnswer>().filter(|last| last.0.get() != State::NotYet) else {
+    let Some(last) = request.conn_data::<LastAnswer>().filter(|last| last.is_given()) else {
         return false;
     };
     while !last.is_sent() {

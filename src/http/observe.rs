@@ -1,6 +1,12 @@
 //! What holds for every reply: an id, a log line, the common headers, and one form for every error.
 
-use super::{State, client::client_address, cors::is_of_cors, error::Problem, last_answer};
+use super::{
+    State,
+    client::client_address,
+    cors::{VARIES, is_of_cors, refused_preflight},
+    error::Problem,
+    last_answer,
+};
 use crate::telemetry::{TraceContext, join_trace, trace_answer};
 use actix_http::ConnectionType;
 use actix_web::{
@@ -33,7 +39,9 @@ pub async fn observe(
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
-    let client_wants_close = request.head().connection_type() == ConnectionType::Close;
+    // We speak nothing else, and after an `Upgrade` actix-http no longer knows where the next request begins.
+    let wants_no_other = request.head().connection_type() != ConnectionType::KeepAlive
+        || request.headers().contains_key(header::UPGRADE);
     let state = request.app_data::<Data<State>>().cloned();
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
     let client_ip =
@@ -80,7 +88,7 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
-    last_answer::close_after_last(&mut response, client_wants_close);
+    last_answer::close_after_last(&mut response, wants_no_other);
     let route = response.request().match_pattern();
     note(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).
@@ -95,14 +103,19 @@ pub async fn observe(
 /// Writes an error as a problem with the request's id, whoever raised it.
 fn rewrite(response: ServiceResponse<BoxBody>, base_path: &str, id: &str) -> ServiceResponse<BoxBody> {
     let raised = response.response().error().and_then(|error| error.as_error::<Problem>());
-    let by_status = Problem::of_status(response.status());
-    let problem = raised.unwrap_or(&by_status);
+    let preflight = refused_preflight(&response);
+    let is_preflight = preflight.is_some();
+    let of_framework = preflight.unwrap_or_else(|| Problem::of_status(response.status()));
+    let problem = raised.unwrap_or(&of_framework);
     if let Problem::Auth(crate::auth::AuthError::Internal(reason)) = problem {
         tracing::error!(reason, "a fault of ours");
     }
     let mut answer = problem.response(base_path, id);
     for (name, value) in response.headers().iter().filter(|(name, _)| is_of_cors(name)) {
         answer.headers_mut().append(name.clone(), value.clone());
+    }
+    if is_preflight {
+        answer.headers_mut().append(header::VARY, VARIES);
     }
     response.into_response(answer)
 }

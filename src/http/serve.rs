@@ -41,7 +41,6 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
     let stopping = builder.graceful_shutdown_signal();
     let server = builder.listen("http", listener, move || {
         let state = state.clone();
-        let base_path = state.base_path.clone();
         let stopping = stopping.clone();
         // The last is the outermost: what CORS refuses has its line in the log, too.
         let app = App::new()
@@ -63,11 +62,12 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
                 data.insert(stream.last_answer());
             })
             .finish(map_config(app, |()| AppConfig::default()));
+        let of_streams = state.clone();
         fn_service(move |tcp: TcpStream| {
             let peer = tcp.peer_addr().ok();
             // An answer is one small write: waiting to fill a packet would only delay it.
             let _ = tcp.set_nodelay(true);
-            let stream = Stream::new(tcp, base_path.clone(), request_timeout);
+            let stream = Stream::new(tcp, of_streams.clone());
             async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }
         })
         .map_err(|never| match never {})

@@ -8,10 +8,11 @@
 //! 3. actix-http goes on with a request whose client has gone. That it has is told to whom it concerns.
 //! 4. actix-http goes on with what it has read behind an answer that was the last one. Nothing of that is answered.
 
-use super::{error::Problem, last_answer::LastAnswer, patience::Patience};
-use actix_web::http::StatusCode;
+use super::{State, error::Problem, last_answer::LastAnswer, patience::Patience};
+use actix_web::{http::StatusCode, web::Data};
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -28,7 +29,7 @@ const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
 pub struct Stream {
     tcp: TcpStream,
-    base_path: String,
+    state: Data<State>,
     /// What is left of an answer written anew.
     rest: Vec<u8>,
     /// The longest time between two answers.
@@ -43,14 +44,13 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// `request_timeout` is what a request may take to arrive.
-    pub fn new(tcp: TcpStream, base_path: String, request_timeout: Duration) -> Self {
+    pub fn new(tcp: TcpStream, state: Data<State>) -> Self {
         // A head and a body, each in its time, and then the answer, which has time limits of its own.
-        let patience = 2 * request_timeout + Duration::from_secs(5);
+        let patience = 2 * state.request_timeout + Duration::from_secs(5);
         let deadline = Box::pin(sleep(patience));
         Self {
             tcp,
-            base_path,
+            state,
             rest: Vec::new(),
             patience,
             deadline,
@@ -107,13 +107,16 @@ fn bare_refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
 }
 
 /// The same refusal as a problem. Whatever made it, the connection closes after it.
-fn refusal(status: StatusCode, base_path: &str) -> Vec<u8> {
+fn refusal(status: StatusCode, state: &State, peer: Option<IpAddr>) -> Vec<u8> {
     let request_id = super::observe::new_request_id();
     let problem = Problem::of_status(status);
-    let body = problem.json(base_path, &request_id);
+    let body = problem.json(&state.base_path, &request_id);
     let status = problem.code().status;
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
-    tracing::info!(http.status = status, request.id = request_id, "refused what is no request");
+    // Of a proxy, if there is one: what is no request has no header to say more.
+    let peer = peer.map(tracing::field::display);
+    tracing::info!(http.status = status, request.id = request_id, client.ip = peer, "refused what is no request");
+    state.metrics.refused(status);
     format!(
         "HTTP/1.1 {status} {reason}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
          connection: close\r\nx-content-type-options: nosniff\r\nx-request-id: {request_id}\r\n\r\n{body}",
@@ -153,8 +156,12 @@ impl AsyncWrite for Stream {
             return Pin::new(&mut self.tcp).poll_write(context, bytes);
         };
         self.rest = bytes[..start].to_vec();
-        let refusal = refusal(status, &self.base_path);
-        self.rest.extend(refusal);
+        // What came behind the last answer is not even refused.
+        if !self.last_answer.is_given() {
+            let peer = self.tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+            let refusal = refusal(status, &self.state, peer);
+            self.rest.extend(refusal);
+        }
         // Taken as a whole; what the socket does not take now goes with the flush.
         match self.poll_rest(context) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

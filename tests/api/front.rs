@@ -45,6 +45,8 @@ async fn pages_of_other_origins_are_let_in_by_name_and_read_errors_too() {
     ] {
         let reply = preflight(&app, origin, method, headers).await;
         assert_eq!((allowed(&reply), reply.code()), ((400, ""), "invalid-request"), "{origin} {method} {headers}");
+        assert!(reply.text.contains("CORS (server.cors_allowed_origins): "), "{reply:?}");
+        assert!(reply.header("vary").starts_with("Origin, "), "a cache must not give it to others: {reply:?}");
     }
     let ann = app.user().await;
     let from = |origin: &'static str| move |request: RequestBuilder| request.header("origin", origin);
@@ -195,10 +197,15 @@ async fn what_comes_behind_a_close_is_not_answered() {
         "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: Close , keep-alive\r\n\r\n",
         "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n",
         "GET /livez HTTP/1.0\r\nhost: a\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n",
     ];
     for request in rows {
         let (reply, is_closed) = until_closed(&app, &format!("{request}{next}")).await;
         assert!(is_closed && reply.contains(" 200 OK\r\n") && reply.ends_with("\r\n\r\nok"), "{request}: {reply}");
+        let says_so = reply.contains("\r\nconnection: close\r\n");
+        assert!(says_so || reply.starts_with("HTTP/1.0 "), "{request}: {reply}");
     }
     let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
     assert_eq!(users, "0", "what came behind was never read as a request");
@@ -212,4 +219,39 @@ async fn what_comes_behind_a_close_is_not_answered() {
     timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await.unwrap().unwrap();
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     assert!(length > 100_000 && bytes.len() - head == length, "{} of {length} bytes", bytes.len() - head);
+}
+
+/// RFC 9110 §7.8: an upgrade that is not wanted is ignored, and the request is one like any other.
+#[tokio::test]
+async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
+    let app = TestApp::start().await;
+    let request = |upgrade: &str, framing: &str, body: &str| {
+        format!(
+            "POST /auth/create HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\
+             content-type: application/json\r\n{framing}\r\n{body}"
+        )
+    };
+    let body = || json!({"email": email(), "password": PASSWORD}).to_string();
+    for upgrade in ["websocket", "h2c", "TLS/1.0"] {
+        let (whole, cut, chunks) = (body(), body(), body());
+        let rows = [
+            ("201 Created", request(upgrade, &format!("content-length: {}\r\n", whole.len()), &whole)),
+            // What follows the body is no part of it.
+            (
+                "201 Created",
+                request(upgrade, &format!("content-length: {}\r\n", cut.len()), &format!("{cut}GET /livez")),
+            ),
+            ("201 Created", {
+                let chunked = format!("{:x}\r\n{chunks}\r\n0\r\n\r\n", chunks.len());
+                request(upgrade, "transfer-encoding: chunked\r\n", &chunked)
+            }),
+            ("400 Bad Request", request(upgrade, "", &body())),
+            ("413 Payload Too Large", request(upgrade, "content-length: 20000\r\n", "")),
+        ];
+        for (status, request) in rows {
+            let (reply, is_closed) = until_closed(&app, &request).await;
+            let is_so = reply.starts_with(&format!("HTTP/1.1 {status}\r\n")) && reply.matches("HTTP/1.1 ").count() == 1;
+            assert!(is_so && is_closed, "{request}: {reply}, closed: {is_closed}");
+        }
+    }
 }
