@@ -14,7 +14,7 @@
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
-//! | [`secret_file`], [`cpu_quota`] | read a secret from a file, and what a container may use |
+//! | [`secret_file`], [`cpu_quota`], [`time_slice`] | read a secret from a file, what a container may use, who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
@@ -37,3 +37,4 @@ pub mod jobs;
 pub mod secret_file;
 pub mod storage;
 pub mod telemetry;
+pub mod time_slice;

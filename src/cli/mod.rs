@@ -11,7 +11,7 @@ use crate::{
     crypto::key_files::KeyFileError,
     http,
     storage::Storage,
-    telemetry,
+    telemetry, time_slice,
 };
 use clap::{Parser, Subcommand};
 use std::{
@@ -118,6 +118,8 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Serve => {
+            // Before any other thread: what answers requests runs before what hashes passwords.
+            let _ = time_slice::ask_for(time_slice::SHORTEST);
             // Until the end, which sends the last traces.
             let _traces = telemetry::start(&settings.telemetry);
             runtime.block_on(serve(settings))?;

@@ -4,7 +4,7 @@
 //! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
 //! told so at once.
 
-use crate::telemetry::HashWaits;
+use crate::{telemetry::HashWaits, time_slice};
 use argon2::Block;
 use rustix::{
     process::setpriority_process,
@@ -26,9 +26,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that a flood of sign-ins
-/// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.)
-const NICENESS: i32 = 10;
+/// The niceness of a hash thread: at 7 it gets a sixth of a core that others want all of, so that a flood of sign-ins
+/// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.) How soon
+/// others run is decided more by the [`time_slice`] than by this.
+const NICENESS: i32 = 7;
 
 /// Why nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -112,8 +113,9 @@ impl HashThreads {
         for number in 0..count {
             let receiver = Arc::clone(&receiver);
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
-                // The priority of this thread alone, on Linux. Where it cannot be lowered, work goes on as it is.
+                // Of this thread alone, on Linux. Where it cannot be so, work goes on as it is.
                 let _ = setpriority_process(None, NICENESS);
+                let _ = time_slice::ask_for(time_slice::LONGEST);
                 let mut scratch = Scratch::default();
                 loop {
                     // The lock is held while waiting, and given back before hashing.
