@@ -3,7 +3,7 @@
 use super::{Auth, AuthError, Caller};
 use crate::{
     crypto::Verdict,
-    domain::{LoginName, Password, Timestamp},
+    domain::{Password, Timestamp},
 };
 
 /// The password that is, and the one that is to be.
@@ -34,9 +34,7 @@ impl Auth {
 
     /// Changes the password of a caller who knows it; `false` when the stored hash was replaced while we were hashing.
     async fn try_to_change(&self, caller: &Caller, change: &PasswordChange, now: Timestamp) -> Result<bool, AuthError> {
-        let login = LoginName::email(caller.user.email.as_str());
-        let account = self.storage.credentials(&login).await?.filter(|account| account.id == caller.user.id);
-        let stored = account.map(|account| account.password_hash);
+        let stored = self.storage.password_hash(caller.user.id).await?;
         let verdict = self.passwords.verify(self.passwords.place()?, change.current.clone(), stored.clone()).await?;
         let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
             return Err(AuthError::InvalidCredentials);

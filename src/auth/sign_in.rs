@@ -73,7 +73,8 @@ impl Auth {
     ) -> Result<Option<User>, AuthError> {
         // First: in a flood most are refused, and should cost no query.
         let place = self.passwords.place()?;
-        let account = self.storage.credentials(&sign_in.login).await?;
+        let max_sessions = self.policy.max_sessions;
+        let account = self.storage.credentials(&sign_in.login, max_sessions, now).await?;
 
         // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
         let stored = account.as_ref().map(|account| account.password_hash.clone());
@@ -85,7 +86,9 @@ impl Auth {
         if !account.is_active {
             return Err(AuthError::InvalidCredentials);
         }
+        // Sign-ins at the same moment may pass the limit until the next one.
+        let limit = account.has_max_sessions.then_some(max_sessions);
         let (verified, rehashed) = (&account.password_hash, rehashed.as_ref());
-        Ok(self.storage.begin_session(account.id, verified, rehashed, session, self.policy.max_sessions, now).await?)
+        Ok(self.storage.begin_session(account.id, verified, rehashed, session, limit, now).await?)
     }
 }

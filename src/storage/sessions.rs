@@ -143,7 +143,8 @@ impl Storage {
     ///
     /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun
     /// while the hash that was verified is still the stored one and the user is active; `None` otherwise.
-    /// A user who then has more than `max_sessions` loses the oldest.
+    /// `max_sessions` is given for a user who has as many: then the oldest end, and nobody else waits for the feed's
+    /// counter.
     ///
     /// # Errors
     /// When the database is away.
@@ -153,7 +154,7 @@ impl Storage {
         verified: &PasswordHash,
         rehashed: Option<&PasswordHash>,
         session: &NewSession,
-        max_sessions: u32,
+        max_sessions: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SIGN_IN: &str = concat!(
@@ -194,28 +195,15 @@ impl Storage {
                 Some(User::from(row))
             }};
         }
-        // Asked before, because only who ends sessions waits for the feed's counter. Sign-ins at the same moment may
-        // pass the limit until the next one.
-        if !self.has_sessions(user, max_sessions, now).await? {
+        let Some(max_sessions) = max_sessions else {
             return on!(write self, |tx| begin!(tx, None)).await;
-        }
+        };
         on!(end "sid" self, |tx| {
             let begun = begin!(tx, (None, Vec::new()));
             let oldest = sqlx::query_as(END_OLDEST).bind(now.0).bind(user.0).bind(session.id.0);
             (begun, ended(oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?, now))
         })
         .await
-    }
-
-    /// Whether a user has at least so many sessions that are alive.
-    async fn has_sessions(&self, user: UserId, count: u32, now: Timestamp) -> Result<bool, StorageError> {
-        const SQL: &str = "SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \
-             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 LIMIT $3) AS alive";
-        let alive: i64 = on!(read self, |connection| {
-            sqlx::query_scalar(SQL).bind(user.0).bind(now.0).bind(i64::from(count)).fetch_one(connection).await
-        })
-        .await?;
-        Ok(alive >= i64::from(count))
     }
 
     /// The session that a refresh token belongs to and its user, if both are alive at `now`: one query, so that no

@@ -41,6 +41,8 @@ pub struct Credentials {
     pub id: UserId,
     pub password_hash: PasswordHash,
     pub is_active: bool,
+    /// Whether as many sessions of it are alive as there may be.
+    pub has_max_sessions: bool,
 }
 
 /// How an operator names a user.
@@ -97,25 +99,51 @@ impl Storage {
         Ok(count > 0)
     }
 
-    /// The account that somebody claims to be, active or not.
+    /// The account that somebody claims to be, active or not, and whether it has `max_sessions` at `now`.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn credentials(&self, login: &LoginName) -> Result<Option<Credentials>, StorageError> {
-        const BY_EMAIL: &str = "SELECT id, password_hash, is_active FROM users WHERE email = $1";
-        const BY_USERNAME: &str = "SELECT id, password_hash, is_active FROM users WHERE username_key = $1";
+    pub async fn credentials(
+        &self,
+        login: &LoginName,
+        max_sessions: u32,
+        now: Timestamp,
+    ) -> Result<Option<Credentials>, StorageError> {
+        macro_rules! account {
+            () => {
+                "SELECT id, password_hash, is_active, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \
+                 WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > $2 LIMIT $3) AS alive) FROM users WHERE "
+            };
+        }
+        const BY_EMAIL: &str = concat!(account!(), "email = $1");
+        const BY_USERNAME: &str = concat!(account!(), "username_key = $1");
         let Some(key) = login.key() else { return Ok(None) };
         let sql = match login {
             LoginName::Email(_) => BY_EMAIL,
             LoginName::Username(_) => BY_USERNAME,
         };
-        let row: Option<(i64, String, bool)> =
-            on!(read self, |connection| sqlx::query_as(sql).bind(key).fetch_optional(connection).await).await?;
-        Ok(row.map(|(id, hash, is_active)| Credentials {
+        let max_sessions = i64::from(max_sessions);
+        let row: Option<(i64, String, bool, i64)> = on!(read self, |connection| {
+            sqlx::query_as(sql).bind(key).bind(now.0).bind(max_sessions).fetch_optional(connection).await
+        })
+        .await?;
+        Ok(row.map(|(id, hash, is_active, sessions)| Credentials {
             id: UserId(id),
             password_hash: PasswordHash::new(hash),
             is_active,
+            has_max_sessions: sessions >= max_sessions,
         }))
+    }
+
+    /// The hash of a user's password.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn password_hash(&self, user: UserId) -> Result<Option<PasswordHash>, StorageError> {
+        const SQL: &str = "SELECT password_hash FROM users WHERE id = $1";
+        let hash: Option<String> =
+            on!(read self, |connection| sqlx::query_scalar(SQL).bind(user.0).fetch_optional(connection).await).await?;
+        Ok(hash.map(PasswordHash::new))
     }
 
     /// One user.

@@ -58,7 +58,7 @@ impl Fixture {
     /// A session of `user`, and its refresh token.
     async fn session(&self, user: &User) -> RefreshToken {
         let session = new_session();
-        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, 100, NOW).await.unwrap();
+        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, None, NOW).await.unwrap();
         assert!(begun.is_some());
         token(user, &session)
     }
@@ -154,7 +154,7 @@ async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session
     // The sign-in has verified "old" and is about to begin its session; the password changes now.
     fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
     let session = new_session();
-    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, 100, NOW).await.unwrap();
+    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, None, NOW).await.unwrap();
     assert_eq!(begun, None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
@@ -167,12 +167,12 @@ async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_sessio
     let user = fixture.user().await;
     fixture.storage.deactivate(user.id, NOW).await.unwrap();
     assert_eq!(
-        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
+        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), None, NOW).await.unwrap(),
         None
     );
     fixture.storage.delete_user(user.id, NOW).await.unwrap();
     assert_eq!(
-        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), 100, NOW).await.unwrap(),
+        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), None, NOW).await.unwrap(),
         None
     );
 }
@@ -185,7 +185,7 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
         let user = fixture.user().await;
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
         let (old, new) = (hash("old"), hash("new"));
-        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, 100, NOW);
+        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
         // Some before and some after, in the order in which SQLite's one writer takes them.
         let (before, changed, after) = tokio::join!(
             join_all(sessions[..4].iter().map(sign_in)),
