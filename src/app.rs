@@ -52,6 +52,7 @@ pub struct App {
     preparation: Option<Preparation>,
     jobs: Jobs,
     key_switch: KeySwitch,
+    state: Arc<State>,
 }
 
 /// Why the service does not start, or does not go on.
@@ -159,8 +160,8 @@ impl App {
         });
         let metrics_server = metrics_server.transpose().map_err(StartError::Server)?;
         let also_listener = listener.try_clone().map_err(StartError::Server)?;
-        let server = http::serve(also_listener, state, &options).map_err(StartError::Server)?;
-        Ok(Self { address, listener, server, metrics_server, storage, preparation, jobs, key_switch })
+        let server = http::serve(also_listener, Arc::clone(&state), &options).map_err(StartError::Server)?;
+        Ok(Self { address, listener, server, metrics_server, storage, preparation, jobs, key_switch, state })
     }
 
     /// Where it listens: the port that was chosen, when port 0 was asked for.
@@ -179,7 +180,7 @@ impl App {
     /// # Errors
     /// When the server breaks off by itself, or the database turns out to be one that cannot be used.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, server, metrics_server, storage, preparation, jobs, .. } = self;
+        let Self { listener, server, metrics_server, storage, preparation, jobs, state, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
         metrics_server.map(|server| {
@@ -200,6 +201,7 @@ impl App {
         let finishing = pin!(async {
             // From now on nobody is let in; who was let in a moment ago is still to say what they want. The server would
             // close such a connection without a word, and whoever knocks while it only pauses would wait in vain.
+            state.stop();
             telemetry::port_is_given_back();
             let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Read);
             sleep(A_MOMENT).await;

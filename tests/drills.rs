@@ -2,7 +2,7 @@
 //! what was sent, what was answered, what was lost and how long it took until all was well again.
 
 use crate::support::{
-    PASSWORD, TestDatabase,
+    PASSWORD, TestApp, TestDatabase,
     actor::http_client,
     email, eventually,
     process::{Killed, Service},
@@ -169,6 +169,28 @@ async fn a_stop_under_load_breaks_no_request_off() {
     load.report("SIGTERM under load", lost, Duration::ZERO);
     let answers = load.answers.borrow();
     assert!(!answers.contains_key("broken off") && answers["not connected"] > 0, "{answers:?}");
+}
+
+/// A client that was not told would send its next request into the end.
+#[tokio::test]
+async fn what_is_answered_while_it_stops_says_that_it_is_the_last() {
+    let mut app = TestApp::start().await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let mut answers = Vec::new();
+    let ask = async |stream: &mut TcpStream| {
+        let mut bytes = [0; 4096];
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let read = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..read]).into_owned()
+    };
+    answers.push(ask(&mut stream).await);
+    app.stop();
+    while answers.len() < 10_000 && answers.last().is_some_and(|answer| !answer.contains("connection: close\r\n")) {
+        answers.push(ask(&mut stream).await);
+    }
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{:?}", answers.last());
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "and it was the last");
+    app.stopped();
 }
 
 /// A PostgreSQL of one test's own, which it may kill.
@@ -338,6 +360,9 @@ async fn a_locked_table_is_503_in_time_and_all_is_well_when_it_is_free() {
         let lock = database.begin(lock).await;
         sleep(Duration::from_secs(3)).await;
         assert_eq!(service.anon().get("/livez").await.status, 200);
+        // A second writer of SQLite does not hinder those who read.
+        let readiness = if database.is_sqlite() { 200 } else { 503 };
+        assert_eq!(within(4, service.anon().get("/readyz")).await.status, readiness);
         lock.commit().await;
         recovered.set(eventually(201, async || create(&service).await).await);
         load.over();

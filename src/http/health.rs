@@ -3,10 +3,15 @@
 use super::State;
 use actix_web::{HttpResponse, http::header, web::Data};
 use serde::Serialize;
+use std::time::Duration;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 /// How far the database's clock may be from ours, in seconds: tokens are dated by whoever serves.
 const MAX_SKEW: i64 = 5;
+
+/// How long the database has to answer all of it: whoever probes is told why before they give up.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Whether the service can serve, and what it looked at.
 #[derive(Serialize, ToSchema)]
@@ -45,7 +50,7 @@ pub async fn livez() -> HttpResponse {
     (status = 503, description = "It cannot; `checks` says why.", body = ReadyResponse),
 ))]
 pub async fn readyz(state: Data<State>) -> HttpResponse {
-    let checks = check(&state).await;
+    let checks = timeout(PATIENCE, check(&state)).await.unwrap_or(UNKNOWN);
     let is_ready =
         [checks.database, checks.migrations, checks.revocations, checks.clock].iter().all(|check| *check == "ok");
     let mut response = if is_ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -56,19 +61,24 @@ pub async fn readyz(state: Data<State>) -> HttpResponse {
     response.insert_header(no_store()).json(ReadyResponse { status, checks })
 }
 
+const UNKNOWN: Checks =
+    Checks { database: "unavailable", migrations: "unknown", revocations: "unknown", clock: "unknown" };
+
 async fn check(state: &State) -> Checks {
-    let unknown = Checks { database: "unavailable", migrations: "unknown", revocations: "unknown", clock: "unknown" };
     if state.storage.ping().await.is_err() {
-        return unknown;
+        return UNKNOWN;
     }
     let migrations = match state.storage.is_migrated().await {
         Ok(true) => "ok",
         _ => "pending",
     };
+    if migrations == "ok" && state.storage.reaches_tables().await.is_err() {
+        return UNKNOWN;
+    }
     let clock = match state.storage.clock().await {
         Ok(Some(theirs)) if (state.clock.now() - theirs).0.abs() > MAX_SKEW => "skewed",
         Ok(_) => "ok",
-        Err(_) => return unknown,
+        Err(_) => return UNKNOWN,
     };
     let revocations = if state.storage.knows_revocations() { "ok" } else { "stale" };
     Checks { database: "ok", migrations, revocations, clock }

@@ -1,4 +1,5 @@
-//! The last answer of a connection: to a client that wants no other, or one that leaves a body unread. Whatever follows
+//! The last answer of a connection: to a client that wants no other, or one that leaves a body unread, or because the
+//! service stops. Whatever follows
 //! that may be a part of the body, or a request that a proxy before us knows nothing of. actix-http announces such a
 //! close, and yet goes on with what it has read by then.
 
@@ -64,16 +65,16 @@ pub(super) async fn comes_too_late(request: &HttpRequest) -> bool {
     true
 }
 
-/// Makes this answer the last: when the client wants it so, or its request has a body that nobody has read.
+/// Makes this answer the last: when one of the two sides wants it so, or its request has a body that nobody has read.
 ///
 /// Every body of ours is one piece, so the first flush after this has all of the answer.
-pub(super) fn close_after_last(response: &mut ServiceResponse<impl MessageBody>, client_wants_it: bool) {
+pub(super) fn close_after_last(response: &mut ServiceResponse<impl MessageBody>, is_wanted: bool) {
     let request = response.request();
     let length = request.headers().get(header::CONTENT_LENGTH);
     let has_body =
         length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING);
     let is_unread = has_body && !request.extensions().contains::<BodyRead>();
-    if client_wants_it || is_unread {
+    if is_wanted || is_unread {
         if let Some(last) = request.conn_data::<LastAnswer>() {
             last.0.set(State::Given);
         }

@@ -40,7 +40,13 @@ use actix_web::{
 };
 use client::Proxies;
 use error::Problem;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// What handlers need: the use cases, the clock, and how replies are written.
 pub struct State {
@@ -61,6 +67,7 @@ pub struct State {
     auth_header_types: Vec<String>,
     openapi: String,
     metrics: Arc<Metrics>,
+    is_stopping: AtomicBool,
 }
 
 impl State {
@@ -89,7 +96,14 @@ impl State {
             token_names,
             base_path,
             metrics,
+            is_stopping: AtomicBool::new(false),
         }
+    }
+
+    /// From now on every answer is the last of its connection, and says so: a client that hears of the end sends nothing
+    /// into it.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 }
 

@@ -18,7 +18,7 @@ use actix_web::{
     web::Data,
 };
 use futures_util::FutureExt;
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Instant};
 use tracing::Instrument;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -88,7 +88,8 @@ pub async fn observe(
     if (response.status().is_client_error() || response.status().is_server_error()) && !is_ours {
         response = rewrite(response, base_path, &id);
     }
-    last_answer::close_after_last(&mut response, wants_no_other);
+    let is_stopping = state.as_ref().is_some_and(|state| state.is_stopping.load(Ordering::Relaxed));
+    last_answer::close_after_last(&mut response, wants_no_other || is_stopping);
     let route = response.request().match_pattern();
     note(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).

@@ -13,6 +13,15 @@ impl Storage {
         on!(ask self, |connection| sqlx::query(SQL).execute(connection).await.map(drop)).await
     }
 
+    /// Looks into the tables that every request needs, which somebody may have locked.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn reaches_tables(&self) -> Result<(), StorageError> {
+        const SQL: &str = "SELECT EXISTS (SELECT 1 FROM users) OR EXISTS (SELECT 1 FROM sessions)";
+        on!(ask self, |connection| sqlx::query(SQL).execute(connection).await.map(drop)).await
+    }
+
     /// The database's clock in unix seconds; `None` for SQLite, whose clock is this machine's.
     ///
     /// # Errors
