@@ -26,10 +26,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread: at 7 it gets a sixth of a core that others want all of, so that a flood of sign-ins
+/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that a flood of sign-ins
 /// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.) How soon
 /// others run is decided more by the [`time_slice`] than by this.
-const NICENESS: i32 = 7;
+const NICENESS: i32 = 10;
 
 /// Why nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

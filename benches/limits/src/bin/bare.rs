@@ -61,7 +61,7 @@ fn hash_threads() -> mpsc::Sender<Job> {
     for _ in 0..thread::available_parallelism().unwrap().get() {
         let receiver = Arc::clone(&receiver);
         thread::spawn(move || {
-            let _ = rustix::process::setpriority_process(None, 7);
+            let _ = rustix::process::setpriority_process(None, 10);
             let _ = time_slice::ask_for(time_slice::LONGEST);
             let best = ["avx512", "avx2", "portable"].into_iter().filter_map(Kernel::parse);
             let argon2id = best.filter_map(Argon2id::with).next().unwrap();
