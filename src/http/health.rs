@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 const MAX_SKEW: i64 = 5;
 
 /// How long the database has to answer all of it: whoever probes is told why before they give up.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// Whether the service can serve, and what it looked at.
 #[derive(Serialize, ToSchema)]
