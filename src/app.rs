@@ -11,8 +11,9 @@ use crate::{
     domain::{Algorithm, Email, Timestamp},
     http::{self, Server, State},
     jobs::Jobs,
+    port,
     storage::{Follower, OpenError, Storage, StorageError},
-    telemetry::{self, HashWaits, Metrics},
+    telemetry::{HashWaits, Metrics},
 };
 use futures_util::future::{Either, OptionFuture, join, select};
 use secrecy::SecretString;
@@ -25,10 +26,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    net::TcpSocket,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -200,11 +198,12 @@ impl App {
         };
         let finishing = pin!(async {
             // From now on nobody is let in; who was let in a moment ago is still to say what they want. The server would
-            // close such a connection without a word, and whoever knocks while it only pauses would wait in vain.
+            // close such a connection without a word. Where the kernel cannot be told, it resets a few.
             state.stop();
-            telemetry::port_is_given_back();
-            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Read);
+            let _ = port::let_nobody_in(&listener);
             sleep(A_MOMENT).await;
+            // The server closes its own as soon as it stops; then the port is closed.
+            drop(listener);
             join(handle.stop(true), OptionFuture::from(metrics_handle.map(|handle| handle.stop(true)))).await;
             serving.await.map_err(io::Error::other).and_then(|ended| ended)
         });
@@ -222,16 +221,9 @@ impl App {
     }
 }
 
-/// Takes a port. Many may knock at once: a short backlog would make their connections fail before we see them.
+/// Takes the port that a setting names.
 fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // A restart must not wait until the last connections of the one before are forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(bind)?;
-        socket.listen(1024)?.into_std()
-    };
-    listen().map_err(|error| StartError::Bind(setting, bind, error))
+    port::listen(bind).map_err(|error| StartError::Bind(setting, bind, error))
 }
 
 /// Wires the use cases.

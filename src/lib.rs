@@ -14,7 +14,8 @@
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
-//! | [`secret_file`], [`cpu_quota`], [`time_slice`] | read a secret from a file, what a container may use, who runs how long at a stretch |
+//! | [`secret_file`], [`port`] | read a secret from a file; take a port and give it back |
+//! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
@@ -34,6 +35,7 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod port;
 pub mod secret_file;
 pub mod storage;
 pub mod telemetry;

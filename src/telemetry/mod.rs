@@ -7,27 +7,8 @@ pub use metrics::{HashWaits, Levels, Metrics};
 pub use traces::{TraceContext, Traces, join_trace, trace_answer};
 
 use crate::config::{LogFormat, Telemetry};
-use std::{
-    io::IsTerminal,
-    panic,
-    sync::atomic::{AtomicBool, Ordering},
-};
-use tracing::subscriber::Interest;
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{FilterExt, dynamic_filter_fn},
-    fmt,
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
-
-/// Whether we have given our port back, which the framework's acceptor takes for a fault.
-static IS_PORT_GIVEN_BACK: AtomicBool = AtomicBool::new(false);
-
-/// From now on this process accepts nothing more, on purpose.
-pub fn port_is_given_back() {
-    IS_PORT_GIVEN_BACK.store(true, Ordering::Relaxed);
-}
+use std::{io::IsTerminal, panic};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Begins to log to standard output, and to send traces when there is a collector. What begins a second time in one
 /// process, as tests do, changes nothing. Not within an async runtime: the sender of traces has a blocking client.
@@ -48,15 +29,7 @@ pub fn start(settings: &Telemetry) -> Option<Traces> {
         Ok(traces) => (traces, None),
         Err(fault) => (None, Some(fault)),
     };
-    let is_acceptor = |target: &str| target == "actix_server::accept";
-    let but_acceptor =
-        dynamic_filter_fn(move |metadata, _| {
-            !(is_acceptor(metadata.target()) && IS_PORT_GIVEN_BACK.load(Ordering::Relaxed))
-        })
-        .with_callsite_filter(move |metadata| {
-            if is_acceptor(metadata.target()) { Interest::sometimes() } else { Interest::always() }
-        });
-    let registry = tracing_subscriber::registry().with(log.with_filter(filter.and(but_acceptor)));
+    let registry = tracing_subscriber::registry().with(log.with_filter(filter));
     let started = registry.with(traces.as_ref().map(Traces::layer)).try_init();
     if let Some(fault) = fault {
         tracing::error!("no traces are sent: {fault}");

@@ -1,0 +1,49 @@
+//! The port that the service listens on: taken at the start, given back at the end.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+use tokio::net::TcpSocket;
+
+/// Takes a port. Many may knock at once: a short backlog would make their connections fail before we see them.
+///
+/// # Errors
+/// When somebody else has it, or it is none of ours to take.
+pub fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait until the last connections of the one before are forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(bind)?;
+    socket.listen(1024)?.into_std()
+}
+
+/// From now on nobody who knocks is heard; who was let in, or is being let in, is. The kernel would otherwise reset what
+/// it has queued by the time that the port is closed, and there is no moment in which nothing is.
+///
+/// Who knocks again, as every client's kernel does after a second, finds the port closed by then.
+///
+/// # Errors
+/// When the kernel knows no such filter.
+#[cfg(target_os = "linux")]
+pub fn let_nobody_in(listener: &TcpListener) -> io::Result<()> {
+    use socket2::{SockFilter, SockRef};
+    // In classic BPF (socket(7), SO_ATTACH_FILTER), over the header of TCP (RFC 9293 §3.1).
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let only_that_is_no_knock = [
+        SockFilter::new(0x30, 0, 0, FLAGS),     // A = the flags
+        SockFilter::new(0x54, 0, 0, SYN | ACK), // A &= SYN | ACK
+        SockFilter::new(0x15, 0, 1, SYN),       // a SYN alone: the next, and otherwise the last
+        SockFilter::new(0x06, 0, 0, 0),         // drop it
+        SockFilter::new(0x06, 0, 0, u32::MAX),  // take it whole
+    ];
+    SockRef::from(listener).attach_filter(&only_that_is_no_knock)
+}
+
+/// Elsewhere there is no such filter.
+#[cfg(not(target_os = "linux"))]
+pub fn let_nobody_in(_: &TcpListener) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
