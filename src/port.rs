@@ -47,3 +47,33 @@ pub fn let_nobody_in(listener: &TcpListener) -> io::Result<()> {
 pub fn let_nobody_in(_: &TcpListener) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::TcpStream,
+        time::Duration,
+    };
+
+    #[test]
+    fn who_is_in_the_queue_is_let_in_and_nobody_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = TcpStream::connect(address).unwrap();
+        let_nobody_in(&listener).unwrap();
+        let knocks = TcpStream::connect_timeout(&address, Duration::from_millis(300)).map_err(|error| error.kind());
+        assert_eq!(knocks.err(), Some(ErrorKind::TimedOut));
+        queued.write_all(b"asked").unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        let mut asked = [0; 5];
+        accepted.read_exact(&mut asked).unwrap();
+        accepted.write_all(b"answered").unwrap();
+        drop((accepted, listener));
+        let mut answered = String::new();
+        queued.read_to_string(&mut answered).unwrap();
+        assert_eq!((&asked[..], &*answered), (&b"asked"[..], "answered"));
+        assert_eq!(TcpStream::connect(address).map_err(|error| error.kind()).err(), Some(ErrorKind::ConnectionRefused));
+    }
+}

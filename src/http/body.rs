@@ -99,7 +99,9 @@ async fn read(mut payload: Payload, end: Option<usize>) -> Result<Vec<u8>, Probl
         }
         bytes.extend_from_slice(&chunk);
     }
-    bytes.truncate(end.unwrap_or(MAX_BODY));
+    if let Some(end) = end {
+        bytes.truncate(end);
+    }
     Ok(bytes)
 }
 
