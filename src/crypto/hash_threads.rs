@@ -13,9 +13,10 @@ use rustix::{
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -74,8 +75,7 @@ pub struct Place {
 /// Something to be hashed.
 struct Job {
     place: Place,
-    /// Told when the work begins. Nobody listens any more when the caller hung up or waited too long: then there is no work.
-    begun: oneshot::Sender<()>,
+    turn: Arc<Turn>,
     work: Box<dyn FnOnce(&mut Scratch) + Send>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct HashThreads {
     places: Arc<Semaphore>,
     queue_timeout: Duration,
     /// How many wait.
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
     waits: HashWaits,
 }
 
@@ -121,8 +121,8 @@ impl HashThreads {
                     // The lock is held while waiting, and given back before hashing.
                     let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok(job) = job else { break };
-                    let Job { place, begun, work } = job;
-                    if begun.send(()).is_ok() {
+                    let Job { place, turn, work } = job;
+                    if turn.take() {
                         let began = time_on_a_core();
                         // A panic ends one request, not the thread: the others would wait for it for ever.
                         let _ = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
@@ -136,7 +136,7 @@ impl HashThreads {
             })?;
         }
         let places = Arc::new(Semaphore::new(count + queue));
-        Ok(Self { queue: sender, places, queue_timeout, waiting: AtomicUsize::new(0), waits })
+        Ok(Self { queue: sender, places, queue_timeout, waiting: Arc::default(), waits })
     }
 
     /// Takes a place: before anything else is done for a request that would be refused in the end.
@@ -157,21 +157,26 @@ impl HashThreads {
         place: Place,
         work: impl FnOnce(&mut Scratch) -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let (begun, has_begun) = oneshot::channel();
         let (done, result) = oneshot::channel();
+        let since = Instant::now();
         let work = Box::new(move |scratch: &mut Scratch| {
+            let wait = since.elapsed();
             // Nobody may be listening by now; the hash is made all the same, so that its time tells nothing.
-            let _ = done.send(work(scratch));
+            let _ = done.send((wait, work(scratch)));
         });
         let deadline = place.deadline;
-        let waiting = Waiting::begin(&self.waiting);
-        let since = Instant::now();
-        self.queue.send(Job { place, begun, work }).map_err(|_| HashError::BrokeOff)?;
-        let has_begun = timeout_at(deadline, has_begun).await.map_err(|_| HashError::Overloaded)?;
-        has_begun.map_err(|_| HashError::BrokeOff)?;
-        drop(waiting);
-        self.waits.note(since.elapsed());
-        result.await.map_err(|_| HashError::BrokeOff)
+        let waiting = Waiting(Turn::wait(&self.waiting));
+        self.queue.send(Job { place, turn: Arc::clone(&waiting.0), work }).map_err(|_| HashError::BrokeOff)?;
+        let mut result = pin!(result);
+        let result = match timeout_at(deadline, &mut result).await {
+            Ok(result) => result,
+            Err(_) if waiting.0.take() => return Err(HashError::Overloaded),
+            // It has begun: what a thread is at is worth waiting for.
+            Err(_) => result.await,
+        };
+        let (wait, result) = result.map_err(|_| HashError::BrokeOff)?;
+        self.waits.note(wait);
+        Ok(result)
     }
 
     /// How many wait for a thread.
@@ -180,19 +185,35 @@ impl HashThreads {
     }
 }
 
-/// One who waits, until this is dropped: whoever gives up does not wait any more, either.
-struct Waiting<'a>(&'a AtomicUsize);
+/// One turn at a thread. A thread takes it when it begins, or the caller when it gives up before that: whoever is first.
+struct Turn {
+    taken: AtomicBool,
+    waiting: Arc<AtomicUsize>,
+}
 
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+impl Turn {
+    /// Begins to wait: one more in `waiting`.
+    fn wait(waiting: &Arc<AtomicUsize>) -> Arc<Self> {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { taken: AtomicBool::new(false), waiting: Arc::clone(waiting) })
+    }
+
+    /// Whether it was there to be taken.
+    fn take(&self) -> bool {
+        let is_first = !self.taken.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        is_first
     }
 }
 
-impl Drop for Waiting<'_> {
+/// A caller, until it hears the result, has waited too long or hangs up.
+struct Waiting(Arc<Turn>);
+
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.take();
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     PerThread, Pool, Storage,
     error::{classify, is_worth_a_retry},
     revoked::Revoked,
+    sqlite::Connections,
     work::Outages,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 use sqlx::{
     Connection, Executor,
     postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -86,22 +87,22 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(settings.acquire_timeout);
-    let lasting =
-        || SqlitePoolOptions::new().acquire_timeout(settings.acquire_timeout).idle_timeout(None).max_lifetime(None);
+    let patience = settings.acquire_timeout;
+    let write = Connections::new(options.clone(), 1, patience);
+    let read = Connections::new(options.pragma("query_only", "ON"), settings.max_connections, patience);
     let open = async {
-        let write = loop {
-            match lasting().max_connections(1).connect_with(options.clone()).await {
+        loop {
+            match write.acquire().await {
                 // Two that open a new file at once both give it a write-ahead log: SQLite lets neither of them wait.
                 Err(error) if is_worth_a_retry(&error) => sleep(Duration::from_millis(20)).await,
-                opened => break opened?,
+                opened => break opened?.give_back(),
             }
-        };
-        let read_only = options.clone().pragma("query_only", "ON");
-        let read = lasting().max_connections(settings.max_connections).connect_with(read_only).await?;
-        Ok::<_, sqlx::Error>((read, write))
+        }
+        read.acquire().await?.give_back();
+        Ok::<_, sqlx::Error>(())
     };
-    let opened = timeout(settings.acquire_timeout, open).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-    let (read, write) = opened.map_err(|error| OpenError::File(shown(), classify(&error).to_string()))?;
+    let opened = timeout(patience, open).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    opened.map_err(|error| OpenError::File(shown(), classify(&error).to_string()))?;
     Ok(Pool::Sqlite { read, write })
 }
 

@@ -60,13 +60,17 @@ impl Storage {
                 Err(error) => Err(error.into()),
             },
             // SQLite has no such lock: whoever is second waits for the one transaction in which the first does it all.
-            Pool::Sqlite { write, .. } => match write.begin_with("BEGIN IMMEDIATE".into_sql_str()).await {
-                Ok(mut tx) => match migrator.run(&mut *tx).await {
-                    Ok(()) => tx.commit().await.map_err(Into::into),
-                    failed => failed,
-                },
-                Err(error) => Err(error.into()),
-            },
+            Pool::Sqlite { write, .. } => {
+                let in_one_transaction = async {
+                    let mut lent = write.acquire().await?;
+                    let mut tx = lent.connection()?.begin_with("BEGIN IMMEDIATE".into_sql_str()).await?;
+                    migrator.run(&mut *tx).await?;
+                    tx.commit().await?;
+                    lent.give_back();
+                    Ok(())
+                };
+                in_one_transaction.await
+            }
         };
         migrated.map_err(|error| classify(&error.into()))
     }

@@ -14,6 +14,7 @@ mod published_keys;
 mod revocations;
 mod revoked;
 mod sessions;
+mod sqlite;
 mod user_row;
 mod users;
 mod work;
@@ -27,8 +28,9 @@ pub use users::{Created, ProfileChange, Updated, Who};
 
 use futures_util::future::join_all;
 use revoked::Revoked;
+use sqlite::Connections;
 use sqlx::{
-    PgPool, SqlitePool,
+    PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{
@@ -56,11 +58,11 @@ pub struct Storage {
 #[derive(Clone)]
 enum Pool {
     Postgres(Arc<PerThread>),
-    /// SQLite has one writer. Ours is a pool of one connection, so that waiting for it is waiting for the pool,
-    /// and the same time-out holds.
+    /// SQLite has one writer. Ours is one connection, so that waiting for it is waiting for a connection, and the same
+    /// time-out holds.
     Sqlite {
-        read: SqlitePool,
-        write: SqlitePool,
+        read: Connections,
+        write: Connections,
     },
 }
 
@@ -122,9 +124,7 @@ impl Storage {
             Pool::Postgres(pools) => {
                 pools.pools.iter().map(|pool| of_pool(pool.size(), pool.num_idle())).fold((0, 0), sum)
             }
-            Pool::Sqlite { read, write } => {
-                sum(of_pool(read.size(), read.num_idle()), of_pool(write.size(), write.num_idle()))
-            }
+            Pool::Sqlite { read, write } => sum(read.count(), write.count()),
         }
     }
 

@@ -2,7 +2,7 @@
 //! when it fails.
 
 use super::{Storage, StorageError, error};
-use sqlx::{Database, pool::PoolConnection};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Instrument;
 
@@ -24,19 +24,19 @@ macro_rules! on {
     };
     (@reading $storage:expr, |$connection:ident| $body:expr) => {
         match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => on!(@held pools.here(), |$connection| $body),
-            $crate::storage::Pool::Sqlite { read, .. } => on!(@held read, |$connection| $body),
+            $crate::storage::Pool::Postgres(pools) => on!(@held $crate::storage::work::Held::of(pools.here()).await, |$connection| $body),
+            $crate::storage::Pool::Sqlite { read, .. } => on!(@held read.acquire().await, |$connection| $body),
         }
     };
     (write $storage:expr, |$tx:ident| $body:expr) => {
         $storage.run($crate::storage::work::Kind::Write, async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => on!(@held pools.here(), |connection| {
+            $crate::storage::Pool::Postgres(pools) => on!(@held $crate::storage::work::Held::of(pools.here()).await, |connection| {
                 let mut $tx = sqlx::Connection::begin(connection).await?;
                 let outcome = $body;
                 $tx.commit().await?;
                 Ok(outcome)
             }),
-            $crate::storage::Pool::Sqlite { write, .. } => on!(@held write, |connection| {
+            $crate::storage::Pool::Sqlite { write, .. } => on!(@held write.acquire().await, |connection| {
                 // Immediate: two writers that both began by reading would otherwise fail instead of waiting.
                 let mut $tx = sqlx::Connection::begin_with(connection, sqlx::SqlSafeStr::into_sql_str("BEGIN IMMEDIATE")).await?;
                 let outcome = $body;
@@ -69,8 +69,8 @@ macro_rules! on {
             Ok::<_, $crate::storage::StorageError>(outcome)
         }
     };
-    (@held $pool:expr, |$connection:ident| $body:expr) => {{
-        let mut held = $crate::storage::work::Held::new($pool.acquire().await?);
+    (@held $held:expr, |$connection:ident| $body:expr) => {{
+        let mut held = $held?;
         let outcome: Result<_, sqlx::Error> = async {
             let $connection = held.connection()?;
             $body
@@ -84,17 +84,17 @@ macro_rules! on {
 }
 pub(super) use on;
 
-/// A connection in use. Unless its work succeeded it is closed instead of given back: SQLite rolls back by itself when
-/// the disk is full, and the driver would go on to believe in the transaction; and the pool would wait without limit
-/// for an answer of a connection that was given up because it does not answer.
-pub(super) struct Held<D: Database>(Option<PoolConnection<D>>);
+/// A connection to PostgreSQL in use. Unless its work succeeded it is closed instead of given back: the pool would wait
+/// without limit for an answer of a connection that was given up because it does not answer.
+pub(super) struct Held(Option<PoolConnection<Postgres>>);
 
-impl<D: Database> Held<D> {
-    pub(super) fn new(connection: PoolConnection<D>) -> Self {
-        Self(Some(connection))
+impl Held {
+    pub(super) async fn of(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        // Boxed: this future has 14 KiB, which every future of a request would have and move about.
+        Ok(Self(Some(Box::pin(pool.acquire()).await?)))
     }
 
-    pub(super) fn connection(&mut self) -> Result<&mut D::Connection, sqlx::Error> {
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
@@ -103,7 +103,7 @@ impl<D: Database> Held<D> {
     }
 }
 
-impl<D: Database> Drop for Held<D> {
+impl Drop for Held {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(connection.detach());
