@@ -15,7 +15,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -31,6 +31,13 @@ use tokio::{
 /// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.) How soon
 /// others run is decided more by the [`time_slice`] than by this.
 const NICENESS: i32 = 10;
+
+/// The longest that a result waits for others.
+///
+/// A hash goes through 19 MiB and leaves nothing else in the processor's caches, so that what comes after it, storing a
+/// session and signing two tokens, takes two to three times as long as it takes right after another sign-in. While more
+/// is to be hashed, results are therefore handed out several at a time.
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
 
 /// Why nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +83,39 @@ pub struct Place {
 struct Job {
     place: Place,
     turn: Arc<Turn>,
-    work: Box<dyn FnOnce(&mut Scratch) + Send>,
+    work: Box<dyn FnOnce(&mut Scratch) -> Answer + Send>,
+}
+
+/// Gives a result to who waits for it.
+type Answer = Box<dyn FnOnce() + Send>;
+
+/// Answers that wait for others. No thread sleeps before it has given them.
+#[derive(Default)]
+struct Answers(Mutex<Vec<(Instant, Answer)>>);
+
+impl Answers {
+    /// Takes an answer, and gives all unless the oldest can wait until `next`, when there may be one more.
+    fn add(&self, answer: Answer, now: Instant, next: Option<Instant>) {
+        let mut answers = self.lock();
+        answers.push((now, answer));
+        let oldest = answers[0].0;
+        drop(answers);
+        if next.is_none_or(|next| next > oldest + LONGEST_WAIT) {
+            self.give();
+        }
+    }
+
+    /// Gives all that wait.
+    fn give(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        for (_, answer) in all {
+            answer();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, Answer)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What threads there are.
@@ -110,33 +149,39 @@ impl HashThreads {
         // Unbounded, because nobody comes without a place.
         let (sender, receiver) = mpsc::channel::<Job>();
         let receiver = Arc::new(Mutex::new(receiver));
+        let answers = Arc::new(Answers::default());
+        let waiting = Arc::new(AtomicUsize::new(0));
         for number in 0..count {
-            let receiver = Arc::clone(&receiver);
+            let (receiver, answers, waiting) = (Arc::clone(&receiver), Arc::clone(&answers), Arc::clone(&waiting));
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
                 // Of this thread alone, on Linux. Where it cannot be so, work goes on as it is.
                 let _ = setpriority_process(None, NICENESS);
                 let _ = time_slice::ask_for(time_slice::LONGEST);
                 let mut scratch = Scratch::default();
-                loop {
-                    // The lock is held while waiting, and given back before hashing.
-                    let job = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { break };
+                while let Some(job) = next(&receiver, &answers) {
                     let Job { place, turn, work } = job;
-                    if turn.take() {
-                        let began = time_on_a_core();
-                        // A panic ends one request, not the thread: the others would wait for it for ever.
-                        let _ = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
-                        scratch.shrink_to(usual_blocks);
-                        drop(place);
-                        if rest > 0.0 {
-                            thread::sleep(time_on_a_core().saturating_sub(began).mul_f64(rest));
-                        }
+                    if !turn.take() {
+                        continue;
+                    }
+                    let (began, used) = (Instant::now(), time_on_a_core());
+                    // A panic ends one request, not the thread: the others would wait for it for ever.
+                    let answer = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
+                    scratch.shrink_to(usual_blocks);
+                    drop(place);
+                    let rest = time_on_a_core().saturating_sub(used).mul_f64(rest);
+                    if let Ok(answer) = answer {
+                        let now = Instant::now();
+                        let is_more_to_do = waiting.load(Ordering::Relaxed) > 0;
+                        answers.add(answer, now, is_more_to_do.then(|| now + rest + (now - began)));
+                    }
+                    if !rest.is_zero() {
+                        thread::sleep(rest);
                     }
                 }
             })?;
         }
         let places = Arc::new(Semaphore::new(count + queue));
-        Ok(Self { queue: sender, places, queue_timeout, waiting: Arc::default(), waits })
+        Ok(Self { queue: sender, places, queue_timeout, waiting, waits })
     }
 
     /// Takes a place: before anything else is done for a request that would be refused in the end.
@@ -161,8 +206,9 @@ impl HashThreads {
         let since = Instant::now();
         let work = Box::new(move |scratch: &mut Scratch| {
             let wait = since.elapsed();
-            // Nobody may be listening by now; the hash is made all the same, so that its time tells nothing.
-            let _ = done.send((wait, work(scratch)));
+            let result = work(scratch);
+            // Nobody may be listening by then; the hash was made all the same, so that its time tells nothing.
+            Box::new(move || drop(done.send((wait, result)))) as Answer
         });
         let deadline = place.deadline;
         let waiting = Waiting(Turn::wait(&self.waiting));
@@ -215,6 +261,16 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.take();
     }
+}
+
+/// Waits for something to hash; `None` when there will be nothing any more.
+fn next(queue: &Mutex<mpsc::Receiver<Job>>, answers: &Answers) -> Option<Job> {
+    // The lock is held while waiting, and given back before hashing. Where it is not free, another thread waits.
+    let at_once = queue.try_lock().ok().and_then(|queue| queue.try_recv().ok());
+    at_once.or_else(|| {
+        answers.give();
+        queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    })
 }
 
 /// How long this thread has been running, waits not counted.
@@ -296,6 +352,35 @@ mod tests {
         let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1), HashWaits::default()).unwrap();
         assert_eq!(threads.now(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::BrokeOff));
         assert_eq!(threads.now(|_| 5).await, Ok(5));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_answer_to_who_gave_up() {
+        let threads = HashThreads::start(&ONE, 8, Duration::from_hours(1), HashWaits::default()).unwrap();
+        // As it looks to a thread that ends a hash just before the next in the queue gives up.
+        threads.waiting.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(threads.now(|_| 6).await, Ok(6));
+    }
+
+    #[test]
+    fn answers_are_given_together_and_none_waits_for_long() {
+        let answers = Answers::default();
+        let given = Arc::new(Mutex::new(Vec::new()));
+        let answer = |number| {
+            let given = Arc::clone(&given);
+            Box::new(move || given.lock().unwrap().push(number))
+        };
+        let start = Instant::now();
+        let after = |share: f64| start + LONGEST_WAIT.mul_f64(share);
+        answers.add(answer(1), start, Some(after(0.4)));
+        answers.add(answer(2), after(0.4), Some(after(0.8)));
+        assert!(given.lock().unwrap().is_empty(), "there is time for another");
+        answers.add(answer(3), after(0.8), Some(after(1.2)));
+        assert_eq!(*given.lock().unwrap(), [1, 2, 3], "the first cannot wait for the fourth");
+        answers.add(answer(4), after(2.0), Some(after(4.0)));
+        assert_eq!(given.lock().unwrap().len(), 4, "hashes take long");
+        answers.add(answer(5), after(4.0), None);
+        assert_eq!(given.lock().unwrap().len(), 5, "nobody else waits");
     }
 
     #[test]

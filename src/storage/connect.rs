@@ -1,10 +1,11 @@
 //! Opening the database that `database.url` names.
 
 use super::{
-    PerThread, Pool, Storage,
+    Pool, Storage,
     error::{classify, is_worth_a_retry},
+    postgres,
     revoked::Revoked,
-    sqlite::Connections,
+    sqlite,
     work::Outages,
 };
 use crate::{
@@ -12,8 +13,7 @@ use crate::{
     domain::Seconds,
 };
 use sqlx::{
-    Connection, Executor,
-    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
+    postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use std::{
@@ -25,7 +25,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 /// How far the clock of the replica that made a token may be ahead of the one that takes it back.
 const CLOCKS_DIFFER: Seconds = Seconds(60);
@@ -51,7 +54,10 @@ impl Storage {
         let leeway = Seconds(2 * jwt.leeway.0 + CLOCKS_DIFFER.0);
         let reach = Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0));
         let revoked = Arc::new(Revoked::new(max_staleness, reach));
-        Ok(Self { pool, deadline, outages: Arc::new(Outages::default()), revoked })
+        let (beginnings, waiting) = mpsc::unbounded_channel();
+        let storage = Self { pool, deadline, outages: Arc::new(Outages::default()), beginnings, revoked };
+        tokio::spawn(storage.clone().begin_together(waiting));
+        Ok(storage)
     }
 
     /// Whether this is the built-in SQLite, which migrates itself.
@@ -88,8 +94,8 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
         .foreign_keys(true)
         .busy_timeout(settings.acquire_timeout);
     let patience = settings.acquire_timeout;
-    let write = Connections::new(options.clone(), 1, patience);
-    let read = Connections::new(options.pragma("query_only", "ON"), settings.max_connections, patience);
+    let write = sqlite::Connections::new(options.clone(), 1, patience);
+    let read = sqlite::Connections::new(options.pragma("query_only", "ON"), settings.max_connections, patience);
     let open = async {
         loop {
             match write.acquire().await {
@@ -107,34 +113,9 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
 }
 
 fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError> {
-    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     let connect = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)?;
-    let options = PgPoolOptions::new()
-        .max_connections(settings.max_connections.div_ceil(workers).max(1))
-        .acquire_timeout(settings.acquire_timeout)
-        // A question before each use would double the round trips; one after a pause finds what a restart broke.
-        .test_before_acquire(false)
-        .before_acquire(|connection, use_so_far| {
-            Box::pin(async move {
-                if use_so_far.idle_for <= Duration::from_secs(1) {
-                    return Ok(true);
-                }
-                // What does not answer at once is replaced within the same wait for a connection.
-                Ok(matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
-            })
-        });
-    Ok(Pool::Postgres(Arc::new(PerThread::new(options, connect.application_name("signet")))))
-}
-
-/// Has PostgreSQL plan for what is asked here: a few rows, which an index finds.
-///
-/// While the statistics of a table are old (after an import, or between a vacuum and the next ANALYZE), it may think that
-/// reading the whole table finds them sooner, or that compiling the query pays: a sign-in of 1 ms takes 3 s then.
-pub(super) async fn plan_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
-    const SETTINGS: &str = "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
-    match connection.execute(SETTINGS).await {
-        // Another engine that speaks PostgreSQL's protocol has no such settings, and a planner of its own.
-        Err(sqlx::Error::Database(_)) => Ok(()),
-        done => done.map(drop),
-    }
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let max = settings.max_connections.div_ceil(workers).max(1);
+    let connect = connect.application_name("signet");
+    Ok(Pool::Postgres(postgres::Connections::new(connect, max, settings.acquire_timeout)))
 }

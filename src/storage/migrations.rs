@@ -3,7 +3,7 @@
 
 use super::{Pool, Storage, StorageError, error::classify, work::on};
 use sqlx::{
-    Connection, PgConnection, SqlSafeStr,
+    Connection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
 
@@ -51,7 +51,7 @@ impl Storage {
         // No deadline: a large table may take its time, and another replica may be at it.
         let migrated = match &self.pool {
             // A connection of its own, closed afterwards: the lock goes with it, whatever happens.
-            Pool::Postgres(pools) => match PgConnection::connect_with(&pools.connect).await {
+            Pool::Postgres(connections) => match connections.open().await {
                 Ok(mut connection) => {
                     let migrated = migrator.run(&mut connection).await;
                     let _ = connection.close().await;

@@ -5,11 +5,13 @@
 //! could not do its work. Transactions lock the feed's counter before users, and users before sessions, so that they do
 //! not wait for each other in a ring. (The purge may meet a deletion in one; PostgreSQL ends that, and one tries again.)
 
+mod beginnings;
 mod connect;
 mod error;
 mod health;
 mod housekeeping;
 mod migrations;
+mod postgres;
 mod published_keys;
 mod revocations;
 mod revoked;
@@ -26,21 +28,10 @@ pub use revocations::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use users::{Created, ProfileChange, Updated, Who};
 
-use futures_util::future::join_all;
+use beginnings::Waiting;
 use revoked::Revoked;
-use sqlite::Connections;
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
-use thread_local::ThreadLocal;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 use work::Outages;
 
 /// A handle on the database; cloning it is cheap.
@@ -51,57 +42,28 @@ pub struct Storage {
     deadline: Duration,
     /// Whether the last unit of work of a kind found the database unable to do it.
     outages: Arc<Outages>,
+    /// To where sessions are begun together.
+    beginnings: mpsc::UnboundedSender<Waiting>,
     /// What has been taken back, as far as this replica knows.
     revoked: Arc<Revoked>,
 }
 
 #[derive(Clone)]
 enum Pool {
-    Postgres(Arc<PerThread>),
+    Postgres(postgres::Connections),
     /// SQLite has one writer. Ours is one connection, so that waiting for it is waiting for a connection, and the same
     /// time-out holds.
     Sqlite {
-        read: Connections,
-        write: Connections,
+        read: sqlite::Connections,
+        write: sqlite::Connections,
     },
-}
-
-/// A pool of PostgreSQL connections for each thread that asks.
-///
-/// Every HTTP worker has a runtime of its own, and a connection lives in the one that opened it. Shared among workers,
-/// it would break in the hands of one when another, idle, ends first in an orderly stop.
-struct PerThread {
-    options: PgPoolOptions,
-    connect: PgConnectOptions,
-    pools: ThreadLocal<PgPool>,
-    /// How many connections were opened so far.
-    made: Arc<AtomicUsize>,
-}
-
-impl PerThread {
-    fn new(options: PgPoolOptions, connect: PgConnectOptions) -> Self {
-        let made = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&made);
-        let options = options.after_connect(move |connection, _| {
-            counter.fetch_add(1, Ordering::Relaxed);
-            Box::pin(connect::plan_by_index(connection))
-        });
-        Self { options, connect, pools: ThreadLocal::new(), made }
-    }
-
-    fn here(&self) -> &PgPool {
-        self.pools.get_or(|| self.options.clone().connect_lazy_with(self.connect.clone()))
-    }
 }
 
 impl Storage {
     /// This storage on a connection of its own, which stays the same until it breaks.
     fn on_one_connection(&self) -> Self {
         let pool = match &self.pool {
-            Pool::Postgres(pools) => {
-                let options = pools.options.clone().max_connections(1).max_lifetime(None).idle_timeout(None);
-                Pool::Postgres(Arc::new(PerThread::new(options, pools.connect.clone())))
-            }
+            Pool::Postgres(connections) => Pool::Postgres(connections.only_one()),
             sqlite @ Pool::Sqlite { .. } => sqlite.clone(),
         };
         Self { pool, ..self.clone() }
@@ -111,27 +73,26 @@ impl Storage {
     /// behind a failover, but not SQLite's file.
     fn connections_made(&self) -> usize {
         match &self.pool {
-            Pool::Postgres(pools) => pools.made.load(Ordering::Relaxed),
+            Pool::Postgres(connections) => connections.made(),
             Pool::Sqlite { .. } => 0,
         }
     }
 
     /// How many connections are in use, and how many wait for somebody.
     pub fn connections(&self) -> (usize, usize) {
-        let of_pool = |size: u32, idle: usize| ((size as usize).saturating_sub(idle), idle);
-        let sum = |one: (usize, usize), other: (usize, usize)| (one.0 + other.0, one.1 + other.1);
         match &self.pool {
-            Pool::Postgres(pools) => {
-                pools.pools.iter().map(|pool| of_pool(pool.size(), pool.num_idle())).fold((0, 0), sum)
+            Pool::Postgres(connections) => connections.count(),
+            Pool::Sqlite { read, write } => {
+                let (read, write) = (read.count(), write.count());
+                (read.0 + write.0, read.1 + write.1)
             }
-            Pool::Sqlite { read, write } => sum(read.count(), write.count()),
         }
     }
 
     /// Closes every connection, after those in use have been given back.
     pub async fn close(&self) {
         match &self.pool {
-            Pool::Postgres(pools) => join_all(pools.pools.iter().map(PgPool::close)).await.clear(),
+            Pool::Postgres(connections) => connections.close().await,
             Pool::Sqlite { read, write } => {
                 read.close().await;
                 // The last connection to close folds the write-ahead log back into the database file.

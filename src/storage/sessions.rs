@@ -138,6 +138,51 @@ const LIVE: &str = concat!(
      AND users.id = sessions.user_id AND users.is_active"
 );
 
+/// A session that is to be begun.
+pub(super) struct Beginning {
+    pub user: UserId,
+    verified: PasswordHash,
+    rehashed: Option<PasswordHash>,
+    session: NewSession,
+    now: Timestamp,
+}
+
+const SIGN_IN: &str = concat!(
+    "UPDATE users SET last_login = $2, password_hash = $3, sign_ins = sign_ins + 1 \
+     WHERE id = $1 AND is_active AND password_hash = $4 RETURNING ",
+    user_columns!()
+);
+const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
+     expires_at, absolute_expires_at, user_agent, ip, number) \
+     SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins FROM users WHERE id = $2";
+
+/// The user, signed in; `None`, with nothing written, where the password is another by now.
+macro_rules! begin {
+    ($tx:ident, $beginning:expr) => {{
+        let Beginning { user, verified, rehashed, session, now } = $beginning;
+        let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
+            .bind(user.0)
+            .bind(now.0)
+            .bind(rehashed.as_ref().unwrap_or(verified).as_str())
+            .bind(verified.as_str())
+            .fetch_optional(&mut *$tx)
+            .await?;
+        if row.is_some() {
+            sqlx::query(BEGIN)
+                .bind(session.id.0)
+                .bind(user.0)
+                .bind(now.0)
+                .bind(session.expires_at.0)
+                .bind(session.absolute_expires_at.0)
+                .bind(session.user_agent.as_deref())
+                .bind(session.ip.as_deref())
+                .execute(&mut *$tx)
+                .await?;
+        }
+        row.map(User::from)
+    }};
+}
+
 impl Storage {
     /// Begins a session for a user whose password was just found to be right; `rehashed` replaces an outdated hash.
     ///
@@ -157,51 +202,36 @@ impl Storage {
         max_sessions: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
-        const SIGN_IN: &str = concat!(
-            "UPDATE users SET last_login = $2, password_hash = $3, sign_ins = sign_ins + 1 \
-             WHERE id = $1 AND is_active AND password_hash = $4 RETURNING ",
-            user_columns!()
-        );
-        const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
-             expires_at, absolute_expires_at, user_agent, ip, number) \
-             SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins FROM users WHERE id = $2";
         const END_OLDEST: &str = concat!(
             end_sessions!(),
             "id IN (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL \
              AND expires_at > $1 ORDER BY created_at DESC, number DESC LIMIT 1000000 OFFSET $4)",
             saying_which!()
         );
-        /// The user, signed in; out of the unit of work where the password is another by now.
-        macro_rules! begin {
-            ($tx:ident, $otherwise:expr) => {{
-                let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
-                    .bind(user.0)
-                    .bind(now.0)
-                    .bind(rehashed.unwrap_or(verified).as_str())
-                    .bind(verified.as_str())
-                    .fetch_optional(&mut *$tx)
-                    .await?;
-                let Some(row) = row else { return Ok($otherwise) };
-                sqlx::query(BEGIN)
-                    .bind(session.id.0)
-                    .bind(user.0)
-                    .bind(now.0)
-                    .bind(session.expires_at.0)
-                    .bind(session.absolute_expires_at.0)
-                    .bind(session.user_agent.as_deref())
-                    .bind(session.ip.as_deref())
-                    .execute(&mut *$tx)
-                    .await?;
-                Some(User::from(row))
-            }};
-        }
+        let beginning =
+            Beginning { user, verified: verified.clone(), rehashed: rehashed.cloned(), session: session.clone(), now };
         let Some(max_sessions) = max_sessions else {
-            return on!(write self, |tx| begin!(tx, None)).await;
+            return self.begin_with_others(beginning).await;
         };
         on!(end "sid" self, |tx| {
-            let begun = begin!(tx, (None, Vec::new()));
+            let begun = begin!(tx, &beginning);
+            if begun.is_none() {
+                return Ok((None, Vec::new()));
+            }
             let oldest = sqlx::query_as(END_OLDEST).bind(now.0).bind(user.0).bind(session.id.0);
             (begun, ended(oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?, now))
+        })
+        .await
+    }
+
+    /// Begins sessions in one transaction.
+    pub(super) async fn begin_all(&self, beginnings: &[Beginning]) -> Result<Vec<Option<User>>, StorageError> {
+        on!(write self, |tx| {
+            let mut begun = Vec::with_capacity(beginnings.len());
+            for beginning in beginnings {
+                begun.push(begin!(tx, beginning));
+            }
+            begun
         })
         .await
     }

@@ -1,12 +1,12 @@
 //! One unit of work on the database: on a connection, within a deadline, tried again where that helps, and told of once
 //! when it fails.
 
-use super::{Storage, StorageError, error};
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use super::{Storage, StorageError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Instrument;
 
-/// Runs one unit of work on whichever database is configured, with the deadline, the retries and the errors of [`Storage::run`].
+/// Runs one unit of work on whichever database is configured: within a deadline, with what the database gave up for no
+/// fault of the request tried three times more, and with the errors of [`Storage::run`].
 ///
 /// The body is handed a connection (`read`) or an open transaction (`write`), which is committed with the body's value
 /// and rolled back when the body returns early; `ask` is `read` for what says nothing about the tables, and logs nothing.
@@ -17,20 +17,20 @@ use tracing::Instrument;
 /// that the disk is full.
 macro_rules! on {
     (read $storage:expr, |$connection:ident| $body:expr) => {
-        $storage.run($crate::storage::work::Kind::Read, async || on!(@reading $storage, |$connection| $body))
+        $storage.run($crate::storage::work::Kind::Read, on!(@tried on!(@reading $storage, |$connection| $body)))
     };
     (ask $storage:expr, |$connection:ident| $body:expr) => {
-        $storage.attempt(async || on!(@reading $storage, |$connection| $body))
+        $storage.ask(on!(@tried on!(@reading $storage, |$connection| $body)))
     };
     (@reading $storage:expr, |$connection:ident| $body:expr) => {
         match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => on!(@held $crate::storage::work::Held::of(pools.here()).await, |$connection| $body),
+            $crate::storage::Pool::Postgres(connections) => on!(@held connections.acquire().await, |$connection| $body),
             $crate::storage::Pool::Sqlite { read, .. } => on!(@held read.acquire().await, |$connection| $body),
         }
     };
     (write $storage:expr, |$tx:ident| $body:expr) => {
-        $storage.run($crate::storage::work::Kind::Write, async || match &$storage.pool {
-            $crate::storage::Pool::Postgres(pools) => on!(@held $crate::storage::work::Held::of(pools.here()).await, |connection| {
+        $storage.run($crate::storage::work::Kind::Write, on!(@tried match &$storage.pool {
+            $crate::storage::Pool::Postgres(connections) => on!(@held connections.acquire().await, |connection| {
                 let mut $tx = sqlx::Connection::begin(connection).await?;
                 let outcome = $body;
                 $tx.commit().await?;
@@ -43,7 +43,7 @@ macro_rules! on {
                 $tx.commit().await?;
                 Ok(outcome)
             }),
-        })
+        }))
     };
     (end $claim:literal $storage:expr, |$tx:ident| $body:expr) => {
         async {
@@ -69,6 +69,21 @@ macro_rules! on {
             Ok::<_, $crate::storage::StorageError>(outcome)
         }
     };
+    // Here and not in a function that is handed the work: whether a future may go to another thread is known of a block,
+    // but not of what an `AsyncFn` makes.
+    (@tried $work:expr) => {
+        async {
+            let mut tries = $crate::storage::work::TRIES;
+            loop {
+                let outcome = async { $work }.await;
+                tries -= 1;
+                match outcome {
+                    Err(error) if tries > 0 && $crate::storage::error::is_worth_a_retry(&error) => {}
+                    outcome => break outcome.map_err(|error| $crate::storage::error::classify(&error)),
+                }
+            }
+        }
+    };
     (@held $held:expr, |$connection:ident| $body:expr) => {{
         let mut held = $held?;
         let outcome: Result<_, sqlx::Error> = async {
@@ -84,33 +99,6 @@ macro_rules! on {
 }
 pub(super) use on;
 
-/// A connection to PostgreSQL in use. Unless its work succeeded it is closed instead of given back: the pool would wait
-/// without limit for an answer of a connection that was given up because it does not answer.
-pub(super) struct Held(Option<PoolConnection<Postgres>>);
-
-impl Held {
-    pub(super) async fn of(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        // Boxed: this future has 14 KiB, which every future of a request would have and move about.
-        Ok(Self(Some(Box::pin(pool.acquire()).await?)))
-    }
-
-    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
-    }
-
-    pub(super) fn give_back(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
-        }
-    }
-}
-
 /// Reading and writing fail apart: a full disk or a locked file lets readers pass.
 #[derive(Default)]
 pub(super) struct Outages {
@@ -124,15 +112,19 @@ pub(super) enum Kind {
     Write,
 }
 
+/// How often a unit of work is tried while the database gives it up for no fault of the request (40001 and 40P01 in
+/// PostgreSQL, busy in SQLite).
+pub(super) const TRIES: u32 = 4;
+
 impl Storage {
-    /// Runs a unit of work as [`Storage::attempt`] does, and logs one line when the database can no longer do such
+    /// Waits for a unit of work as [`Storage::ask`] does, and logs one line when the database can no longer do such
     /// work and one when it can again, however many requests fail in between.
     pub(super) async fn run<T>(
         &self,
         kind: Kind,
-        work: impl AsyncFn() -> Result<T, sqlx::Error>,
+        work: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, StorageError> {
-        let outcome = self.attempt(work).await;
+        let outcome = self.ask(work).await;
         let (is_out, doing) = match kind {
             Kind::Read => (&self.outages.read, "reading"),
             Kind::Write => (&self.outages.write, "writing"),
@@ -149,21 +141,13 @@ impl Storage {
         outcome
     }
 
-    /// Runs `work` within the deadline; what the database gave up for no fault of the request
-    /// (40001 and 40P01 in PostgreSQL, busy in SQLite) is tried three times more.
-    pub(super) async fn attempt<T>(&self, work: impl AsyncFn() -> Result<T, sqlx::Error>) -> Result<T, StorageError> {
-        let attempts = async {
-            let mut tries_left = 3;
-            loop {
-                match work().await {
-                    Err(error) if tries_left > 0 && error::is_worth_a_retry(&error) => tries_left -= 1,
-                    other => break other.map_err(|error| error::classify(&error)),
-                }
-            }
-        };
-        let attempts = tokio::time::timeout(self.deadline, attempts);
-        attempts.instrument(tracing::debug_span!("database")).await.unwrap_or_else(|_| {
-            Err(StorageError::Unavailable(format!("no answer within {} s", self.deadline.as_secs_f32())))
-        })
+    /// Waits for `work` until the deadline.
+    pub(super) async fn ask<T>(&self, work: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+        let work = tokio::time::timeout(self.deadline, work);
+        work.instrument(tracing::debug_span!("database")).await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    pub(super) fn no_answer(&self) -> StorageError {
+        StorageError::Unavailable(format!("no answer within {} s", self.deadline.as_secs_f32()))
     }
 }
