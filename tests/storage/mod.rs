@@ -8,8 +8,10 @@ use signet::{
         Algorithm, Email, Limit, Name, NewSession, NewUser, PasswordHash, Publication, RefreshToken, SessionId,
         Timestamp, User, UserCursor, Username,
     },
-    storage::{Created, ProfileChange, Storage, Updated},
+    storage::{Created, ProfileChange, Storage, StorageError, Updated},
 };
+use std::time::Duration;
+use tokio::time::timeout;
 
 const NOW: Timestamp = Timestamp(1_795_000_000);
 
@@ -198,6 +200,63 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
             assert!(!fixture.is_alive(&token(&user, session)).await, "round {round}");
         }
     }
+}
+
+/// One transaction, and each gets what is its own: also the user who signs in twice, and the one whose password changed.
+#[tokio::test]
+async fn sign_ins_at_the_same_moment_begin_together() {
+    let fixture = fixture().await;
+    let (ann, bob, eve) = (fixture.user().await, fixture.user().await, fixture.user().await);
+    fixture.storage.set_password(eve.id, &hash("new"), NOW).await.unwrap();
+    let sessions = [new_session(), new_session(), new_session(), new_session()];
+    let users = [&bob, &eve, &ann, &bob];
+    let old = hash("old");
+    let begun = join_all(
+        users
+            .iter()
+            .zip(&sessions)
+            .map(|(user, session)| fixture.storage.begin_session(user.id, &old, None, session, None, NOW)),
+    );
+    let begun: Vec<_> = begun.await.into_iter().map(|begun| begun.unwrap().map(|user| user.id)).collect();
+    assert_eq!(begun, [Some(bob.id), None, Some(ann.id), Some(bob.id)]);
+    for (user, session) in users.iter().zip(&sessions) {
+        assert_eq!(fixture.is_alive(&token(user, session)).await, user.id != eve.id);
+    }
+    if !fixture.database.is_sqlite() {
+        let transactions = "SELECT CAST(COUNT(DISTINCT CAST(xmin AS TEXT)) AS TEXT) FROM sessions";
+        assert_eq!(fixture.database.value(transactions).await, "1");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_begin_takes_no_other_with_it() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let old = hash("old");
+    let begin = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
+    let (one, other) = (new_session(), new_session());
+    assert!(begin(&one).await.unwrap().is_some());
+    let (again, begun) = tokio::join!(begin(&one), begin(&other));
+    assert!(matches!(again, Err(StorageError::Fault(_))), "its id is taken: {again:?}");
+    assert!(begun.unwrap().is_some());
+    assert!(fixture.is_alive(&token(&user, &other)).await);
+}
+
+#[tokio::test]
+async fn who_gives_up_while_others_begin_has_no_session() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let old = hash("old");
+    let begin = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
+    let (first, gone) = (new_session(), new_session());
+    let lock = fixture.database.begin("UPDATE users SET first_name = 'locked'").await;
+    let mut waiting = Box::pin(begin(&first));
+    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err());
+    assert!(timeout(Duration::from_millis(100), begin(&gone)).await.is_err());
+    lock.commit().await;
+    assert!(waiting.await.unwrap().is_some());
+    assert!(begin(&new_session()).await.unwrap().is_some(), "those in the queue are through");
+    assert!(!fixture.is_alive(&token(&user, &gone)).await);
 }
 
 #[tokio::test]
