@@ -1,0 +1,119 @@
+//! Sends requests at a fixed rate, or as many as go, and says what came back; reads its [`Plan`] from standard input.
+//!
+//! A thread with a blocking socket for each connection: between two requests of one there is nothing but three system
+//! calls. On the cores that it shares with the service, what a generator takes is what the service lacks.
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+#[derive(Deserialize)]
+struct Plan {
+    address: SocketAddr,
+    /// As they go over the wire, taken in turn.
+    requests: Vec<String>,
+    connections: usize,
+    /// Requests a second; without it the next is due when the last was answered.
+    rate: Option<f64>,
+    /// For how long; what was sent by then is waited for.
+    seconds: f64,
+    /// How many at most.
+    count: Option<usize>,
+}
+
+#[derive(Serialize, Default)]
+struct Report {
+    statuses: BTreeMap<u16, usize>,
+    failed: BTreeMap<String, usize>,
+    seconds: f64,
+    /// Milliseconds since the request was due.
+    p50: f64,
+    p99: f64,
+    slowest: f64,
+}
+
+type Answer = Result<(u16, Duration), String>;
+
+fn main() {
+    let plan: Plan = serde_json::from_reader(io::stdin()).expect("a plan");
+    let (next, ready) = (AtomicUsize::new(0), Barrier::new(plan.connections + 1));
+    let (began, answers) = thread::scope(|scope| {
+        let one = || {
+            let stream = TcpStream::connect(plan.address);
+            ready.wait();
+            talk(&plan, stream, &next)
+        };
+        let spawn = |_| thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, one).expect("a thread");
+        let threads: Vec<_> = (0..plan.connections).map(spawn).collect();
+        ready.wait();
+        let began = Instant::now();
+        let answers: Vec<Answer> = threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        (began, answers)
+    });
+    let mut report = Report { seconds: began.elapsed().as_secs_f64(), ..Report::default() };
+    let mut waits = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok((status, wait)) => {
+                *report.statuses.entry(status).or_default() += 1;
+                waits.push(wait.as_secs_f64() * 1000.0);
+            }
+            Err(error) => *report.failed.entry(error).or_default() += 1,
+        }
+    }
+    waits.sort_by(f64::total_cmp);
+    let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).or(waits.last()).copied().unwrap_or(0.0);
+    (report.p50, report.p99, report.slowest) = (at(0.5), at(0.99), at(1.0));
+    println!("{}", serde_json::to_string(&report).expect("JSON"));
+}
+
+/// One connection's part.
+fn talk(plan: &Plan, stream: io::Result<TcpStream>, next: &AtomicUsize) -> Vec<Answer> {
+    let (began, mut stream, mut answers, mut reply) = (Instant::now(), stream, Vec::new(), vec![0; 16 * 1024]);
+    let length = Duration::from_secs_f64(plan.seconds);
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let due = plan.rate.map_or(began.elapsed(), |rate| Duration::from_secs_f64(number as f64 / rate));
+        if due >= length || plan.count.is_some_and(|count| number >= count) {
+            return answers;
+        }
+        thread::sleep(due.saturating_sub(began.elapsed()));
+        let answer = stream.as_mut().map_err(|error| error.to_string()).and_then(|stream| {
+            let request = &plan.requests[number % plan.requests.len()];
+            exchange(stream, request, &mut reply).map_err(|error| error.to_string())
+        });
+        if !matches!(answer, Ok((_, true))) {
+            stream = TcpStream::connect(plan.address);
+        }
+        answers.push(answer.map(|(status, _)| (status, began.elapsed() - due)));
+    }
+}
+
+/// The status of the reply, and whether the connection stays open.
+fn exchange(stream: &mut TcpStream, request: &str, reply: &mut [u8]) -> io::Result<(u16, bool)> {
+    stream.write_all(request.as_bytes())?;
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut reply[filled..])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        filled += read;
+        let Some(end) = reply[..filled].windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
+        let header = |name| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let length: usize = header("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0);
+        if filled >= end + 4 + length {
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            return Ok((status, header("connection:") != Some("close")));
+        }
+    }
+}
