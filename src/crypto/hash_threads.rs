@@ -32,11 +32,10 @@ use tokio::{
 /// others run is decided more by the [`time_slice`] than by this.
 const NICENESS: i32 = 10;
 
-/// The longest that a result waits for others.
+/// The longest that an answer waits for others, while there is more to hash.
 ///
-/// A hash goes through 19 MiB and leaves nothing else in the processor's caches, so that what comes after it, storing a
-/// session and signing two tokens, takes two to three times as long as it takes right after another sign-in. While more
-/// is to be hashed, results are therefore handed out several at a time.
+/// A hash goes through 19 MiB and leaves nothing else in the processor's caches: storing the session and signing the
+/// tokens takes twice as long then as right after another sign-in. So their answers are given several at a time.
 const LONGEST_WAIT: Duration = Duration::from_millis(25);
 
 /// Why nothing was hashed.
@@ -86,10 +85,10 @@ struct Job {
     work: Box<dyn FnOnce(&mut Scratch) -> Answer + Send>,
 }
 
-/// Gives a result to who waits for it.
+/// Gives a result to the request that waits for it.
 type Answer = Box<dyn FnOnce() + Send>;
 
-/// Answers that wait for others. No thread sleeps before it has given them.
+/// Answers that wait for each other. No thread waits for work before it has given them.
 #[derive(Default)]
 struct Answers(Mutex<Vec<(Instant, Answer)>>);
 
@@ -148,37 +147,17 @@ impl HashThreads {
     ) -> io::Result<Self> {
         // Unbounded, because nobody comes without a place.
         let (sender, receiver) = mpsc::channel::<Job>();
-        let receiver = Arc::new(Mutex::new(receiver));
-        let answers = Arc::new(Answers::default());
         let waiting = Arc::new(AtomicUsize::new(0));
+        let thread = HashThread {
+            queue: Arc::new(Mutex::new(receiver)),
+            waiting: Arc::clone(&waiting),
+            answers: Arc::default(),
+            usual_blocks,
+            rest,
+        };
         for number in 0..count {
-            let (receiver, answers, waiting) = (Arc::clone(&receiver), Arc::clone(&answers), Arc::clone(&waiting));
-            thread::Builder::new().name(format!("hash-{number}")).spawn(move || {
-                // Of this thread alone, on Linux. Where it cannot be so, work goes on as it is.
-                let _ = setpriority_process(None, NICENESS);
-                let _ = time_slice::ask_for(time_slice::LONGEST);
-                let mut scratch = Scratch::default();
-                while let Some(job) = next(&receiver, &answers) {
-                    let Job { place, turn, work } = job;
-                    if !turn.take() {
-                        continue;
-                    }
-                    let (began, used) = (Instant::now(), time_on_a_core());
-                    // A panic ends one request, not the thread: the others would wait for it for ever.
-                    let answer = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
-                    scratch.shrink_to(usual_blocks);
-                    drop(place);
-                    let rest = time_on_a_core().saturating_sub(used).mul_f64(rest);
-                    if let Ok(answer) = answer {
-                        let now = Instant::now();
-                        let is_more_to_do = waiting.load(Ordering::Relaxed) > 0;
-                        answers.add(answer, now, is_more_to_do.then(|| now + rest + (now - began)));
-                    }
-                    if !rest.is_zero() {
-                        thread::sleep(rest);
-                    }
-                }
-            })?;
+            let thread = thread.clone();
+            thread::Builder::new().name(format!("hash-{number}")).spawn(move || thread.run())?;
         }
         let places = Arc::new(Semaphore::new(count + queue));
         Ok(Self { queue: sender, places, queue_timeout, waiting, waits })
@@ -231,6 +210,55 @@ impl HashThreads {
     }
 }
 
+/// What a thread works with.
+#[derive(Clone)]
+struct HashThread {
+    queue: Arc<Mutex<mpsc::Receiver<Job>>>,
+    waiting: Arc<AtomicUsize>,
+    answers: Arc<Answers>,
+    usual_blocks: usize,
+    rest: f64,
+}
+
+impl HashThread {
+    /// Hashes until nobody can come any more.
+    fn run(&self) {
+        // Of this thread alone, on Linux. Where it cannot be so, work goes on as it is.
+        let _ = setpriority_process(None, NICENESS);
+        let _ = time_slice::ask_for(time_slice::LONGEST);
+        let mut scratch = Scratch::default();
+        while let Some(Job { place, turn, work }) = self.next() {
+            if !turn.take() {
+                continue;
+            }
+            let (began, used) = (Instant::now(), time_on_a_core());
+            // A panic ends one request, not the thread: the others would wait for it for ever.
+            let answer = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
+            scratch.shrink_to(self.usual_blocks);
+            drop(place);
+            let rest = time_on_a_core().saturating_sub(used).mul_f64(self.rest);
+            if let Ok(answer) = answer {
+                let now = Instant::now();
+                let is_more_to_do = self.waiting.load(Ordering::Relaxed) > 0;
+                self.answers.add(answer, now, is_more_to_do.then(|| now + rest + (now - began)));
+            }
+            if !rest.is_zero() {
+                thread::sleep(rest);
+            }
+        }
+    }
+
+    /// Waits for something to hash; `None` when there will be nothing any more.
+    fn next(&self) -> Option<Job> {
+        // The lock is held while waiting, and given back before hashing. Where it is not free, another thread waits.
+        let at_once = self.queue.try_lock().ok().and_then(|queue| queue.try_recv().ok());
+        at_once.or_else(|| {
+            self.answers.give();
+            self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+        })
+    }
+}
+
 /// One turn at a thread. A thread takes it when it begins, or the caller when it gives up before that: whoever is first.
 struct Turn {
     taken: AtomicBool,
@@ -261,16 +289,6 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.take();
     }
-}
-
-/// Waits for something to hash; `None` when there will be nothing any more.
-fn next(queue: &Mutex<mpsc::Receiver<Job>>, answers: &Answers) -> Option<Job> {
-    // The lock is held while waiting, and given back before hashing. Where it is not free, another thread waits.
-    let at_once = queue.try_lock().ok().and_then(|queue| queue.try_recv().ok());
-    at_once.or_else(|| {
-        answers.give();
-        queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-    })
 }
 
 /// How long this thread has been running, waits not counted.
