@@ -236,9 +236,9 @@ async fn a_session_that_cannot_begin_takes_no_other_with_it() {
     let begin = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
     let (one, other) = (new_session(), new_session());
     assert!(begin(&one).await.unwrap().is_some());
-    let (again, begun) = tokio::join!(begin(&one), begin(&other));
+    let (again, beside) = tokio::join!(begin(&one), begin(&other));
     assert!(matches!(again, Err(StorageError::Fault(_))), "its id is taken: {again:?}");
-    assert!(begun.unwrap().is_some());
+    assert!(beside.unwrap().is_some());
     assert!(fixture.is_alive(&token(&user, &other)).await);
 }
 
