@@ -42,7 +42,7 @@ pub struct Storage {
     deadline: Duration,
     /// Whether the last unit of work of a kind found the database unable to do it.
     outages: Arc<Outages>,
-    /// To where sessions are begun together.
+    /// To where SQLite's sessions are begun together.
     beginnings: mpsc::UnboundedSender<Waiting>,
     /// What has been taken back, as far as this replica knows.
     revoked: Arc<Revoked>,

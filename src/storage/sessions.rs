@@ -2,6 +2,7 @@
 
 use super::{
     Storage, StorageError,
+    beginnings::Waiting,
     revocations::ended,
     user_row::{UserRow, user_columns},
     work::on,
@@ -140,7 +141,7 @@ const LIVE: &str = concat!(
 
 /// A session that is to be begun.
 pub(super) struct Beginning {
-    pub user: UserId,
+    user: UserId,
     verified: PasswordHash,
     rehashed: Option<PasswordHash>,
     session: NewSession,
@@ -211,7 +212,11 @@ impl Storage {
         let beginning =
             Beginning { user, verified: verified.clone(), rehashed: rehashed.cloned(), session: session.clone(), now };
         let Some(max_sessions) = max_sessions else {
-            return self.begin_with_others(beginning).await;
+            return if self.is_sqlite() {
+                self.begin_with_others(beginning).await
+            } else {
+                self.begin_one(&beginning).await
+            };
         };
         on!(end "sid" self, |tx| {
             let begun = begin!(tx, &beginning);
@@ -224,12 +229,16 @@ impl Storage {
         .await
     }
 
-    /// Begins sessions in one transaction.
-    pub(super) async fn begin_all(&self, beginnings: &[Beginning]) -> Result<Vec<Option<User>>, StorageError> {
+    pub(super) async fn begin_one(&self, beginning: &Beginning) -> Result<Option<User>, StorageError> {
+        on!(write self, |tx| begin!(tx, beginning)).await
+    }
+
+    /// Begins sessions in one transaction; for who gave up before its turn there is none.
+    pub(super) async fn begin_all(&self, all: &[Waiting]) -> Result<Vec<Option<User>>, StorageError> {
         on!(write self, |tx| {
-            let mut begun = Vec::with_capacity(beginnings.len());
-            for beginning in beginnings {
-                begun.push(begin!(tx, beginning));
+            let mut begun = Vec::with_capacity(all.len());
+            for waiting in all {
+                begun.push(if waiting.is_gone() { None } else { begin!(tx, &waiting.beginning) });
             }
             begun
         })
