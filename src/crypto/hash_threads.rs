@@ -32,10 +32,11 @@ use tokio::{
 /// others run is decided more by the [`time_slice`] than by this.
 const NICENESS: i32 = 10;
 
-/// For how long an answer waits for others at most, while there is more to hash and the next hash takes as long as the last.
+/// For how long an answer waits for others at most, as far as the next hash takes as long as the last.
 ///
 /// A hash goes through 19 MiB and leaves nothing else in the processor's caches: storing the session and signing the
-/// tokens takes twice as long then as right after another sign-in. So their answers are given several at a time.
+/// tokens takes twice as long then as right after another sign-in. So answers are given several at a time, while there is
+/// more to hash.
 const LONGEST_WAIT: Duration = Duration::from_millis(25);
 
 /// Why nothing was hashed.

@@ -17,20 +17,18 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Gave up: has been told that nothing was begun.
+    /// Whether it gave up, and may have been told that nothing was begun.
     pub(super) fn is_gone(&self) -> bool {
         self.answer.is_closed()
     }
 }
 
 impl Storage {
-    /// Begins a session in SQLite, along with those that came while others were being begun: a transaction waits for the
-    /// disk once, whatever is in it, and there is one writer anyway.
-    ///
-    /// Not for PostgreSQL, where somebody whose row is locked would hold up the others.
-    pub(super) async fn begin_with_others(&self, beginning: Beginning) -> Begun {
+    /// Begins a session along with `others` that came while some were being begun: a transaction waits for the disk
+    /// once, whatever is in it, and SQLite has one writer anyway.
+    pub(super) async fn begin_with(&self, others: &mpsc::UnboundedSender<Waiting>, beginning: Beginning) -> Begun {
         let (answer, begun) = oneshot::channel();
-        let _ = self.beginnings.send(Waiting { beginning, answer });
+        let _ = others.send(Waiting { beginning, answer });
         match timeout(self.deadline, begun).await {
             Ok(begun) => begun.unwrap_or_else(|_| Err(StorageError::Fault("beginning sessions broke off".to_owned()))),
             Err(_) => Err(self.no_answer()),

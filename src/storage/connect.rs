@@ -54,9 +54,13 @@ impl Storage {
         let leeway = Seconds(2 * jwt.leeway.0 + CLOCKS_DIFFER.0);
         let reach = Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0));
         let revoked = Arc::new(Revoked::new(max_staleness, reach));
-        let (beginnings, waiting) = mpsc::unbounded_channel();
+        // Not in PostgreSQL, where somebody whose row is locked would hold up the others.
+        let together = matches!(pool, Pool::Sqlite { .. }).then(mpsc::unbounded_channel);
+        let (beginnings, waiting) = together.unzip();
         let storage = Self { pool, deadline, outages: Arc::new(Outages::default()), beginnings, revoked };
-        tokio::spawn(storage.clone().begin_together(waiting));
+        if let Some(waiting) = waiting {
+            tokio::spawn(storage.clone().begin_together(waiting));
+        }
         Ok(storage)
     }
 

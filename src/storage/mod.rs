@@ -42,8 +42,8 @@ pub struct Storage {
     deadline: Duration,
     /// Whether the last unit of work of a kind found the database unable to do it.
     outages: Arc<Outages>,
-    /// To where SQLite's sessions are begun together.
-    beginnings: mpsc::UnboundedSender<Waiting>,
+    /// To where sessions are begun together, in SQLite.
+    beginnings: Option<mpsc::UnboundedSender<Waiting>>,
     /// What has been taken back, as far as this replica knows.
     revoked: Arc<Revoked>,
 }

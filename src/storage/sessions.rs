@@ -2,7 +2,7 @@
 
 use super::{
     Storage, StorageError,
-    beginnings::Waiting,
+    beginnings::{Begun, Waiting},
     revocations::ended,
     user_row::{UserRow, user_columns},
     work::on,
@@ -212,10 +212,9 @@ impl Storage {
         let beginning =
             Beginning { user, verified: verified.clone(), rehashed: rehashed.cloned(), session: session.clone(), now };
         let Some(max_sessions) = max_sessions else {
-            return if self.is_sqlite() {
-                self.begin_with_others(beginning).await
-            } else {
-                self.begin_one(&beginning).await
+            return match &self.beginnings {
+                Some(others) => self.begin_with(others, beginning).await,
+                None => self.begin_one(&beginning).await,
             };
         };
         on!(end "sid" self, |tx| {
@@ -229,7 +228,8 @@ impl Storage {
         .await
     }
 
-    pub(super) async fn begin_one(&self, beginning: &Beginning) -> Result<Option<User>, StorageError> {
+    /// Begins a session in a transaction of its own.
+    pub(super) async fn begin_one(&self, beginning: &Beginning) -> Begun {
         on!(write self, |tx| begin!(tx, beginning)).await
     }
 

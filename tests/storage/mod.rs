@@ -57,11 +57,15 @@ impl Fixture {
         }
     }
 
+    /// Begins a session of a user whose password was found to be "old".
+    async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
+        self.storage.begin_session(user.id, &hash("old"), None, session, None, NOW).await
+    }
+
     /// A session of `user`, and its refresh token.
     async fn session(&self, user: &User) -> RefreshToken {
         let session = new_session();
-        let begun = self.storage.begin_session(user.id, &hash("old"), None, &session, None, NOW).await.unwrap();
-        assert!(begun.is_some());
+        assert!(self.begin(user, &session).await.unwrap().is_some());
         token(user, &session)
     }
 
@@ -156,8 +160,7 @@ async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session
     // The sign-in has verified "old" and is about to begin its session; the password changes now.
     fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
     let session = new_session();
-    let begun = fixture.storage.begin_session(user.id, &hash("old"), None, &session, None, NOW).await.unwrap();
-    assert_eq!(begun, None);
+    assert_eq!(fixture.begin(&user, &session).await.unwrap(), None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
     assert_eq!(stored, "new", "and the old hash does not come back");
@@ -168,15 +171,9 @@ async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_sessio
     let fixture = fixture().await;
     let user = fixture.user().await;
     fixture.storage.deactivate(user.id, NOW).await.unwrap();
-    assert_eq!(
-        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), None, NOW).await.unwrap(),
-        None
-    );
+    assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
     fixture.storage.delete_user(user.id, NOW).await.unwrap();
-    assert_eq!(
-        fixture.storage.begin_session(user.id, &hash("old"), None, &new_session(), None, NOW).await.unwrap(),
-        None
-    );
+    assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
 }
 
 /// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
@@ -186,8 +183,8 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
     for round in 0..10 {
         let user = fixture.user().await;
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
-        let (old, new) = (hash("old"), hash("new"));
-        let sign_in = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
+        let new = hash("new");
+        let sign_in = |session| fixture.begin(&user, session);
         // Some before and some after, in the order in which SQLite's one writer takes them.
         let (before, changed, after) = tokio::join!(
             join_all(sessions[..4].iter().map(sign_in)),
@@ -210,13 +207,7 @@ async fn sign_ins_at_the_same_moment_get_each_their_own() {
     fixture.storage.set_password(eve.id, &hash("new"), NOW).await.unwrap();
     let sessions = [new_session(), new_session(), new_session(), new_session()];
     let users = [&bob, &eve, &ann, &bob];
-    let old = hash("old");
-    let begun = join_all(
-        users
-            .iter()
-            .zip(&sessions)
-            .map(|(user, session)| fixture.storage.begin_session(user.id, &old, None, session, None, NOW)),
-    );
+    let begun = join_all(users.iter().zip(&sessions).map(|(user, session)| fixture.begin(user, session)));
     let begun: Vec<_> = begun.await.into_iter().map(|begun| begun.unwrap().map(|user| user.id)).collect();
     assert_eq!(begun, [Some(bob.id), None, Some(ann.id), Some(bob.id)]);
     for (user, session) in users.iter().zip(&sessions) {
@@ -228,11 +219,9 @@ async fn sign_ins_at_the_same_moment_get_each_their_own() {
 async fn a_session_that_cannot_begin_takes_no_other_with_it() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    let old = hash("old");
-    let begin = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
     let (one, other) = (new_session(), new_session());
-    assert!(begin(&one).await.unwrap().is_some());
-    let (again, beside) = tokio::join!(begin(&one), begin(&other));
+    assert!(fixture.begin(&user, &one).await.unwrap().is_some());
+    let (again, beside) = tokio::join!(fixture.begin(&user, &one), fixture.begin(&user, &other));
     assert!(matches!(again, Err(StorageError::Fault(_))), "its id is taken: {again:?}");
     assert!(beside.unwrap().is_some());
     assert!(fixture.is_alive(&token(&user, &other)).await);
@@ -242,16 +231,14 @@ async fn a_session_that_cannot_begin_takes_no_other_with_it() {
 async fn who_gives_up_while_others_begin_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    let old = hash("old");
-    let begin = |session| fixture.storage.begin_session(user.id, &old, None, session, None, NOW);
     let (first, gone) = (new_session(), new_session());
     let lock = fixture.database.begin("UPDATE users SET first_name = 'locked'").await;
-    let mut waiting = Box::pin(begin(&first));
+    let mut waiting = Box::pin(fixture.begin(&user, &first));
     assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err());
-    assert!(timeout(Duration::from_millis(100), begin(&gone)).await.is_err());
+    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &gone)).await.is_err());
     lock.commit().await;
     assert!(waiting.await.unwrap().is_some());
-    assert!(begin(&new_session()).await.unwrap().is_some(), "those in the queue are through");
+    assert!(fixture.begin(&user, &new_session()).await.unwrap().is_some(), "those in the queue are through");
     assert!(!fixture.is_alive(&token(&user, &gone)).await);
 }
 
@@ -264,16 +251,12 @@ async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
     }
     let (ann, bob) = (fixture.user().await, fixture.user().await);
     let lock = fixture.database.begin(&format!("UPDATE users SET first_name = 'Ann' WHERE id = {}", ann.id)).await;
-    let old = hash("old");
-    let (of_ann, of_bob, later) = (new_session(), new_session(), new_session());
-    let begin = |user: &User, session| {
-        let (storage, old, id) = (&fixture.storage, &old, user.id);
-        async move { storage.begin_session(id, old, None, session, None, NOW).await }
-    };
-    let mut waiting = Box::pin(begin(&ann, &of_ann));
-    let (locked, beside) = tokio::join!(timeout(Duration::from_millis(100), &mut waiting), begin(&bob, &of_bob));
+    let (of_ann, of_bob) = (new_session(), new_session());
+    let mut waiting = Box::pin(fixture.begin(&ann, &of_ann));
+    let (locked, beside) =
+        tokio::join!(timeout(Duration::from_millis(100), &mut waiting), fixture.begin(&bob, &of_bob));
     assert!(locked.is_err() && beside.unwrap().is_some());
-    assert!(begin(&bob, &later).await.unwrap().is_some());
+    assert!(fixture.begin(&bob, &new_session()).await.unwrap().is_some());
     lock.commit().await;
     assert!(waiting.await.unwrap().is_some());
 }
@@ -283,11 +266,9 @@ async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
 async fn who_gave_up_in_a_transaction_that_waits_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    let old = hash("old");
     let session = new_session();
     let lock = fixture.database.begin("UPDATE users SET first_name = 'locked'").await;
-    let begin = fixture.storage.begin_session(user.id, &old, None, &session, None, NOW);
-    assert!(timeout(Duration::from_millis(100), begin).await.is_err());
+    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &session)).await.is_err());
     lock.commit().await;
     fixture.session(&user).await;
     assert!(!fixture.is_alive(&token(&user, &session)).await);

@@ -40,14 +40,18 @@ struct Report {
     slowest: f64,
 }
 
-type Answer = Result<(u16, Duration), String>;
+/// The longest that an answer is waited for: more than any time-out of the service.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The status, or why there is none, and how long that took.
+type Answer = (Result<u16, String>, Duration);
 
 fn main() {
     let plan: Plan = serde_json::from_reader(io::stdin()).expect("a plan");
     let (next, ready) = (AtomicUsize::new(0), Barrier::new(plan.connections + 1));
     let (began, answers) = thread::scope(|scope| {
         let one = || {
-            let stream = TcpStream::connect(plan.address);
+            let stream = connect(&plan);
             ready.wait();
             talk(&plan, stream, &next)
         };
@@ -60,19 +64,23 @@ fn main() {
     });
     let mut report = Report { seconds: began.elapsed().as_secs_f64(), ..Report::default() };
     let mut waits = Vec::new();
-    for answer in answers {
-        match answer {
-            Ok((status, wait)) => {
-                *report.statuses.entry(status).or_default() += 1;
-                waits.push(wait.as_secs_f64() * 1000.0);
-            }
+    for (status, wait) in answers {
+        match status {
+            Ok(status) => *report.statuses.entry(status).or_default() += 1,
             Err(error) => *report.failed.entry(error).or_default() += 1,
         }
+        waits.push(wait.as_secs_f64() * 1000.0);
     }
     waits.sort_by(f64::total_cmp);
     let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).or(waits.last()).copied().unwrap_or(0.0);
     (report.p50, report.p99, report.slowest) = (at(0.5), at(0.99), at(1.0));
     println!("{}", serde_json::to_string(&report).expect("JSON"));
+}
+
+fn connect(plan: &Plan) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(plan.address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// One connection's part.
@@ -91,9 +99,9 @@ fn talk(plan: &Plan, stream: io::Result<TcpStream>, next: &AtomicUsize) -> Vec<A
             exchange(stream, request, &mut reply).map_err(|error| error.to_string())
         });
         if !matches!(answer, Ok((_, true))) {
-            stream = TcpStream::connect(plan.address);
+            stream = connect(plan);
         }
-        answers.push(answer.map(|(status, _)| (status, began.elapsed() - due)));
+        answers.push((answer.map(|(status, _)| status), began.elapsed() - due));
     }
 }
 
