@@ -83,7 +83,7 @@ impl Argon2id {
         let agrees = [(1, 1, 64), (2, 2, 256), (3, 4, 96)].into_iter().all(|(t_cost, lanes, memory_kib)| {
             let Ok(params) = Params::new(memory_kib, t_cost, lanes, Some(TAG)) else { return false };
             let mut memory = vec![Block::new(); params.block_count()];
-            let mut tag = |argon2id: Self| argon2id.hash(&params, b"password", b"somesalt", &mut memory);
+            let mut tag = |argon2id: Self| argon2id.hash(&params, b"password", b"somesalt", &mut memory, || ());
             tag(self) == tag(Self::REFERENCE)
         });
         if !agrees {
@@ -96,15 +96,23 @@ impl Argon2id {
         self.kernel
     }
 
-    /// The tag of a password. `memory` has at least `params.block_count()` blocks, whatever is in them.
+    /// The tag of a password. `memory` has at least `params.block_count()` blocks, whatever is in them. `after_block` is
+    /// called each time one is filled, but by the `argon2` crate never.
     ///
     /// # Panics
     /// When the memory is too short, or the salt is (8 bytes).
-    pub fn hash(&self, params: &Params, password: &[u8], salt: &[u8], memory: &mut [Block]) -> [u8; TAG] {
+    pub fn hash(
+        &self,
+        params: &Params,
+        password: &[u8],
+        salt: &[u8],
+        memory: &mut [Block],
+        after_block: impl FnMut(),
+    ) -> [u8; TAG] {
         #[cfg(target_arch = "x86_64")]
         if let Some(vectors) = self.vectors {
             let h0 = vectorised::initial_hash(params, [password, salt, &[], &[]]);
-            return vectorised::tag(vectors, params, &h0, memory);
+            return vectorised::tag(vectors, params, &h0, memory, after_block);
         }
         let mut tag = [0; TAG];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
@@ -126,7 +134,13 @@ mod vectorised {
     const WORDS: usize = 128;
 
     /// What comes after [`initial_hash`].
-    pub(super) fn tag(vectors: Vectors, params: &Params, h0: &[u8; 64], memory: &mut [Block]) -> [u8; TAG] {
+    pub(super) fn tag(
+        vectors: Vectors,
+        params: &Params,
+        h0: &[u8; 64],
+        memory: &mut [Block],
+        mut after_block: impl FnMut(),
+    ) -> [u8; TAG] {
         let lanes = params.p_cost() as usize;
         let lane_length = params.block_count() / lanes;
         let memory = &mut memory[..params.block_count()];
@@ -138,7 +152,7 @@ mod vectorised {
         for pass in 0..params.t_cost() as usize {
             for slice in 0..SLICES {
                 for lane in 0..lanes {
-                    fill(vectors, memory, params, &Position { pass, slice, lane });
+                    fill(vectors, memory, params, &Position { pass, slice, lane }, &mut after_block);
                 }
             }
         }
@@ -206,7 +220,13 @@ mod vectorised {
     }
 
     /// Fills one segment (RFC 9106 §3.4).
-    fn fill(vectors: Vectors, memory: &mut [Block], params: &Params, position: &Position) {
+    fn fill(
+        vectors: Vectors,
+        memory: &mut [Block],
+        params: &Params,
+        position: &Position,
+        after_block: &mut impl FnMut(),
+    ) {
         let &Position { pass, slice, lane } = position;
         let lanes = params.p_cost() as usize;
         let lane_length = memory.len() / lanes;
@@ -255,6 +275,7 @@ mod vectorised {
                     });
                 }
             }
+            after_block();
         }
     }
 
@@ -314,7 +335,7 @@ mod tests {
         let h0 = vectorised::initial_hash(&params, [&[1; 32], &[2; 16], &[3; 8], &[4; 12]]);
         for argon2id in kernels() {
             let mut memory = vec![Block::new(); 32];
-            let tag = vectorised::tag(argon2id.vectors.unwrap(), &params, &h0, &mut memory);
+            let tag = vectorised::tag(argon2id.vectors.unwrap(), &params, &h0, &mut memory, || ());
             assert_eq!(tag, EXPECTED, "{}", argon2id.kernel.name());
         }
     }
@@ -329,7 +350,8 @@ mod tests {
             let memory = std::cell::RefCell::new(&mut memory);
             let result = runner.run(&inputs, |(t_cost, lanes, more, password, salt)| {
                 let params = Params::new(8 * lanes + more, t_cost, lanes, Some(TAG)).unwrap();
-                let tag = |argon2id: Argon2id| argon2id.hash(&params, &password, &salt, &mut memory.borrow_mut());
+                let tag =
+                    |argon2id: Argon2id| argon2id.hash(&params, &password, &salt, &mut memory.borrow_mut(), || ());
                 prop_assert_eq!(tag(argon2id), tag(Argon2id::REFERENCE));
                 Ok(())
             });
@@ -343,7 +365,7 @@ mod tests {
     fn every_kernel_agrees_at_the_cost_of_production() {
         let params = Params::new(19_456, 2, 1, Some(TAG)).unwrap();
         let mut memory = vec![Block::new(); params.block_count()];
-        let mut tag = |argon2id: Argon2id| argon2id.hash(&params, b"correct horse", &[7; 16], &mut memory);
+        let mut tag = |argon2id: Argon2id| argon2id.hash(&params, b"correct horse", &[7; 16], &mut memory, || ());
         let expected = tag(Argon2id::REFERENCE);
         for argon2id in kernels() {
             assert_eq!(tag(argon2id), expected, "{}", argon2id.kernel.name());

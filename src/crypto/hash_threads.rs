@@ -4,12 +4,10 @@
 //! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
 //! told so at once.
 
+use super::give_way::{GiveWay, time_on_a_core};
 use crate::{telemetry::HashWaits, time_slice};
 use argon2::Block;
-use rustix::{
-    process::setpriority_process,
-    time::{ClockId, clock_gettime},
-};
+use rustix::process::setpriority_process;
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
@@ -27,10 +25,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread: at 10 it gets a tenth of a core that others want all of, so that a flood of sign-ins
-/// gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 19 it would be a sixtieth.) How soon
-/// others run is decided more by the [`time_slice`] than by this.
-const NICENESS: i32 = 10;
+/// The niceness of a hash thread: at 3 it gets a third of a core that others of the service want all of, so that a flood of
+/// sign-ins gives way to the rest, and a flood of the rest does not stop the sign-ins. (At 10 it would be a tenth, at 19 a
+/// sixtieth.) How soon others run is decided by the [`time_slice`] and by [`GiveWay`], not by this.
+const NICENESS: i32 = 3;
 
 /// For how long an answer waits for others at most, as far as the next hash takes as long as the last.
 ///
@@ -50,24 +48,28 @@ pub enum HashError {
     BrokeOff,
 }
 
-/// The memory that Argon2 fills, kept from one hash to the next.
+/// What a thread keeps from one hash to the next.
 #[derive(Default)]
-pub(super) struct Scratch(Vec<Block>);
+pub(super) struct Scratch {
+    memory: Vec<Block>,
+    give_way: GiveWay,
+}
 
 impl Scratch {
-    /// `blocks` blocks of 1 KiB, with whatever the last hash left in them: Argon2 writes before it reads.
-    pub(super) fn blocks(&mut self, blocks: usize) -> &mut [Block] {
-        if self.0.len() < blocks {
-            self.0.resize(blocks, Block::default());
+    /// `blocks` blocks of 1 KiB, with whatever the last hash left in them (Argon2 writes before it reads), and whom to tell
+    /// of each that is done.
+    pub(super) fn parts(&mut self, blocks: usize) -> (&mut [Block], &mut GiveWay) {
+        if self.memory.len() < blocks {
+            self.memory.resize(blocks, Block::default());
         }
-        &mut self.0[..blocks]
+        (&mut self.memory[..blocks], &mut self.give_way)
     }
 
     /// Gives back what an unusual hash needed beyond `blocks`.
     fn shrink_to(&mut self, blocks: usize) {
-        if self.0.len() > blocks {
-            self.0.truncate(blocks);
-            self.0.shrink_to_fit();
+        if self.memory.len() > blocks {
+            self.memory.truncate(blocks);
+            self.memory.shrink_to_fit();
         }
     }
 }
@@ -292,11 +294,6 @@ impl Drop for Waiting {
     }
 }
 
-/// How long this thread has been running, waits not counted.
-fn time_on_a_core() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,9 +402,9 @@ mod tests {
     #[test]
     fn memory_beyond_the_usual_is_given_back() {
         let mut scratch = Scratch::default();
-        assert_eq!(scratch.blocks(64).len(), 64);
+        assert_eq!(scratch.parts(64).0.len(), 64);
         scratch.shrink_to(8);
-        assert_eq!((scratch.0.len(), scratch.0.capacity()), (8, 8));
-        assert_eq!(scratch.blocks(4).len(), 4, "less than there is is a part of it");
+        assert_eq!((scratch.memory.len(), scratch.memory.capacity()), (8, 8));
+        assert_eq!(scratch.parts(4).0.len(), 4, "less than there is is a part of it");
     }
 }

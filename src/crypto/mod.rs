@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 mod argon2_kernel;
 mod argon2id;
+mod give_way;
 mod hash_threads;
 pub mod key_files;
 mod keys;

@@ -150,7 +150,8 @@ impl Cost {
 
     fn tag(&self, params: &Params, password: &Password, salt: &[u8], scratch: &mut Scratch) -> [u8; TAG] {
         // `Params`, `Salt` and the body limit bound every size.
-        self.argon2id.hash(params, password.expose(), salt, scratch.blocks(params.block_count()))
+        let (memory, give_way) = scratch.parts(params.block_count());
+        self.argon2id.hash(params, password.expose(), salt, memory, || give_way.block_done())
     }
 
     /// A stored hash that can be verified here: Argon2id, version 19, 32 bytes, and no more memory than allowed.

@@ -38,7 +38,7 @@ fn hasher(name: &str) -> Box<dyn FnMut()> {
     let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).unwrap();
     let mut memory = vec![Block::new(); params.block_count()];
     Box::new(move || {
-        black_box(argon2id.hash(&params, b"correct horse", SALT, &mut memory));
+        black_box(argon2id.hash(&params, b"correct horse", SALT, &mut memory, || ()));
     })
 }
 
