@@ -112,7 +112,7 @@ impl Storage {
         macro_rules! account {
             () => {
                 "SELECT id, password_hash, is_active, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \
-                 WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > $2 LIMIT $3) AS alive) FROM users WHERE "
+                 WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > $2 LIMIT $3 + 0) AS alive) FROM users WHERE "
             };
         }
         const BY_EMAIL: &str = concat!(account!(), "email = $1");
