@@ -5,10 +5,11 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_precision_loss, reason = "a benchmark")]
 
-use argon2::{Block, Params};
+use argon2::Params;
 use signet::{
     crypto::{
-        AddedClaims, Argon2id, Beginning, Issuer, Kernel, KeyRing, Keys, SigningKey, TAG, TokenNames, Tokens, generate,
+        AddedClaims, Argon2id, Beginning, Issuer, Kernel, KeyRing, Keys, Memory, SigningKey, TAG, TokenNames, Tokens,
+        generate,
     },
     domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
 };
@@ -28,7 +29,8 @@ fn microseconds(calls: usize, mut work: impl FnMut()) -> f64 {
 
 fn hashes() {
     let params = Params::new(19_456, 2, 1, Some(TAG)).unwrap();
-    let mut memory = vec![Block::new(); params.block_count()];
+    let mut memory = Memory::default();
+    let memory = memory.blocks(params.block_count());
     println!("{:<10} {:>10} {:>10} {:>10}", "Argon2id", "ms", "hashes/s", "times");
     let mut portable = 0.0;
     for kernel in [Kernel::Portable, Kernel::Avx2, Kernel::Avx512] {
@@ -37,7 +39,7 @@ fn hashes() {
             continue;
         };
         let time = microseconds(20, || {
-            black_box(argon2id.hash(&params, b"correct horse", &[7; 16], &mut memory, || ()));
+            black_box(argon2id.hash(&params, b"correct horse", &[7; 16], memory, || ()));
         });
         if kernel == Kernel::Portable {
             portable = time;

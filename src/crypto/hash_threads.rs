@@ -4,9 +4,11 @@
 //! request; on a growing pool of threads a flood of sign-ins would take all memory. What finds no place here is
 //! told so at once.
 
-use super::give_way::{GiveWay, time_on_a_core};
+use super::{
+    Memory,
+    give_way::{GiveWay, time_on_a_core},
+};
 use crate::{telemetry::HashWaits, time_slice};
-use argon2::Block;
 use rustix::process::setpriority_process;
 use std::{
     io,
@@ -51,27 +53,8 @@ pub enum HashError {
 /// What a thread keeps from one hash to the next.
 #[derive(Default)]
 pub(super) struct Scratch {
-    memory: Vec<Block>,
-    give_way: GiveWay,
-}
-
-impl Scratch {
-    /// `blocks` blocks of 1 KiB, with whatever the last hash left in them (Argon2 writes before it reads), and whom to tell
-    /// of each that is done.
-    pub(super) fn parts(&mut self, blocks: usize) -> (&mut [Block], &mut GiveWay) {
-        if self.memory.len() < blocks {
-            self.memory.resize(blocks, Block::default());
-        }
-        (&mut self.memory[..blocks], &mut self.give_way)
-    }
-
-    /// Gives back what an unusual hash needed beyond `blocks`.
-    fn shrink_to(&mut self, blocks: usize) {
-        if self.memory.len() > blocks {
-            self.memory.truncate(blocks);
-            self.memory.shrink_to_fit();
-        }
-    }
+    pub memory: Memory,
+    pub give_way: GiveWay,
 }
 
 /// A place in the queue, or at a thread: whoever has one will be hashed, and it is free again when the hash is done, not
@@ -237,7 +220,7 @@ impl HashThread {
             let (began, used) = (Instant::now(), time_on_a_core());
             // A panic ends one request, not the thread: the others would wait for it for ever.
             let answer = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
-            scratch.shrink_to(self.usual_blocks);
+            scratch.memory.shrink_to(self.usual_blocks);
             drop(place);
             let rest = time_on_a_core().saturating_sub(used).mul_f64(self.rest);
             if let Ok(answer) = answer {
@@ -397,14 +380,5 @@ mod tests {
         assert_eq!(given.lock().unwrap().len(), 4, "hashes take long");
         answers.add(answer(5), after(4.0), None);
         assert_eq!(given.lock().unwrap().len(), 5, "nobody else waits");
-    }
-
-    #[test]
-    fn memory_beyond_the_usual_is_given_back() {
-        let mut scratch = Scratch::default();
-        assert_eq!(scratch.parts(64).0.len(), 64);
-        scratch.shrink_to(8);
-        assert_eq!((scratch.memory.len(), scratch.memory.capacity()), (8, 8));
-        assert_eq!(scratch.parts(4).0.len(), 4, "less than there is is a part of it");
     }
 }

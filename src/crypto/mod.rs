@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod argon2_kernel;
+mod argon2_memory;
 mod argon2id;
 mod give_way;
 mod hash_threads;
@@ -13,6 +14,7 @@ mod tokens;
 #[cfg(test)]
 mod vectors;
 
+pub use argon2_memory::Memory;
 pub use argon2id::{Argon2id, Kernel, TAG};
 pub use hash_threads::{HashError, Place};
 pub use keys::{KeyFault, SigningKey, generate, is_monotonous};

@@ -150,7 +150,8 @@ impl Cost {
 
     fn tag(&self, params: &Params, password: &Password, salt: &[u8], scratch: &mut Scratch) -> [u8; TAG] {
         // `Params`, `Salt` and the body limit bound every size.
-        let (memory, give_way) = scratch.parts(params.block_count());
+        let Scratch { memory, give_way } = scratch;
+        let memory = memory.blocks(params.block_count());
         self.argon2id.hash(params, password.expose(), salt, memory, || give_way.block_done())
     }
 

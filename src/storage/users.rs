@@ -109,6 +109,7 @@ impl Storage {
         max_sessions: u32,
         now: Timestamp,
     ) -> Result<Option<Credentials>, StorageError> {
+        // `+ 0`: SQLite prepares a statement anew each time a number is bound to `LIMIT`, and an expression is none.
         macro_rules! account {
             () => {
                 "SELECT id, password_hash, is_active, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \

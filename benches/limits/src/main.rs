@@ -4,12 +4,15 @@
 // The very files: all of Signet would be compiled once more for them.
 #[path = "../../../src/crypto/argon2_kernel.rs"]
 mod argon2_kernel;
+#[path = "../../../src/crypto/argon2_memory.rs"]
+mod argon2_memory;
 #[path = "../../../src/crypto/argon2id.rs"]
 #[allow(dead_code)]
 mod argon2id;
 
-use argon2::{Block, Params};
+use argon2::Params;
 use argon2_kdf::{Algorithm, Hasher};
+use argon2_memory::Memory;
 use argon2id::{Argon2id, Kernel};
 use std::{
     hint::black_box,
@@ -36,9 +39,9 @@ fn hasher(name: &str) -> Box<dyn FnMut()> {
     }
     let argon2id = Kernel::parse(name).and_then(Argon2id::with).expect("a kernel that this processor has");
     let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).unwrap();
-    let mut memory = vec![Block::new(); params.block_count()];
+    let mut memory = Memory::default();
     Box::new(move || {
-        black_box(argon2id.hash(&params, b"correct horse", SALT, &mut memory, || ()));
+        black_box(argon2id.hash(&params, b"correct horse", SALT, memory.blocks(params.block_count()), || ()));
     })
 }
 
