@@ -4,6 +4,7 @@
 // The very files: all of Signet would be compiled once more for them.
 #[path = "../../../src/crypto/argon2_kernel.rs"]
 mod argon2_kernel;
+#[allow(dead_code)]
 #[path = "../../../src/crypto/argon2_memory.rs"]
 mod argon2_memory;
 #[path = "../../../src/crypto/argon2id.rs"]
