@@ -109,11 +109,12 @@ impl Storage {
         max_sessions: u32,
         now: Timestamp,
     ) -> Result<Option<Credentials>, StorageError> {
+        // What has ended counts as expired, so that this can be counted in the index alone.
         // `+ 0`: SQLite prepares a statement anew each time a number is bound to `LIMIT`, and an expression is none.
         macro_rules! account {
             () => {
                 "SELECT id, password_hash, is_active, (SELECT COUNT(*) FROM (SELECT 1 AS one FROM sessions \
-                 WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > $2 LIMIT $3 + 0) AS alive) FROM users WHERE "
+                 WHERE user_id = users.id AND expires_at > $2 LIMIT $3 + 0) AS alive) FROM users WHERE "
             };
         }
         const BY_EMAIL: &str = concat!(account!(), "email = $1");
