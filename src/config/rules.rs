@@ -111,7 +111,8 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     let is_there = passwords.kernel.is_none_or(|kernel| Argon2id::with(kernel).is_some());
     must(is_there, "passwords.kernel", "one that this processor has");
     must(passwords.hash_threads() <= 1024, "passwords.hash_threads", "at most 1024");
-    must(passwords.queue_timeout >= Duration::from_millis(10), "passwords.queue_timeout", "at least 10ms");
+    let queue_timeout = Duration::from_millis(10)..=Duration::from_hours(1);
+    must(queue_timeout.contains(&passwords.queue_timeout), "passwords.queue_timeout", "from 10ms to 1h");
     must(passwords.queue() <= 1_000_000, "passwords.queue", "at most 1000000");
     must(passwords.min_length >= 1, "passwords.min_length", "at least 1");
     // The longest password, four bytes a character, fits into the 16 KiB of a request.

@@ -1,54 +1,56 @@
 //! The memory that Argon2 fills.
 
 use argon2::Block;
+use memmap2::MmapMut;
+use std::slice;
 
 /// Blocks of 1 KiB that are used again from one hash to the next, in huge pages where the system has some.
 ///
 /// A hash reads its blocks in no order. In pages of 4 KiB it depends on which ones the process happened to get how long
 /// that takes, and two processes that run the same program side by side differ by some percent for as long as they live.
+///
+/// Straight from the system: what is given back to an allocator may stay with the process.
 #[derive(Default)]
-pub struct Memory(Vec<Block>);
+pub struct Memory(Option<MmapMut>);
 
 impl Memory {
     /// So many blocks, with whatever the last hash left in them: Argon2 writes before it reads.
+    ///
+    /// # Panics
+    /// When the system has no memory left.
     pub fn blocks(&mut self, count: usize) -> &mut [Block] {
-        if self.0.len() < count {
-            self.0.reserve_exact(count - self.0.len());
-            // Before anything is written: a page has its size from then on.
-            #[cfg(target_os = "linux")]
-            huge_pages::ask_for(self.0.spare_capacity_mut());
-            self.0.resize(count, Block::default());
+        let size = count * Block::SIZE;
+        let memory = match self.0.take() {
+            Some(memory) if memory.len() >= size => memory,
+            too_small => {
+                // First: nobody reckons with both at once.
+                drop(too_small);
+                map(size)
+            }
+        };
+        let start = self.0.insert(memory).as_mut_ptr().cast();
+        #[expect(unsafe_code, reason = "bytes are looked at as blocks")]
+        // SAFETY: there are at least so many bytes, zeroes or what was written through this very slice; they begin with a
+        // page, a block is 128 numbers, any bits are numbers, and nobody else has the memory for as long as `self` is
+        // borrowed.
+        unsafe {
+            slice::from_raw_parts_mut(start, count)
         }
-        &mut self.0[..count]
     }
 
-    /// Gives back what is more than so many blocks.
-    pub fn shrink_to(&mut self, count: usize) {
-        if self.0.len() > count {
-            self.0.truncate(count);
-            self.0.shrink_to_fit();
-        }
+    /// Gives all back when it is more than so many blocks.
+    pub fn keep_at_most(&mut self, count: usize) {
+        self.0.take_if(|memory| memory.len() > count * Block::SIZE);
     }
 }
 
-#[cfg(target_os = "linux")]
-mod huge_pages {
-    use rustix::{
-        mm::{Advice, madvise},
-        param::page_size,
-    };
-    use std::mem::MaybeUninit;
-
-    /// Asks Linux for huge pages. Where it has none to give, or does not want to, pages are of the usual size.
-    pub(super) fn ask_for<T>(unused: &mut [MaybeUninit<T>]) {
-        let start = unused.as_mut_ptr().cast::<u8>();
-        let to_page = start.align_offset(page_size());
-        let Some(size) = size_of_val(unused).checked_sub(to_page) else { return };
-        #[expect(unsafe_code, reason = "advice may be such that memory loses what is in it")]
-        // SAFETY: this advice changes nothing of what is in the memory, and all of it is ours from the start of its
-        // first whole page on. What shares its last page with it may be in a huge page, too, and is not changed either.
-        let _ = unsafe { madvise(start.wrapping_add(to_page).cast(), size, Advice::LinuxHugepage) };
-    }
+fn map(size: usize) -> MmapMut {
+    #[expect(clippy::expect_used, reason = "without memory there is no hash, and this ends one request")]
+    let memory = MmapMut::map_anon(size).expect("memory for a hash");
+    // Where Linux has no huge pages to give, or does not want to, pages are of the usual size.
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    memory
 }
 
 #[cfg(test)]
@@ -61,10 +63,12 @@ mod tests {
         assert_eq!(memory.blocks(64).len(), 64);
         let kept = memory.blocks(64).as_ptr();
         assert_eq!(memory.blocks(4).len(), 4, "less than there is is a part of it");
+        memory.keep_at_most(64);
         assert_eq!(memory.blocks(64).as_ptr(), kept);
-        memory.shrink_to(8);
-        assert_eq!((memory.0.len(), memory.0.capacity()), (8, 8));
+        memory.keep_at_most(63);
+        assert!(memory.0.is_none());
         assert_eq!(memory.blocks(16).len(), 16);
+        assert_eq!(memory.blocks(17).len(), 17);
     }
 
     #[cfg(target_os = "linux")]
@@ -74,16 +78,24 @@ mod tests {
             return;
         }
         let mut memory = Memory::default();
-        let middle = memory.blocks(8192)[4096..].as_ptr().addr();
-        // Each mapping begins with a line `from-to …`, in hexadecimal, and ends with one of its flags (proc_pid_smaps(5)).
+        for (count, what) in [(4096, "the first"), (8192, "when there is more"), (2048, "when it was given back")] {
+            let flags = flags(memory.blocks(count)[count / 2..].as_ptr().addr());
+            assert!(flags.contains(" hg"), "{what}: {flags}");
+            memory.keep_at_most(4096);
+        }
+    }
+
+    /// Of the mapping that an address lies in: each begins with a line `from-to …`, in hexadecimal, and ends with one of
+    /// its flags (`proc_pid_smaps(5)`).
+    #[cfg(target_os = "linux")]
+    fn flags(address: usize) -> String {
         let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let is_ours = |line: &&str| {
+        let is_it = |line: &&str| {
             let range = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-            let address = |text| usize::from_str_radix(text, 16).ok();
-            range.is_some_and(|(from, to)| address(from) <= Some(middle) && Some(middle) < address(to))
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            range.is_some_and(|(from, to)| number(from) <= Some(address) && Some(address) < number(to))
         };
-        let flags =
-            mappings.lines().skip_while(|line| !is_ours(line)).find(|line| line.starts_with("VmFlags:")).unwrap();
-        assert!(flags.contains(" hg"), "{flags}");
+        let flags = mappings.lines().skip_while(|line| !is_it(line)).find(|line| line.starts_with("VmFlags:"));
+        flags.unwrap().to_owned()
     }
 }

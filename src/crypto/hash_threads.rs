@@ -220,7 +220,7 @@ impl HashThread {
             let (began, used) = (Instant::now(), time_on_a_core());
             // A panic ends one request, not the thread: the others would wait for it for ever.
             let answer = panic::catch_unwind(AssertUnwindSafe(|| work(&mut scratch)));
-            scratch.memory.shrink_to(self.usual_blocks);
+            scratch.memory.keep_at_most(self.usual_blocks);
             drop(place);
             let rest = time_on_a_core().saturating_sub(used).mul_f64(self.rest);
             if let Ok(answer) = answer {
