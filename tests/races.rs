@@ -184,6 +184,27 @@ async fn no_refresh_outlives_the_end_it_raced_without_rotation() {
     against_refreshes("false").await;
 }
 
+/// A rolling update that changes what a hash costs: each half makes anew what the other has made.
+#[tokio::test]
+async fn a_right_password_is_right_while_replicas_differ_in_what_a_hash_costs() {
+    let threads = ("PASSWORDS__HASH_THREADS", "4");
+    let app = TestApp::with(&[threads]).await;
+    let replica = app.replica(&[threads, ("PASSWORDS__ITERATIONS", "2")]).await;
+    app.create("ann@example.com").await;
+    let sign_in = async |number: usize| {
+        let anon = if number.is_multiple_of(2) { app.anon() } else { replica.anon() };
+        anon.post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await.status
+    };
+    let mut good = 0;
+    for _ in 0..10 * ROUNDS {
+        let statuses = join_all((0..8).map(sign_in)).await;
+        assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+        good += statuses.iter().filter(|status| **status == 200).count();
+    }
+    println!("{good} of {} signed in, the others were asked to try again", 80 * ROUNDS);
+    assert!(good > 72 * ROUNDS);
+}
+
 /// (The other endings end the sessions that there are: a sign-in that is still hashing knows the password, and begins its
 /// session a moment later, as it could have anyway.)
 #[tokio::test]

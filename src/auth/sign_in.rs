@@ -29,6 +29,13 @@ pub struct TokenPair {
     pub refresh_expires_in: Seconds,
 }
 
+/// What becomes of a hash that was made at another cost than today's, when the password is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outdated {
+    MadeAnew,
+    Left,
+}
+
 impl Auth {
     /// Begins a session.
     ///
@@ -44,12 +51,15 @@ impl Auth {
             user_agent: client.user_agent,
             ip: client.ip,
         };
-        let user = match self.try_to_begin(&sign_in, &session, now).await? {
-            Some(user) => user,
+        let mut user = self.try_to_begin(&sign_in, &session, Outdated::MadeAnew, now).await?;
+        if user.is_none() {
             // The stored hash is another by now. If another sign-in made it anew at today's cost, the password is
-            // right still; if the password was changed, it is wrong now. The second look tells.
-            None => self.try_to_begin(&sign_in, &session, now).await?.ok_or(AuthError::InvalidCredentials)?,
-        };
+            // right still; if the password was changed, it is wrong now. The second look tells. It makes nothing anew:
+            // while replicas differ in what a hash costs, each would undo what the other did.
+            user = self.try_to_begin(&sign_in, &session, Outdated::Left, now).await?;
+        }
+        // Another once more: the password was right both times, so this is no refusal.
+        let user = user.ok_or(AuthError::Overloaded)?;
 
         let (access_token, expires_in) =
             self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
@@ -69,6 +79,7 @@ impl Auth {
         &self,
         sign_in: &SignIn,
         session: &NewSession,
+        outdated: Outdated,
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
         // First: in a flood most are refused, and should cost no query.
@@ -88,7 +99,8 @@ impl Auth {
         }
         // Sign-ins at the same moment may pass the limit until the next one.
         let limit = account.has_max_sessions.then_some(max_sessions);
-        let (verified, rehashed) = (&account.password_hash, rehashed.as_ref());
+        let verified = &account.password_hash;
+        let rehashed = rehashed.as_ref().filter(|_| outdated == Outdated::MadeAnew);
         Ok(self.storage.begin_session(account.id, verified, rehashed, session, limit, now).await?)
     }
 }
