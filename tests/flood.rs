@@ -130,6 +130,7 @@ async fn an_unusual_hash_has_its_memory_only_while_it_is_made() {
     let after = || flooded.memory("VmRSS").saturating_sub(before);
     eventually(true, async || after() < THREADS * MEMORY + FEW).await;
     println!("hashes of {LARGE} KiB: {most} KiB more at most, {} KiB afterwards", after());
+    assert_eq!(flooded.sign_in().await, 200, "and it is a hash like any other");
 }
 
 /// A queue that stays full: everybody is answered at once or within the time-out, and others are served.

@@ -204,6 +204,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("PASSWORDS__PARALLELISM", "0"),
         ("PASSWORDS__HASH_THREADS", "0"),
         ("PASSWORDS__QUEUE_TIMEOUT", "0s"),
+        ("PASSWORDS__QUEUE_TIMEOUT", "2h"),
         ("PASSWORDS__MIN_LENGTH", "0"),
         ("PASSWORDS__MIN_LENGTH", "300"),
         ("PASSWORDS__MAX_LENGTH", "100000"),

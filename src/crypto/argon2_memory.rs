@@ -20,15 +20,9 @@ impl Memory {
     /// When the system has no memory left.
     pub fn blocks(&mut self, count: usize) -> &mut [Block] {
         let size = count * Block::SIZE;
-        let memory = match self.0.take() {
-            Some(memory) if memory.len() >= size => memory,
-            too_small => {
-                // First: nobody reckons with both at once.
-                drop(too_small);
-                map(size)
-            }
-        };
-        let start = self.0.insert(memory).as_mut_ptr().cast();
+        // Before there is more: nobody reckons with both at once.
+        self.0.take_if(|memory| memory.len() < size);
+        let start = self.0.get_or_insert_with(|| map(size)).as_mut_ptr().cast();
         #[expect(unsafe_code, reason = "bytes are looked at as blocks")]
         // SAFETY: there are at least so many bytes, zeroes or what was written through this very slice; they begin with a
         // page, a block is 128 numbers, any bits are numbers, and nobody else has the memory for as long as `self` is
