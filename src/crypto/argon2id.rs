@@ -80,7 +80,8 @@ impl Argon2id {
     }
 
     fn agrees_with_the_reference(self) -> bool {
-        let agrees = [(1, 1, 64), (2, 2, 256), (3, 4, 96)].into_iter().all(|(t_cost, lanes, memory_kib)| {
+        // A part of a pass over 1024 KiB has more than one block of addresses.
+        let agrees = [(1, 1, 1024), (2, 2, 256), (3, 4, 96)].into_iter().all(|(t_cost, lanes, memory_kib)| {
             let Ok(params) = Params::new(memory_kib, t_cost, lanes, Some(TAG)) else { return false };
             let mut memory = vec![Block::new(); params.block_count()];
             let mut tag = |argon2id: Self| argon2id.hash(&params, b"password", b"somesalt", &mut memory, || ());

@@ -32,7 +32,8 @@ use tokio::{
 /// sixtieth.) How soon others run is decided by the [`time_slice`] and by [`GiveWay`], not by this.
 const NICENESS: i32 = 3;
 
-/// For how long an answer waits for others at most, as far as the next hash takes as long as the last.
+/// For how long an answer waits for others at most, as far as the next hash takes as long as the last; what is known to
+/// take longer is not waited for ([`Scratch::give_answers`]).
 ///
 /// A hash goes through 19 MiB and leaves nothing else in the processor's caches: storing the session and signing the
 /// tokens takes twice as long then as right after another sign-in. So answers are given several at a time, while there is
@@ -55,6 +56,14 @@ pub enum HashError {
 pub(super) struct Scratch {
     pub memory: Memory,
     pub give_way: GiveWay,
+    answers: Arc<Answers>,
+}
+
+impl Scratch {
+    /// Lets no answer wait for what comes now: it takes longer than what was hashed before.
+    pub(super) fn give_answers(&self) {
+        self.answers.give();
+    }
 }
 
 /// A place in the queue, or at a thread: whoever has one will be hashed, and it is free again when the hash is done, not
@@ -212,7 +221,7 @@ impl HashThread {
         // Of this thread alone, on Linux. Where it cannot be so, work goes on as it is.
         let _ = setpriority_process(None, NICENESS);
         let _ = time_slice::ask_for(time_slice::LONGEST);
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch { answers: Arc::clone(&self.answers), ..Scratch::default() };
         while let Some(Job { place, turn, work }) = self.next() {
             if !turn.take() {
                 continue;
@@ -359,6 +368,24 @@ mod tests {
         // As it looks to a thread that ends a hash just before the next in the queue gives up.
         threads.waiting.fetch_add(1, Ordering::Relaxed);
         assert_eq!(threads.now(|_| 6).await, Ok(6));
+    }
+
+    #[tokio::test]
+    async fn no_answer_waits_for_what_takes_longer() {
+        let (threads, release) = busy(8, Duration::from_hours(1)).await;
+        let (first_is_answered, held) = mpsc::channel::<()>();
+        let longer = move |scratch: &mut Scratch| {
+            scratch.give_answers();
+            held.recv_timeout(Duration::from_secs(10)) == Err(mpsc::RecvTimeoutError::Disconnected)
+        };
+        let first = async {
+            let seven = threads.now(|_| 7).await;
+            drop(first_is_answered);
+            seven
+        };
+        // Both are in the queue before the thread is free.
+        let (seven, was_answered, ()) = tokio::join!(first, threads.now(longer), async { drop(release) });
+        assert_eq!((seven, was_answered), (Ok(7), Ok(true)));
     }
 
     #[test]

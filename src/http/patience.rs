@@ -13,6 +13,17 @@ use tokio::{sync::watch, time::sleep};
 /// looks no different from having gone).
 const GRACE: Duration = Duration::from_millis(200);
 
+/// Whoever asked has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// In case they are reading after all.
+impl From<Gone> for Problem {
+    fn from(_: Gone) -> Self {
+        AuthError::Overloaded.into()
+    }
+}
+
 /// Is told when the client has closed its side of the connection.
 #[derive(Clone)]
 pub struct Patience(Option<watch::Receiver<bool>>);
@@ -25,8 +36,8 @@ impl Patience {
     /// What `work` comes to. It is given up when the caller has gone: nobody is hashed for who does not wait for it.
     ///
     /// # Errors
-    /// Those of `work`; [`AuthError::Overloaded`] for who has gone, in case they are reading after all.
-    pub async fn with<T>(self, work: impl Future<Output = Result<T, AuthError>>) -> Result<T, Problem> {
+    /// When they have.
+    pub async fn with<T>(self, work: impl Future<Output = T>) -> Result<T, Gone> {
         let Self(is_closed) = self;
         let gone = async {
             if let Some(mut is_closed) = is_closed
@@ -38,8 +49,8 @@ impl Patience {
         };
         tokio::select! {
             biased;
-            result = work => Ok(result?),
-            () = gone => Err(AuthError::Overloaded.into()),
+            result = work => Ok(result),
+            () = gone => Err(Gone),
         }
     }
 }

@@ -116,6 +116,6 @@ pub async fn change_password(
     patience: Patience,
     BearerBody(caller, change): BearerBody<PasswordChange>,
 ) -> Result<HttpResponse, Problem> {
-    patience.with(state.auth.change_password(&caller, change, state.clock.now())).await?;
+    patience.with(state.auth.change_password(&caller, change, state.clock.now())).await??;
     Ok(HttpResponse::NoContent().finish())
 }

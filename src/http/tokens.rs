@@ -4,7 +4,7 @@ use super::{
     State,
     body::{Body, FromMembers, Members, Noted},
     error::Problem,
-    patience::Patience,
+    patience::{Gone, Patience},
 };
 use crate::{
     auth::{AuthError, Client, RefreshKind, Refreshed, SignIn},
@@ -110,12 +110,13 @@ pub async fn signin(
 ) -> Result<HttpResponse, Problem> {
     let signed_in = patience.with(state.auth.sign_in(sign_in, client, state.clock.now())).await;
     state.metrics.signed_in(match &signed_in {
-        Ok(_) => "ok",
-        Err(Problem::Auth(AuthError::InvalidCredentials)) => "invalid",
-        Err(Problem::Auth(AuthError::Overloaded)) => "overloaded",
-        Err(_) => "unavailable",
+        Ok(Ok(_)) => "ok",
+        Ok(Err(AuthError::InvalidCredentials)) => "invalid",
+        Ok(Err(AuthError::Overloaded)) => "overloaded",
+        Ok(Err(_)) => "unavailable",
+        Err(Gone) => "gone",
     });
-    let pair = signed_in?;
+    let pair = signed_in??;
     let reply = TokenPairResponse {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,

@@ -134,7 +134,7 @@ pub async fn create(
     patience: Patience,
     Body(sign_up): Body<SignUp>,
 ) -> Result<HttpResponse, Problem> {
-    let user = patience.with(state.auth.register(sign_up, presented(&request), state.clock.now())).await?;
+    let user = patience.with(state.auth.register(sign_up, presented(&request), state.clock.now())).await??;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
 }

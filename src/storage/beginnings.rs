@@ -55,7 +55,7 @@ impl Storage {
             }
             // Our fault with one of them: the others are begun.
             Err(StorageError::Fault(_)) if some.len() > 1 => {
-                for waiting in some {
+                for waiting in some.into_iter().filter(|waiting| !waiting.is_gone()) {
                     let begun = self.begin_one(&waiting.beginning).await;
                     let _ = waiting.answer.send(begun);
                 }

@@ -41,7 +41,7 @@ struct Answer {
     status: u32,
 }
 
-const SIGN_INS: [&str; 4] = ["ok", "invalid", "overloaded", "unavailable"];
+const SIGN_INS: [&str; 5] = ["ok", "invalid", "overloaded", "unavailable", "gone"];
 const REFRESHES: [&str; 7] = ["rotated", "repeated", "renewed", "superseded", "reused", "invalid", "unavailable"];
 
 /// How long each had to wait for a hash thread.
