@@ -290,6 +290,13 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
 
+    impl Scratch {
+        /// As if this answer were waiting for others.
+        pub(in crate::crypto) fn keep(&self, answer: impl FnOnce() + Send + 'static) {
+            self.answers.lock().push((Instant::now(), Box::new(answer)));
+        }
+    }
+
     impl HashThreads {
         async fn now<T: Send + 'static>(
             &self,

@@ -190,6 +190,7 @@ struct Stored {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
 
     fn cost(memory_kib: u32, iterations: u32) -> Cost {
         let params = Params::new(memory_kib, iterations, 1, Some(TAG)).unwrap();
@@ -225,6 +226,21 @@ mod tests {
         };
         assert!(rehashed.as_str().contains("m=64,t=1,p=1"));
         assert_eq!(new.verify(&password, Some(&rehashed), &mut scratch), Verdict::Right { rehashed: None });
+    }
+
+    #[test]
+    fn no_answer_waits_for_a_hash_with_other_parameters() {
+        let (old, new, mut scratch) = (cost(32, 2), cost(64, 1), Scratch::default());
+        let password = Password::attempt("correct horse");
+        for (hash, is_given) in [(new.hash(&password, &mut scratch), false), (old.hash(&password, &mut scratch), true)]
+        {
+            let (given, was_given) = mpsc::channel();
+            scratch.keep(move || {
+                let _ = given.send(());
+            });
+            new.verify(&password, Some(&hash), &mut scratch);
+            assert_eq!(was_given.try_recv().is_ok(), is_given, "{}", hash.as_str());
+        }
     }
 
     #[test]
