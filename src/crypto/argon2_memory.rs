@@ -4,6 +4,9 @@ use argon2::Block;
 use memmap2::MmapMut;
 use std::slice;
 
+/// In bytes, on most processors.
+const HUGE_PAGE: usize = 2 * 1024 * 1024;
+
 /// Blocks of 1 KiB that are used again from one hash to the next, in huge pages where the system has some.
 ///
 /// A hash reads its blocks in no order. In pages of 4 KiB it depends on which ones the process happened to get how long
@@ -19,7 +22,7 @@ impl Memory {
     /// # Panics
     /// When the system has no memory left.
     pub fn blocks(&mut self, count: usize) -> &mut [Block] {
-        let size = count * Block::SIZE;
+        let size = size(count);
         // Before there is more: nobody reckons with both at once.
         self.0.take_if(|memory| memory.len() < size);
         let start = self.0.get_or_insert_with(|| map(size)).as_mut_ptr().cast();
@@ -34,8 +37,14 @@ impl Memory {
 
     /// Gives all back when it is more than so many blocks.
     pub fn keep_at_most(&mut self, count: usize) {
-        self.0.take_if(|memory| memory.len() > count * Block::SIZE);
+        self.0.take_if(|memory| memory.len() > size(count));
     }
+}
+
+/// How many bytes so many blocks take: whole huge pages, because from 6.13 on Linux lets no other mapping begin with one.
+fn size(count: usize) -> usize {
+    let bytes = count * Block::SIZE;
+    if bytes < HUGE_PAGE { bytes } else { bytes.next_multiple_of(HUGE_PAGE) }
 }
 
 fn map(size: usize) -> MmapMut {
@@ -63,6 +72,12 @@ mod tests {
         assert!(memory.0.is_none());
         assert_eq!(memory.blocks(16).len(), 16);
         assert_eq!(memory.blocks(17).len(), 17);
+        // In whole huge pages.
+        assert_eq!(memory.blocks(2049).len(), 2049);
+        memory.keep_at_most(2049);
+        assert_eq!(memory.0.as_ref().map(|memory| memory.len()), Some(2 * HUGE_PAGE));
+        memory.keep_at_most(2048);
+        assert!(memory.0.is_none());
     }
 
     #[cfg(target_os = "linux")]
