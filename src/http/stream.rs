@@ -132,11 +132,13 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(()));
         }
         let (before, wants_some) = (into.filled().len(), into.remaining() > 0);
-        ready!(Pin::new(&mut self.tcp).poll_read(context, into))?;
+        let outcome = ready!(Pin::new(&mut self.tcp).poll_read(context, into));
         let read = into.filled().len() - before;
-        if read == 0 && wants_some {
+        // Their side ended, or with a reset both did: actix-http takes that for the former and goes on.
+        if outcome.is_err() || read == 0 && wants_some {
             self.is_closed.send_replace(true);
         }
+        outcome?;
         self.unanswered += read;
         Poll::Ready(Ok(()))
     }
