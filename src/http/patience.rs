@@ -36,7 +36,7 @@ impl Patience {
     /// What `work` comes to. It is given up when the caller has gone: nobody is hashed for who does not wait for it.
     ///
     /// # Errors
-    /// When they have.
+    /// [`Gone`] when `work` was given up.
     pub async fn with<T>(self, work: impl Future<Output = T>) -> Result<T, Gone> {
         let Self(is_closed) = self;
         let gone = async {
