@@ -32,13 +32,13 @@ macro_rules! saying_which {
 pub(super) const END_ALL: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3", saying_which!());
 
 /// How far our clock may be ahead without leaving a session out that has not expired yet.
-pub(super) const AHEAD: Seconds = Seconds(86_400);
+const AHEAD: Seconds = Seconds(86_400);
 
 /// Ends every session of a user in the transaction, and says which: [`Ended`](super::revocations::Ended).
 macro_rules! end_all {
-    ($tx:ident, $user:expr, $now:expr) => {{
+    ($storage:expr, $tx:ident, $user:expr, $now:expr) => {{
         let all = sqlx::query_as($crate::storage::sessions::END_ALL).bind($now.0).bind($user.0);
-        let all = all.bind(($now - $crate::storage::sessions::AHEAD).0).fetch_all(&mut *$tx).await?;
+        let all = all.bind($storage.tokens_live_from($now).0).fetch_all(&mut *$tx).await?;
         $crate::storage::revocations::ended(all, $now)
     }};
 }
@@ -185,6 +185,12 @@ macro_rules! begin {
 }
 
 impl Storage {
+    /// A session that expired before this has no token left: its refresh token has ended, by a clock that is a day ahead,
+    /// too, and so has the last access token, which may outlive the session by `jwt.access_token_lifetime`.
+    pub(super) fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
+        self.revoked.start_of(now).min(now - AHEAD)
+    }
+
     /// Begins a session for a user whose password was just found to be right; `rehashed` replaces an outdated hash.
     ///
     /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun
@@ -371,13 +377,23 @@ impl Storage {
         Ok(rows.into_iter().map(Session::from).collect())
     }
 
-    /// Ends one session of a user; whether there was such a one of which a token could be about.
+    /// Ends one session of a user; whether there was such a one that may have tokens left.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
+        const FIND: &str = "SELECT COUNT(*) FROM sessions \
+             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
         const END: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3 AND id = $4", saying_which!());
         let start = self.revoked.start_of(now);
+        // Asked before: a client that names ids at random must not hold up those who end something.
+        let found: i64 = on!(read self, |connection| {
+            sqlx::query_scalar(FIND).bind(user.0).bind(start.0).bind(id.0).fetch_one(connection).await
+        })
+        .await?;
+        if found == 0 {
+            return Ok(false);
+        }
         on!(end "sid" self, |tx| {
             let one = sqlx::query_as(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
             let one = ended(one.fetch_all(&mut *tx).await?, now);
@@ -394,7 +410,7 @@ impl Storage {
     /// # Errors
     /// When the database is away.
     pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
-        on!(end "sid" self, |tx| ((), end_all!(tx, user, now))).await
+        on!(end "sid" self, |tx| ((), end_all!(self, tx, user, now))).await
     }
 
     /// Replaces the password hash that was verified, and ends every session of its user but `kept`; whether the
@@ -418,7 +434,7 @@ impl Storage {
             if changed.execute(&mut *tx).await?.rows_affected() == 0 {
                 return Ok((false, Vec::new()));
             }
-            let others = sqlx::query_as(END_OTHERS).bind(now.0).bind(user.0).bind((now - AHEAD).0).bind(kept.0);
+            let others = sqlx::query_as(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0).bind(kept.0);
             (true, ended(others.fetch_all(&mut *tx).await?, now))
         })
         .await

@@ -252,7 +252,7 @@ impl Storage {
         on!(end "sid" self, |tx| {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(id.0).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
-            (row.map(User::from), end_all!(tx, id, now))
+            (row.map(User::from), end_all!(self, tx, id, now))
         })
         .await
     }
@@ -276,7 +276,7 @@ impl Storage {
         const SQL: &str = concat!("UPDATE users SET is_active = FALSE WHERE id = $1 RETURNING ", user_columns!());
         on!(end "sid" self, |tx| {
             let row: Option<UserRow> = sqlx::query_as(SQL).bind(id.0).fetch_optional(&mut *tx).await?;
-            (row.map(User::from), end_all!(tx, id, now))
+            (row.map(User::from), end_all!(self, tx, id, now))
         })
         .await
     }
@@ -291,7 +291,7 @@ impl Storage {
         const DELETE: &str = "DELETE FROM users WHERE id = $1";
         on!(end "sid" self, |tx| {
             sqlx::query(SHUT_OUT).bind(id.0).execute(&mut *tx).await?;
-            let ended = end_all!(tx, id, now);
+            let ended = end_all!(self, tx, id, now);
             (sqlx::query(DELETE).bind(id.0).execute(&mut *tx).await?.rows_affected() > 0, ended)
         })
         .await
@@ -327,7 +327,7 @@ impl Storage {
             let row: Option<UserRow> =
                 sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let Some(user) = row.map(User::from) else { return Ok((None, Vec::new())) };
-            let ended = end_all!(tx, user.id, now);
+            let ended = end_all!(self, tx, user.id, now);
             (Some(user), ended)
         })
         .await
