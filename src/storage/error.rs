@@ -1,5 +1,6 @@
 //! What can go wrong with a database, in two words. The database's own text stays here: it may quote a row.
 
+use super::postgres::{InRecovery, has_outdated_plan};
 use sqlx::migrate::MigrateError;
 
 /// Why the database did not do its work.
@@ -20,7 +21,9 @@ pub(super) fn classify(error: &sqlx::Error) -> StorageError {
         sqlx::Error::PoolTimedOut => Unavailable("no connection in time".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Unavailable("the connections are closed".to_owned()),
         sqlx::Error::Io(error) => Unavailable(error.to_string()),
-        sqlx::Error::Tls(_) => Unavailable("the TLS handshake failed".to_owned()),
+        // Of the certificate, not of a row.
+        sqlx::Error::Tls(error) => Unavailable(format!("the TLS handshake failed: {error}")),
+        sqlx::Error::Configuration(error) if error.is::<InRecovery>() => Unavailable(error.to_string()),
         sqlx::Error::Protocol(_) => Unavailable("the connection broke off".to_owned()),
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
@@ -44,7 +47,11 @@ fn reason(code: &str) -> Option<&'static str> {
     // SQLSTATE has five characters (PostgreSQL, appendix A), SQLite's codes are numbers of at most four digits.
     if code.len() == 5 {
         return match (&code[..2], code) {
+            ("08", "08P01") => {
+                Some("protocol violation; a pooler such as PgBouncer may have refused a start-up parameter")
+            }
             ("08", _) => Some("connection lost"),
+            ("26" | "42", "26000" | "42P05") => Some("a pooler pools by transaction; it must pool by session"),
             ("25", "25006") => Some("the database is read-only"),
             ("28", _) => Some("the database refused our name or password"),
             ("3D", _) => Some("there is no such database"),
@@ -69,8 +76,11 @@ fn reason(code: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the database asks for the same again: serialisation failure, deadlock, busy.
+/// Whether the same may succeed if it is tried again: serialisation failure, deadlock, busy, an outdated plan.
 pub(super) fn is_worth_a_retry(error: &sqlx::Error) -> bool {
+    if has_outdated_plan(error) {
+        return true;
+    }
     let sqlx::Error::Database(error) = error else { return false };
     matches!(error.code().as_deref(), Some("40001" | "40P01" | "5" | "261" | "517" | "773"))
 }
@@ -82,8 +92,8 @@ mod tests {
     #[test]
     fn a_database_that_cannot_is_told_from_one_that_will_not() {
         for code in [
-            "08006", "25006", "28P01", "3D000", "40001", "42P01", "42501", "53300", "55P03", "57P01", "58030", "5",
-            "13", "2570", "14",
+            "08006", "08P01", "26000", "42P05", "25006", "28P01", "3D000", "40001", "42P01", "42501", "53300", "55P03",
+            "57P01", "58030", "5", "13", "2570", "14",
         ] {
             assert!(reason(code).is_some(), "{code}");
         }

@@ -1,16 +1,20 @@
 //! Questions that tell `readyz` whether the database is well.
 
-use super::{Storage, StorageError, work::on};
+use super::{Storage, StorageError, postgres::InRecovery, work::on};
 use crate::domain::Timestamp;
 
 impl Storage {
-    /// Asks the database for nothing.
+    /// Asks the database whether it is one to work with.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not answer, or is a standby.
     pub async fn ping(&self) -> Result<(), StorageError> {
-        const SQL: &str = "SELECT 1";
-        on!(ask self, |connection| sqlx::query(SQL).execute(connection).await.map(drop)).await
+        let sql = if self.is_sqlite() { "SELECT FALSE" } else { "SELECT pg_is_in_recovery()" };
+        on!(ask self, |connection| {
+            let is_in_recovery: bool = sqlx::query_scalar(sql).fetch_one(connection).await?;
+            if is_in_recovery { Err(InRecovery.into()) } else { Ok(()) }
+        })
+        .await
     }
 
     /// Looks into the tables that every request needs, which somebody may have locked.

@@ -4,7 +4,7 @@
 //! a row for each, and tells this replica's memory after the commit, before anybody is answered. The other replicas ask
 //! for what is new twice a second.
 
-use super::{Storage, StorageError, work::on};
+use super::{Storage, StorageError, postgres::InRecovery, work::on};
 use crate::domain::{AccessToken, SessionState, Timestamp, TokenId};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -128,14 +128,21 @@ impl Follower {
     /// # Errors
     /// When the database is away.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
-        const FEED: &str = "SELECT feed_id FROM revocation_feed";
+        // A standby answers from the past, and a proxy may have put one in the place of the server that was asked so far.
+        const FEED: &str = "SELECT feed_id, pg_is_in_recovery() FROM revocation_feed";
+        const FEED_OF_SQLITE: &str = "SELECT feed_id, FALSE FROM revocation_feed";
         // From the last row on, which is read again to see whether it is there.
         const NEWS: &str = "SELECT seq, value, ended_at FROM revocations \
              WHERE (seq, value) >= ($1, $2) ORDER BY seq, value LIMIT $3";
         let asked_at = Instant::now();
         let known = self.place.take();
         let storage = &self.storage;
-        let feed: Uuid = on!(read storage, |connection| sqlx::query_scalar(FEED).fetch_one(connection).await).await?;
+        let sql = if storage.is_sqlite() { FEED_OF_SQLITE } else { FEED };
+        let feed = on!(read storage, |connection| {
+            let (feed, is_in_recovery): (Uuid, bool) = sqlx::query_as(sql).fetch_one(connection).await?;
+            if is_in_recovery { Err(InRecovery.into()) } else { Ok(feed) }
+        })
+        .await?;
         let place = (feed, storage.connections_made());
         if known != Some(place) {
             self.cursor = BEGINNING;

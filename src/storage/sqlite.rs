@@ -87,6 +87,9 @@ impl Lent {
     pub(super) fn give_back(mut self) {
         self.to.idle().extend(self.connection.take());
     }
+
+    /// Closes it after its work failed.
+    pub(super) fn close(self, _: &sqlx::Error) {}
 }
 
 #[cfg(test)]

@@ -2,7 +2,12 @@
 //! when it fails.
 
 use super::{Storage, StorageError};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use tokio::time::sleep;
 use tracing::Instrument;
 
 /// Runs one unit of work on whichever database is configured: within a deadline, with what the database gave up for no
@@ -78,7 +83,9 @@ macro_rules! on {
                 let outcome = async { $work }.await;
                 tries -= 1;
                 match outcome {
-                    Err(error) if tries > 0 && $crate::storage::error::is_worth_a_retry(&error) => {}
+                    Err(error) if tries > 0 && $crate::storage::error::is_worth_a_retry(&error) => {
+                        $crate::storage::work::pause_before_retry(tries).await;
+                    }
                     outcome => break outcome.map_err(|error| $crate::storage::error::classify(&error)),
                 }
             }
@@ -91,8 +98,9 @@ macro_rules! on {
             $body
         }
         .await;
-        if outcome.is_ok() {
-            held.give_back();
+        match &outcome {
+            Ok(_) => held.give_back(),
+            Err(error) => held.close(error),
         }
         outcome
     }};
@@ -112,9 +120,18 @@ pub(super) enum Kind {
     Write,
 }
 
-/// How often a unit of work is tried while the database gives it up for no fault of the request (40001 and 40P01 in
-/// PostgreSQL, busy in SQLite).
+/// How often a unit of work is tried while the database gives it up for no fault of the request (40001, 40P01 and 0A000
+/// in PostgreSQL, busy in SQLite).
 pub(super) const TRIES: u32 = 4;
+
+/// Waits before a retry, with `tries` left: about 5, 20 and 80 ms, each shortened or lengthened at random by up to half,
+/// so that transactions that met once do not meet again.
+pub(super) async fn pause_before_retry(tries: u32) {
+    let usual: u64 = 5_000 << (2 * (TRIES - 1).saturating_sub(tries));
+    // Each `RandomState` has keys of its own.
+    let jitter = RandomState::new().hash_one(tries) % usual;
+    sleep(Duration::from_micros(usual / 2 + jitter)).await;
+}
 
 impl Storage {
     /// Waits for a unit of work as [`Storage::ask`] does, and logs one line when the database can no longer do such
