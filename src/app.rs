@@ -37,6 +37,9 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 /// How long the start waits for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long the end waits for the database to close its connections.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A service that is wired and bound, and serves once it is run.
 pub struct App {
     address: SocketAddr,
@@ -137,6 +140,7 @@ impl App {
         let options = http::Options {
             workers,
             routes: http::routes,
+            keep_alive: settings.server.keep_alive,
             request_timeout: settings.server.request_timeout,
             shutdown_timeout: settings.server.shutdown_timeout,
         };
@@ -216,7 +220,8 @@ impl App {
         };
         // Closing waits for every connection that is in use, and nobody polls this work any more.
         drop(working);
-        storage.close().await;
+        // A disk or a server that does not answer must not keep the process from ending.
+        let _ = timeout(CLOSE_TIMEOUT, storage.close()).await;
         reason_to_stop.and(ended.map_err(StartError::Server))
     }
 }
@@ -268,11 +273,7 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
             key
         } else {
             // Only in development: production does not get past its settings without a key.
-            let name = match jwt.algorithm {
-                Algorithm::Hs256 => "signing_key".to_owned(),
-                other => format!("signing_key.{}", other.name()),
-            };
-            made = key_files::load_or_create(&data_dir, &name, jwt.algorithm)?;
+            made = key_files::load_or_create(&data_dir, &made_signing_key(jwt.algorithm), jwt.algorithm)?;
             &made
         };
         let key = SigningKey::parse(text, jwt.algorithm)?;
@@ -282,7 +283,7 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
     let refresh = if let Some(key) = &jwt.refresh_key {
         key
     } else {
-        made = key_files::load_or_create(&data_dir, "refresh_key", Algorithm::Hs256)?;
+        made = key_files::load_or_create(&data_dir, MADE_REFRESH_KEY, Algorithm::Hs256)?;
         &made
     };
     Ok(Keys::new(access, refresh, jwt.refresh_key_previous.as_ref())?)
@@ -293,15 +294,27 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
 /// # Errors
 /// As [`keys`].
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    let jwt = &settings.jwt;
-    let would_make_none = jwt.refresh_key.is_some() && (jwt.keys_dir.is_some() || jwt.signing_key.is_some());
-    if would_make_none {
-        keys(settings, now).map(drop)
-    } else if let Some(folder) = &jwt.keys_dir {
-        key_ring(settings, folder, now).map(drop)
-    } else {
-        // A single one was checked with the other settings.
-        Ok(())
+    let (jwt, data_dir) = (&settings.jwt, settings.data_dir());
+    if let Some(folder) = &jwt.keys_dir {
+        key_ring(settings, folder, now)?;
+    } else if jwt.signing_key.is_none() {
+        key_files::load(&data_dir, &made_signing_key(jwt.algorithm), jwt.algorithm)?;
+    }
+    // What stands in the settings themselves was checked with them.
+    if jwt.refresh_key.is_none() {
+        key_files::load(&data_dir, MADE_REFRESH_KEY, Algorithm::Hs256)?;
+    }
+    Ok(())
+}
+
+/// The file of the refresh key that the development profile makes.
+const MADE_REFRESH_KEY: &str = "refresh_key";
+
+/// The file of the signing key that the development profile makes.
+fn made_signing_key(algorithm: Algorithm) -> String {
+    match algorithm {
+        Algorithm::Hs256 => "signing_key".to_owned(),
+        other => format!("signing_key.{}", other.name()),
     }
 }
 

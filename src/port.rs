@@ -6,6 +6,9 @@ use std::{
 };
 use tokio::net::TcpSocket;
 
+/// How much of an answer the kernel keeps for a client, in bytes. Left to itself it would be 4 MiB.
+const SEND_BUFFER: u32 = 128 * 1024;
+
 /// Takes a port. Many may knock at once: a short backlog would make their connections fail before we see them.
 ///
 /// # Errors
@@ -14,6 +17,8 @@ pub fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart must not wait until the last connections of the one before are forgotten.
     socket.set_reuseaddr(true)?;
+    // For each connection: what a client that reads nothing can have in the kernel (which doubles it, socket(7)).
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(bind)?;
     socket.listen(1024)?.into_std()
 }

@@ -10,7 +10,7 @@ use crate::{
     config::{Settings, Sources},
     crypto::key_files::KeyFileError,
     http,
-    storage::Storage,
+    storage::{self, OpenError, Storage},
     telemetry, time_slice,
 };
 use clap::{Parser, Subcommand};
@@ -18,6 +18,7 @@ use std::{
     fmt::Display,
     io::{self, Write},
     process::{self, ExitCode},
+    thread,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -93,11 +94,12 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("signet: {failure}");
-            // The keys are a part of the configuration, wherever they are kept.
-            let is_about_keys = failure.is::<KeysError>()
+            // Keys and database are a part of the configuration, wherever they are kept.
+            let is_about_settings = failure.is::<KeysError>()
                 || failure.is::<KeyFileError>()
-                || matches!(failure.downcast_ref(), Some(StartError::Key(_)));
-            if is_about_keys { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+                || failure.is::<OpenError>()
+                || matches!(failure.downcast_ref(), Some(StartError::Key(_) | StartError::Open(_)));
+            if is_about_settings { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -120,13 +122,16 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
         Command::Serve => {
             // Before any other thread: what answers requests runs before what hashes passwords.
             let _ = time_slice::ask_for(time_slice::SHORTEST);
-            // Until the end, which sends the last traces.
-            let _traces = telemetry::start(&settings.telemetry);
-            runtime.block_on(serve(settings))?;
+            let _telemetry = telemetry::start(&settings.telemetry);
+            let served = runtime.block_on(serve(settings));
+            // A name look-up or a file may hold a thread for as long as it likes; nothing waits for its answer any more.
+            runtime.shutdown_background();
+            return served.map(|()| ExitCode::SUCCESS);
         }
         Command::Migrate => runtime.block_on(migrate(settings))?,
         Command::Config(ConfigCommand::Print) => say(settings.print().trim_end()),
         Command::Config(ConfigCommand::Check) => {
+            storage::check(&settings.database)?;
             app::check_keys(settings, Clock::System.now())?;
             say("The settings are right.");
             settings.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
@@ -169,8 +174,8 @@ fn welcome(settings: &Settings, app: &App) {
          \x20                    -d '{{\"email\": \"ann@example.com\", \"password\": \"correct horse\"}}'\n\
          \x20 Stop             Ctrl-C\n\n"
     );
-    // It serves, whether anybody reads this or not.
-    let _ = io::stdout().write_all(text.as_bytes());
+    // On a thread of its own: the service works whether or not standard output is read.
+    thread::spawn(move || io::stdout().write_all(text.as_bytes()));
 }
 
 /// Comes with the first SIGTERM, as containers are stopped, or SIGINT, as people stop programs. The second ends the

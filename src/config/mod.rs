@@ -3,6 +3,7 @@
 //! Everything is parsed into what it means here, and every fault is found at once: the merged layers are walked key by
 //! key, and what no section asked for is unknown.
 
+mod database_url;
 mod print;
 mod rules;
 mod source;
@@ -16,11 +17,12 @@ use crate::{
     crypto::{Hashing, Kernel},
     domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
 };
+use database_url::DatabaseUrl;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use source::Reader;
 use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
-use value::{BasePath, DatabaseUrl, HeaderName, MemberName};
+use value::{BasePath, HeaderName, MemberName};
 
 /// Where the service runs: what is refused at the start and the log format depend on it, no answer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ section! {
         cors_allowed_origins: Vec<Origin>,
         forwarded_header: HeaderName,
         trusted_proxies: Vec<IpNet>,
+        keep_alive: Duration,
         request_timeout: Duration,
         shutdown_timeout: Duration,
     }
@@ -118,10 +121,11 @@ section! {
 }
 
 section! {
-    /// Who may see users, and how many sessions one may have.
+    /// Who may see users, what they may call themselves, and how many sessions one may have.
     Users in "users" {
         list: Listing,
         max_sessions: u32,
+        reserved_usernames: Vec<String>,
     }
 }
 
@@ -229,7 +233,7 @@ impl Settings {
         };
         reader.refuse_unknown_keys();
         // A value that could not be read is its default here, so that the rules find whatever else is wrong.
-        rules::check(&settings, &mut reader);
+        rules::check(&settings, sources, &mut reader);
         reader.finish(settings)
     }
 

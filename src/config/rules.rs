@@ -2,7 +2,7 @@
 
 use super::{
     MaxStaleness, Profile, Server, Settings,
-    source::{DEFAULT, Reader},
+    source::{DEFAULT, Fault, Reader, Sources},
     value::is_plain,
 };
 use crate::{
@@ -14,7 +14,8 @@ use std::time::Duration;
 use url::Url;
 
 /// Notes whatever is wrong with settings beyond how each is written.
-pub(super) fn check(settings: &Settings, reader: &mut Reader) {
+pub(super) fn check(settings: &Settings, sources: &Sources, reader: &mut Reader) {
+    database(settings, sources, reader);
     keys(settings, reader);
     numbers(settings, reader);
     names(settings, reader);
@@ -26,6 +27,21 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
             "server.bind",
             "the development profile serves this machine only: bind 127.0.0.1, or set SIGNET_PROFILE=production",
         );
+    }
+}
+
+/// Variables that the driver of PostgreSQL reads beside the address, and by which TLS would be other than the address says.
+const LIBPQ_TLS: [&str; 4] = ["PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+
+fn database(settings: &Settings, sources: &Sources, reader: &mut Reader) {
+    if settings.database.sqlite_path().is_some() {
+        return;
+    }
+    for name in LIBPQ_TLS {
+        if sources.environment.iter().any(|(known, value)| known == name && !value.is_empty()) {
+            let parameter = name.trim_start_matches("PG").to_lowercase();
+            reader.fault(Fault::new(name, "the environment", format!("say it in database.url: {parameter}=…")));
+        }
     }
 }
 
@@ -87,14 +103,17 @@ fn algorithm_has_pairs(settings: &Settings) -> bool {
 
 fn numbers(settings: &Settings, reader: &mut Reader) {
     let Settings { server, database, jwt, passwords, revocation, .. } = settings;
-    let zero = Duration::ZERO;
     let mut must = |is_right: bool, key: &str, what: &str| {
         if !is_right {
             reader.fault_at(key, format!("must be {what}"));
         }
     };
     // The framework counts this one in half seconds.
-    must(server.request_timeout >= Duration::from_secs(1), "server.request_timeout", "at least 1s");
+    let request_timeout = Duration::from_secs(1)..=Duration::from_hours(1);
+    must(request_timeout.contains(&server.request_timeout), "server.request_timeout", "from 1s to 1h");
+    let keep_alive = Duration::from_secs(1)..=Duration::from_hours(1);
+    must(keep_alive.contains(&server.keep_alive), "server.keep_alive", "from 1s to 1h");
+    must(server.shutdown_timeout <= Duration::from_hours(1), "server.shutdown_timeout", "at most 1h");
     must(server.workers() <= Server::MAX_WORKERS, "server.workers", "at most 512");
     must((1..=10_000).contains(&database.max_connections), "database.max_connections", "from 1 to 10000");
     let acquire = Duration::from_millis(10)..=Duration::from_mins(1);
@@ -118,7 +137,8 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     // The longest password, four bytes a character, fits into the 16 KiB of a request.
     must(passwords.max_length <= 2048, "passwords.max_length", "at most 2048");
     must(settings.users.max_sessions >= 1, "users.max_sessions", "at least 1");
-    must(revocation.poll_interval > zero, "revocation.poll_interval", "longer than 0s");
+    let poll_interval = Duration::from_millis(1)..=Duration::from_hours(1);
+    must(poll_interval.contains(&revocation.poll_interval), "revocation.poll_interval", "from 1ms to 1h");
     if let MaxStaleness::After(max) = revocation.max_staleness
         && revocation.poll_interval > max
     {
@@ -152,9 +172,12 @@ fn names(settings: &Settings, reader: &mut Reader) {
     }
     for (key, text) in [("jwt.issuer", &jwt.issuer), ("jwt.audience", &jwt.audience)] {
         // A token is at most 8 KiB long, and has room for a user's own claims.
-        if text.as_ref().is_some_and(|text| text.len() > 500) {
-            reader.fault_at(key, "must have at most 500 bytes");
+        if text.as_ref().is_some_and(|text| text.len() > 500 || text.chars().any(char::is_control)) {
+            reader.fault_at(key, "must have at most 500 bytes, none of them a control character");
         }
+    }
+    if server.metrics_bind == Some(server.bind) && server.bind.port() != 0 {
+        reader.fault_at("server.metrics_bind", "must not be server.bind");
     }
     let taken = ["token_type", "expires_in", "refresh_expires_in"];
     for (key, name) in
@@ -245,6 +268,16 @@ pub(super) fn warnings(settings: &Settings) -> Vec<String> {
         }
     }
     let jwt = &settings.jwt;
+    if jwt.access_token_lifetime > Seconds(3600) {
+        warnings.push(
+            "jwt.access_token_lifetime is longer than 1h: services that verify tokens by themselves take one for so long \
+             after its session has ended"
+                .to_owned(),
+        );
+    }
+    if jwt.access_token_lifetime > jwt.refresh_token_lifetime {
+        warnings.push("jwt.access_token_lifetime is longer than jwt.refresh_token_lifetime".to_owned());
+    }
     for (name, key) in [
         ("jwt.signing_key", &jwt.signing_key),
         ("jwt.refresh_key", &jwt.refresh_key),

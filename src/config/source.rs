@@ -43,6 +43,11 @@ impl Sources {
     }
 }
 
+fn without_line_end(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
+}
+
 fn lossy(text: &std::ffi::OsStr) -> String {
     text.to_string_lossy().into_owned()
 }
@@ -146,7 +151,9 @@ impl Reader {
         for (name, value) in variables {
             if let Some(key) = name.strip_prefix(PREFIX) {
                 let key = key.to_lowercase().replace("__", ".");
-                self.rows.insert(key, Sourced { value: Value::new(None, value.as_str()), place: name.clone() });
+                // The line end that editors, shells and secret stores leave is not part of a value.
+                let value = without_line_end(value);
+                self.rows.insert(key, Sourced { value: Value::new(None, value), place: name.clone() });
             }
         }
     }
@@ -182,9 +189,7 @@ impl Reader {
         let path = row.value.into_string().unwrap_or_default();
         match secret_file::read(Path::new(&path)) {
             Ok(text) => {
-                let text = text.expose_secret();
-                let secret = text.strip_suffix('\n').unwrap_or(text);
-                let secret = secret.strip_suffix('\r').unwrap_or(secret);
+                let secret = without_line_end(text.expose_secret());
                 let place = format!("{}, {path}", row.place);
                 if secret.is_empty() {
                     self.fault(Fault::new(key, &place, "the file is empty"));

@@ -6,9 +6,8 @@ use crate::{
 };
 use config::{Value, ValueKind};
 use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZero,
     ops::Deref,
@@ -317,44 +316,4 @@ checked_text! {
 
 pub(super) fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_.~".contains(c)
-}
-
-/// Where the database is. It may hold a password.
-#[derive(Clone)]
-pub struct DatabaseUrl(SecretString);
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseUrl([redacted])")
-    }
-}
-
-impl DatabaseUrl {
-    pub fn expose_secret(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// The file of `sqlite://…`.
-    pub(super) fn sqlite_path(&self) -> Option<PathBuf> {
-        let path = self.expose_secret().strip_prefix("sqlite:")?;
-        Some(path.strip_prefix("//").unwrap_or(path).into())
-    }
-}
-
-impl Setting for DatabaseUrl {
-    const SECRET: bool = true;
-
-    fn parse(value: &Value) -> Result<Self, String> {
-        const WHAT: &str = "sqlite://file.db or postgres://user:password@host/database";
-        let url = text(value, WHAT)?;
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path.contains(":memory:") || path.contains('?') {
-                return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
-            }
-        } else if !Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql")) {
-            return Err(format!("must be {WHAT}"));
-        }
-        Ok(Self(url.into()))
-    }
 }

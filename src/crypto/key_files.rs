@@ -266,14 +266,27 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
 /// When the file can be neither read nor made, or holds no key for `algorithm`.
 pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result<SecretString, KeyFileError> {
     let path = folder.join(name);
+    if let Some(key) = load(folder, name, algorithm)? {
+        return Ok(key);
+    }
+    make_folder(folder)?;
+    write_new(&path, &keys::generate(algorithm).map_err(|fault| error(&path, fault.0))?)?;
+    tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
+    read(&path)
+}
+
+/// Reads the key in `folder/name`; `None` where there is none yet.
+///
+/// # Errors
+/// When the file cannot be read, or holds no key for `algorithm`.
+pub fn load(folder: &Path, name: &str, algorithm: Algorithm) -> Result<Option<SecretString>, KeyFileError> {
+    let path = folder.join(name);
     if !path.exists() {
-        make_folder(folder)?;
-        write_new(&path, &keys::generate(algorithm).map_err(|fault| error(&path, fault.0))?)?;
-        tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
+        return Ok(None);
     }
     let text = read(&path)?;
     match SigningKey::parse(&text, algorithm) {
-        Ok(_) => Ok(text),
+        Ok(_) => Ok(Some(text)),
         Err(fault) => Err(error(&path, format!("{fault}; delete it to have a new one made"))),
     }
 }

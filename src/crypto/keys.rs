@@ -115,6 +115,11 @@ impl SigningKey {
             return Err("is encrypted; `openssl pkey` decrypts it".into());
         }
         let wrong = |what: &str| KeyFault(format!("is not {what}, which {name} needs"));
+        // OpenSSL's RSA-PSS keys are none for the library, though PS256 needs no other keys than RS256.
+        let no_rsa = |what: &str| {
+            let how = "`openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048` makes one";
+            KeyFault(format!("{what}, which {name} needs; {how}"))
+        };
         let encoding = match algorithm {
             Algorithm::Es256 => {
                 ec(&ECDSA_P256_SHA256_FIXED_SIGNING, pem).ok_or_else(|| wrong("a key of the curve P-256"))?
@@ -123,12 +128,12 @@ impl SigningKey {
                 ec(&ECDSA_P384_SHA384_FIXED_SIGNING, pem).ok_or_else(|| wrong("a key of the curve P-384"))?
             }
             Algorithm::EdDsa => ed(pem).ok_or_else(|| wrong("an Ed25519 key"))?,
-            _ => EncodingKey::from_rsa_pem(pem::encode(pem).as_bytes()).map_err(|_| wrong("an RSA key"))?,
+            _ => EncodingKey::from_rsa_pem(pem::encode(pem).as_bytes()).map_err(|_| no_rsa("is not an RSA key"))?,
         };
         let mut public = Jwk::from_encoding_key(&encoding, jwa(algorithm)).map_err(|_| match algorithm {
             Algorithm::EdDsa | Algorithm::Es256 | Algorithm::Es384 => KeyFault(format!("cannot be used with {name}")),
             // The library refuses what is shorter without saying so.
-            _ => KeyFault(format!("is not an RSA key of 2048 to 8192 bits, which {name} needs")),
+            _ => no_rsa("is not an RSA key of 2048 to 8192 bits"),
         })?;
         let failed = |_| KeyFault(format!("cannot be used with {name}"));
         let decoding = DecodingKey::from_jwk(&public).map_err(failed)?;

@@ -4,9 +4,9 @@ use super::{State, error::Code, error::Problem};
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     http::header,
-    web::{Data, Path},
+    web::{Bytes, Data, Path},
 };
-use std::{fmt::Write, sync::Arc};
+use std::{borrow::Cow, fmt::Write, sync::Arc};
 use utoipa_swagger_ui::Config;
 
 /// What a browser may do with a page: show it, alone, with what comes from here. Swagger writes styles into its elements.
@@ -55,7 +55,10 @@ pub async fn swagger(file: Path<String>) -> Result<HttpResponse, Problem> {
     if file.gzpipped {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
     }
-    Ok(response.content_type(file.content_type).body(file.bytes.into_owned()))
+    Ok(response.content_type(file.content_type).body(match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }))
 }
 
 /// Every code that an error can have. `type` in an error leads here.

@@ -1,7 +1,7 @@
 //! Numbers for those who run it.
 
 use super::{State, health::no_store};
-use crate::telemetry::{Levels, Metrics};
+use crate::telemetry::{Levels, Metrics, dropped_log_lines};
 use actix_web::{HttpResponse, web::Data};
 
 /// What was counted, for Prometheus.
@@ -17,6 +17,7 @@ pub async fn metrics(state: Data<State>) -> HttpResponse {
         hash_queue: state.auth.hash_queue(),
         connections_in_use,
         connections_idle,
+        log_lines_dropped: dropped_log_lines(),
     });
     HttpResponse::Ok().insert_header(no_store()).content_type(Metrics::CONTENT_TYPE).body(text)
 }

@@ -36,7 +36,7 @@ use crate::{
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
     http::Method,
-    web::{self, ServiceConfig},
+    web::{self, Bytes, ServiceConfig},
 };
 use client::Proxies;
 use error::Problem;
@@ -65,7 +65,7 @@ pub struct State {
     cors_allowed_origins: Vec<Origin>,
     authorization_header: String,
     auth_header_types: Vec<String>,
-    openapi: String,
+    openapi: Bytes,
     metrics: Arc<Metrics>,
     is_stopping: AtomicBool,
 }
@@ -92,7 +92,8 @@ impl State {
                 header: &settings.jwt.authorization_header,
                 schemes: &settings.jwt.auth_header_types,
             })
-            .to_string(),
+            .to_string()
+            .into(),
             token_names,
             base_path,
             metrics,

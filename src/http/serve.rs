@@ -18,6 +18,8 @@ pub struct Options {
     pub workers: usize,
     /// The routes that it serves.
     pub routes: fn(&State, &mut ServiceConfig),
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
     /// To receive a request.
     pub request_timeout: Duration,
     /// To finish what is in flight when the server stops.
@@ -33,7 +35,7 @@ pub struct Options {
 pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let state = Data::from(state);
-    let Options { request_timeout, routes, .. } = *options;
+    let Options { request_timeout, keep_alive, routes, .. } = *options;
     let builder = Server::build()
         .workers(options.workers)
         .shutdown_timeout(whole_seconds(options.shutdown_timeout))
@@ -49,7 +51,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
             .wrap(from_fn(observe::observe))
             .configure(|config| routes(&state, config));
         let http = HttpService::build()
-            .keep_alive(KeepAlive::Timeout(Duration::from_secs(5)))
+            .keep_alive(KeepAlive::Timeout(keep_alive))
             .client_request_timeout(request_timeout)
             .client_disconnect_timeout(Duration::from_secs(1))
             .graceful_shutdown_signal(move || {

@@ -12,13 +12,14 @@ use crate::{
     config::{Database, MaxStaleness, Settings},
     domain::Seconds,
 };
+use rustix::fs::{Access, access};
 use sqlx::{
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use std::{
-    fs::{DirBuilder, OpenOptions},
-    io,
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     str::FromStr,
@@ -81,8 +82,50 @@ pub enum OpenError {
     Url,
 }
 
+/// Whether `database.url` names a database that can be used, as far as that can be told without connecting. Makes nothing.
+///
+/// # Errors
+/// Why not.
+pub fn check(settings: &Database) -> Result<(), OpenError> {
+    match settings.sqlite_path() {
+        Some(path) => check_file(&path),
+        None => postgres_options(settings).map(drop),
+    }
+}
+
+/// Reads the head of the file, which closes it again: not while this process has it open as a database, whose locks would
+/// go with that (sqlite.org/howtocorrupt.html §2.2).
+fn check_file(path: &Path) -> Result<(), OpenError> {
+    const HEAD: &[u8; 16] = b"SQLite format 3\0";
+    let unusable = |why: &str| Err(OpenError::File(path.display().to_string(), why.to_owned()));
+    let Ok(file) = path.metadata() else {
+        // It will be made, and so will its folder.
+        let above =
+            path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+        let folder = above.into_iter().find(|folder| folder.exists());
+        return match folder {
+            Some(folder) if folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() => Ok(()),
+            _ => unusable("it cannot be made there"),
+        };
+    };
+    if !file.is_file() {
+        return unusable("it is not a regular file");
+    }
+    if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
+        return unusable("it cannot be read and written");
+    }
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD.len() as u64).read_to_end(&mut head));
+    match read {
+        Ok(0) => Ok(()),
+        Ok(_) if head == HEAD => Ok(()),
+        _ => unusable("it is another kind of file"),
+    }
+}
+
 async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError> {
     let shown = || path.display().to_string();
+    check_file(path)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| OpenError::Folder(folder.display().to_string(), error))?;
@@ -117,9 +160,13 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
 }
 
 fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError> {
-    let connect = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)?;
+    let connect = postgres_options(settings)?;
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     let max = settings.max_connections.div_ceil(workers).max(1);
     let connect = connect.application_name("signet");
     Ok(Pool::Postgres(postgres::Connections::new(connect, max, settings.acquire_timeout)))
+}
+
+fn postgres_options(settings: &Database) -> Result<PgConnectOptions, OpenError> {
+    PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)
 }

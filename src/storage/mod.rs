@@ -21,7 +21,7 @@ mod user_row;
 mod users;
 mod work;
 
-pub use connect::OpenError;
+pub use connect::{OpenError, check};
 pub use error::StorageError;
 pub use housekeeping::{Expiring, Purged};
 pub use revocations::{Follower, Trust};

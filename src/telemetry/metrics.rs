@@ -73,6 +73,8 @@ pub struct Levels {
     pub hash_queue: usize,
     pub connections_in_use: usize,
     pub connections_idle: usize,
+    /// Since the start of the process.
+    pub log_lines_dropped: u64,
 }
 
 /// Every metric there is.
@@ -87,6 +89,7 @@ pub struct Metrics {
     purged_rows: Family<Table, Counter>,
     revocations: Gauge,
     feed_age: Gauge<f64, AtomicU64>,
+    log_lines_dropped: Counter,
 }
 
 impl Metrics {
@@ -108,6 +111,7 @@ impl Metrics {
             purged_rows: Family::default(),
             revocations: Gauge::default(),
             feed_age: Gauge::default(),
+            log_lines_dropped: Counter::default(),
         };
         let mut registry = Registry::default();
         registry.register("http_requests", "Answered requests", metrics.requests.clone());
@@ -135,6 +139,11 @@ impl Metrics {
             "How long ago this replica read the feed of revocations to its end",
             Unit::Seconds,
             metrics.feed_age.clone(),
+        );
+        ours.register(
+            "log_lines_dropped",
+            "Log lines that were dropped because standard output did not take them in time",
+            metrics.log_lines_dropped.clone(),
         );
         // From zero: what appears with a one has not grown for who reads it.
         for outcome in SIGN_INS {
@@ -185,6 +194,7 @@ impl Metrics {
             set(&self.connections.get_or_create(&ConnectionState { state }), count);
         }
         self.feed_age.set(now.feed_age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+        self.log_lines_dropped.inc_by(now.log_lines_dropped.saturating_sub(self.log_lines_dropped.get()));
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut text, &self.registry);

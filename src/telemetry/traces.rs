@@ -21,6 +21,9 @@ use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
+/// How long the end of the process waits for a collector that does not answer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Sends spans until it is dropped, and then what is left.
 pub struct Traces(SdkTracerProvider);
 
@@ -49,7 +52,7 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        let _ = self.0.shutdown();
+        let _ = self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
     }
 }
 
