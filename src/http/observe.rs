@@ -35,6 +35,7 @@ pub async fn observe(
     if last_answer::comes_too_late(request.request()).await {
         return Ok(request.into_response(HttpResponse::BadRequest().force_close().finish()).map_into_boxed_body());
     }
+    last_answer::begins(request.request());
     #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision hangs on it")]
     let started = Instant::now();
     let id = request_id(request.headers());

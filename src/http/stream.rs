@@ -5,6 +5,10 @@
 //!    every error, and there is no hook before the socket; so these few answers are recognised here and written anew.
 //! 2. actix-http times the first head of a connection and no later one, and waits for the end of an unread body for
 //!    ever. Here a connection on which nothing has been answered for long, or for many bytes, is read no further.
+//! 5. actix-http reads on while its client takes no answer, parses all that it has read into requests that wait, and wakes
+//!    itself without end once it has read 128 KiB; one connection takes a core and many MiB. Here it gets at most
+//!    [`PIECE`] at a time, and nothing while an answer waits to be written, or ahead of the answer that is being made.
+//! 6. actix-http waits for ever for a client that does not read. Here an answer has its time to be written in.
 //! 3. actix-http goes on with a request whose client has gone. That it has is told to whom it concerns.
 //! 4. actix-http goes on with what it has read behind an answer that was the last one. Nothing of that is answered.
 
@@ -27,6 +31,13 @@ use tokio::{
 /// What may come in without an answer, in bytes: more than any client sends that reads its answer.
 const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
+/// How many bytes actix-http gets at once: some hundred of the smallest requests.
+const PIECE: usize = 2 * 1024;
+
+/// How slowly a client may read an answer that does not fit into the socket's buffers, in bytes per second, once
+/// [`Stream::patience`] has passed.
+const LEAST_RATE: u32 = 8 * 1024;
+
 pub struct Stream {
     tcp: TcpStream,
     state: Data<State>,
@@ -34,10 +45,20 @@ pub struct Stream {
     rest: Vec<u8>,
     /// The longest time between two answers.
     patience: Duration,
-    /// When it will have passed since the last one.
+    /// When it will have passed since the first byte after the last one.
     deadline: Pin<Box<Sleep>>,
     /// Bytes since the last answer.
     unanswered: usize,
+    /// Bytes since the last answer that were read while a request was served.
+    ahead: usize,
+    /// What is left of a piece.
+    piece: usize,
+    /// Whether reading waits for something to be written.
+    is_paused: bool,
+    /// Whether the socket takes no more bytes.
+    is_blocked: bool,
+    /// Until when what is being written must be written; from when the socket first took no more bytes of it.
+    write_deadline: Option<Pin<Box<Sleep>>>,
     /// Whether the client has closed its side.
     is_closed: watch::Sender<bool>,
     last_answer: LastAnswer,
@@ -55,6 +76,11 @@ impl Stream {
             patience,
             deadline,
             unanswered: 0,
+            ahead: 0,
+            piece: PIECE,
+            is_paused: false,
+            is_blocked: false,
+            write_deadline: None,
             is_closed: watch::Sender::new(false),
             last_answer: LastAnswer::default(),
         }
@@ -72,7 +98,10 @@ impl Stream {
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.rest.is_empty() {
-            let written = ready!(Pin::new(&mut self.tcp).poll_write(context, &self.rest))?;
+            let rest = std::mem::take(&mut self.rest);
+            let written = self.poll_tcp_write(context, &rest);
+            self.rest = rest;
+            let written = ready!(written)?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -81,9 +110,65 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether this connection has had its time, or its bytes.
+    /// Writes what the socket takes.
+    fn poll_tcp_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        match &written {
+            Poll::Ready(Ok(count @ 1..)) => self.has_written(*count, context),
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                self.is_blocked = true;
+                let patience = self.patience;
+                let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+                if deadline.as_mut().poll(context).is_ready() {
+                    // What lies in the socket's buffers is for no reader: it goes with the connection.
+                    let _ = self.tcp.set_zero_linger();
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        written
+    }
+
+    /// Notes that the client has taken so many bytes of an answer.
+    fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
+        self.unanswered = 0;
+        self.ahead = 0;
+        if let Some(deadline) = &mut self.write_deadline {
+            let later = Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / LEAST_RATE;
+            let later = deadline.deadline() + later;
+            deadline.as_mut().reset(later);
+        }
+        if std::mem::take(&mut self.is_blocked) | std::mem::take(&mut self.is_paused) {
+            // Reading goes on. The dispatcher reads before it writes, so it has to be asked once more.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Whether this connection has had its time, or its bytes. One that waits for its next request has all the time that
+    /// `server.keep_alive` gives it.
     fn is_spent(&mut self, context: &mut Context<'_>) -> bool {
-        self.unanswered > MAX_UNANSWERED || self.deadline.as_mut().poll(context).is_ready()
+        self.unanswered > MAX_UNANSWERED || self.unanswered > 0 && self.deadline.as_mut().poll(context).is_ready()
+    }
+
+    /// Reads at most a piece.
+    fn poll_piece(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if self.piece == 0 {
+            // Others have their turn, and actix-http parses what it has.
+            self.piece = PIECE;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let most = into.remaining().min(self.piece);
+        let mut piece = ReadBuf::new(into.initialize_unfilled_to(most));
+        let outcome = Pin::new(&mut self.tcp).poll_read(context, &mut piece);
+        let read = piece.filled().len();
+        if outcome.is_pending() {
+            self.piece = PIECE;
+        }
+        self.piece -= read;
+        into.advance(read);
+        outcome.map_ok(|()| read)
     }
 }
 
@@ -131,15 +216,27 @@ impl AsyncRead for Stream {
             // As if the client had closed its side: what is being answered is answered, and nothing more is read.
             return Poll::Ready(Ok(()));
         }
-        let (before, wants_some) = (into.filled().len(), into.remaining() > 0);
-        let outcome = ready!(Pin::new(&mut self.tcp).poll_read(context, into));
-        let read = into.filled().len() - before;
+        let is_serving = self.last_answer.is_serving();
+        self.is_paused = is_serving && self.ahead >= PIECE;
+        if self.is_blocked || self.is_paused {
+            // `has_written` wakes the dispatcher.
+            return Poll::Pending;
+        }
+        let wants_some = into.remaining() > 0;
+        let outcome = ready!(self.poll_piece(context, into));
         // Their side ended, or with a reset both did: actix-http takes that for the former and goes on.
-        if outcome.is_err() || read == 0 && wants_some {
+        if outcome.is_err() || matches!(outcome, Ok(0)) && wants_some {
             self.is_closed.send_replace(true);
         }
-        outcome?;
+        let read = outcome?;
+        if self.unanswered == 0 {
+            let deadline = Instant::now() + self.patience;
+            self.deadline.as_mut().reset(deadline);
+        }
         self.unanswered += read;
+        if is_serving {
+            self.ahead += read;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -151,11 +248,8 @@ impl AsyncWrite for Stream {
             // Said to be written: it is for nobody.
             return Poll::Ready(Ok(bytes.len()));
         }
-        let next = Instant::now() + self.patience;
-        self.deadline.as_mut().reset(next);
-        self.unanswered = 0;
         let Some((start, status)) = bare_refusal(bytes) else {
-            return Pin::new(&mut self.tcp).poll_write(context, bytes);
+            return self.poll_tcp_write(context, bytes);
         };
         self.rest = bytes[..start].to_vec();
         // What came behind the last answer is not even refused.
@@ -174,6 +268,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_rest(context))?;
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
+        self.write_deadline = None;
         self.last_answer.flushed();
         Poll::Ready(Ok(()))
     }
