@@ -23,7 +23,7 @@ pub use users::ProfileUpdate;
 use crate::{
     config::{Listing, RegistrationMode, Settings},
     crypto::{KeyFault, Keys, Passwords, Tokens},
-    domain::{Publication, Seconds, Timestamp},
+    domain::{Invalid, Publication, Seconds, Timestamp, Username},
     storage::Storage,
 };
 use serde::Serialize;
@@ -49,6 +49,20 @@ struct Policy {
     rotates: bool,
     refresh_grace: Seconds,
     max_sessions: u32,
+    /// What usernames are compared by that no user can choose.
+    reserved_usernames: Vec<String>,
+}
+
+impl Policy {
+    /// Refuses a username that is reserved (`users.reserved_usernames`).
+    fn check_username(&self, username: &Username) -> Result<(), AuthError> {
+        let is_reserved = self.reserved_usernames.iter().any(|reserved| reserved == username.key());
+        if is_reserved {
+            Err(AuthError::InvalidMember("/username", Invalid("is reserved; choose another one")))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl Auth {
@@ -64,6 +78,7 @@ impl Auth {
             rotates: settings.jwt.rotate_refresh_tokens,
             refresh_grace: settings.jwt.refresh_grace,
             max_sessions: settings.users.max_sessions,
+            reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
         Self { storage, accounts, passwords, tokens, policy }
     }

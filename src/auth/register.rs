@@ -32,6 +32,7 @@ impl Auth {
                 }
             }
         }
+        self.policy.check_username(&sign_up.username)?;
         self.accounts.create(sign_up, false, now).await
     }
 }

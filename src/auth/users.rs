@@ -40,6 +40,8 @@ impl Auth {
     pub async fn update_profile(&self, caller: &Caller, update: ProfileUpdate) -> Result<User, AuthError> {
         let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
         let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;
+        let other = username.as_ref().filter(|username| username.key() != caller.user.username.key());
+        other.map_or(Ok(()), |username| self.policy.check_username(username))?;
         let change = ProfileChange { username, first_name: update.first_name, last_name: update.last_name };
         match self.storage.update_profile(caller.user.id, &change).await? {
             Updated::User(user) => Ok(user),

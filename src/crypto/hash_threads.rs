@@ -56,6 +56,8 @@ pub enum HashError {
 pub(super) struct Scratch {
     pub memory: Memory,
     pub give_way: GiveWay,
+    /// What was hashed so far: KiB times passes.
+    pub work: u64,
     answers: Arc<Answers>,
 }
 

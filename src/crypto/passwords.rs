@@ -137,29 +137,44 @@ impl Cost {
             && stored.params.t_cost() == self.params.t_cost()
             && stored.params.p_cost() == self.params.p_cost();
         if !is_todays {
-            // Two hashes, and the stored one as expensive as whoever made it chose.
+            // Perhaps two hashes, and the stored one as expensive as whoever made it chose.
             scratch.give_answers();
         }
         let output = self.tag(&stored.params, password, stored.salt.as_ref(), scratch);
         // `Output` compares in constant time.
         if Output::new(&output).ok() != Some(stored.output) {
-            if !is_todays {
-                // An older, cheaper hash must not answer sooner than an account that does not exist.
-                self.tag(&self.params, password, &[0; 16], scratch);
+            // An older, cheaper hash must not answer sooner than an account that does not exist, nor later.
+            for params in self.missing_work(work(&stored.params)) {
+                self.tag(&params, password, &[0; 16], scratch);
             }
             return Verdict::Wrong;
         }
         Verdict::Right { rehashed: (!is_todays).then(|| self.hash(password, scratch)) }
     }
 
+    /// The hashes that make up for one that cost `spent`, up to what one costs now.
+    fn missing_work(&self, spent: u64) -> Vec<Params> {
+        let missing = work(&self.params).saturating_sub(spent);
+        let memory = u64::from(self.params.m_cost());
+        let hashes = [(memory, missing / memory), (missing % memory, 1)];
+        let params = hashes.into_iter().filter_map(|(memory, passes)| {
+            let (memory, passes) = (u32::try_from(memory).ok()?, u32::try_from(passes).ok()?);
+            // Too little for a hash is too little to be measured.
+            Params::new(memory, passes, self.params.p_cost(), Some(TAG)).ok()
+        });
+        params.collect()
+    }
+
     fn tag(&self, params: &Params, password: &Password, salt: &[u8], scratch: &mut Scratch) -> [u8; TAG] {
         // `Params`, `Salt` and the body limit bound every size.
+        scratch.work += work(params);
         let Scratch { memory, give_way, .. } = scratch;
         let memory = memory.blocks(params.block_count());
         self.argon2id.hash(params, password.expose(), salt, memory, || give_way.block_done())
     }
 
-    /// A stored hash that can be verified here: Argon2id, version 19, 32 bytes, and no more memory than allowed.
+    /// A stored hash that can be verified here: Argon2id, version 19, 32 bytes, no more memory than allowed, and no more
+    /// work than [`MAX_WORK`] of today's hashes: one row could otherwise hold a hash thread for days.
     fn read(&self, stored: &PasswordHash) -> Option<Stored> {
         let read = || {
             let hash = phc::PasswordHash::new(stored.as_str()).ok()?;
@@ -168,17 +183,27 @@ impl Cost {
             let is_ours = hash.algorithm == Algorithm::Argon2id.ident()
                 && hash.version == Some(Version::V0x13.into())
                 && output.len() == TAG
-                && params.m_cost() <= self.max_memory_kib;
+                && params.m_cost() <= self.max_memory_kib
+                && work(&params) <= MAX_WORK * work(&self.params);
             is_ours.then_some(Stored { params, salt, output })
         };
         let read = read();
         if read.is_none() {
             tracing::error!(
-                "a stored password hash cannot be verified: it is not Argon2id, or needs more than passwords.max_memory_kib"
+                "a stored password hash cannot be verified: it is not Argon2id, or needs more than passwords.max_memory_kib \
+                 or than 16 times the work of a new one"
             );
         }
         read
     }
+}
+
+/// How many of today's hashes a stored one may cost.
+const MAX_WORK: u64 = 16;
+
+/// What a hash costs: the KiB that it fills, over all its passes.
+fn work(params: &Params) -> u64 {
+    u64::from(params.m_cost()) * u64::from(params.t_cost())
 }
 
 struct Stored {
@@ -240,6 +265,32 @@ mod tests {
             });
             new.verify(&password, Some(&hash), &mut scratch);
             assert_eq!(was_given.try_recv().is_ok(), is_given, "{}", hash.as_str());
+        }
+    }
+
+    /// Counted, not timed: whoever asks must not learn from the work which address has an account.
+    #[test]
+    fn a_wrong_password_costs_the_same_whatever_the_stored_hash_cost() {
+        let (now, mut scratch) = (cost(64, 3), Scratch::default());
+        let mut spent = |stored: Option<&PasswordHash>| {
+            scratch.work = 0;
+            assert_eq!(now.verify(&Password::attempt("wrong"), stored, &mut scratch), Verdict::Wrong);
+            scratch.work
+        };
+        let unknown = spent(None);
+        for (memory_kib, iterations) in [(64, 3), (64, 1), (8, 1), (24, 2), (100, 1), (8, 24)] {
+            let hash = cost(memory_kib, iterations).hash(&Password::attempt("right"), &mut Scratch::default());
+            assert_eq!(spent(Some(&hash)), unknown, "{}", hash.as_str());
+        }
+    }
+
+    #[test]
+    fn a_stored_hash_of_more_than_sixteen_times_the_work_is_not_tried() {
+        let (now, mut scratch) = (cost(64, 1), Scratch::default());
+        let password = Password::attempt("correct horse");
+        for (iterations, is_tried) in [(16, true), (17, false)] {
+            let hash = cost(64, iterations).hash(&password, &mut Scratch::default());
+            assert_eq!(now.verify(&password, Some(&hash), &mut scratch) != Verdict::Wrong, is_tried, "{iterations}");
         }
     }
 

@@ -203,6 +203,9 @@ struct AccessClaims<'a> {
     #[serde(borrow)]
     jti: Text<'a>,
     iat: i64,
+    /// We write none, and heed it all the same (RFC 7519 §4.1.5).
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_time")]
+    nbf: Option<i64>,
     exp: i64,
     #[serde(borrow)]
     token_type: Text<'a>,
@@ -232,6 +235,8 @@ struct RefreshClaims<'a> {
     #[serde(rename = "gen")]
     generation: i64,
     iat: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_time")]
+    nbf: Option<i64>,
     exp: i64,
     #[serde(borrow)]
     token_type: Text<'a>,
@@ -240,6 +245,11 @@ struct RefreshClaims<'a> {
 /// Takes a string and nothing else: `null` is not an absent claim.
 fn some_text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Text<'a>>, D::Error> {
     Text::deserialize(deserializer).map(Some)
+}
+
+/// Takes a whole number and nothing else.
+fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(deserializer).map(Some)
 }
 
 /// Where a token is decoded: on the stack, because every request brings one.
@@ -364,7 +374,7 @@ impl Tokens {
         (iat, exp): (Timestamp, Timestamp),
         now: Timestamp,
     ) -> Result<String, SigningFailed> {
-        let claims = AccessClaims {
+        let claims = || AccessClaims {
             iss: self.issuer.iss.as_str().into(),
             aud: self.issuer.aud.as_deref().map(Text::from),
             sub: user.id.to_string().into(),
@@ -372,23 +382,35 @@ impl Tokens {
             sid: session.to_string().into(),
             jti: jti.to_string().into(),
             iat: iat.0,
+            nbf: None,
             exp: exp.0,
             token_type: self.issuer.names.access.as_str().into(),
             roles: user.roles(),
             preferred_username: user.username.as_str().into(),
         };
-        let added = self.added_claims(user, &claims.jti.0);
-        sign(self.keys.load().access.signer(now), &WithAdded { claims, added })
+        let added = |own| WithAdded { claims: claims(), added: self.added_claims(user, own, &jti.to_string()) };
+        let (keys, nothing) = (self.keys.load(), Map::new());
+        let key = keys.access.signer(now);
+        let token = sign(key, &added(&user.claims))?;
+        if token.len() <= MAX_LENGTH || user.claims.is_empty() {
+            return Ok(token);
+        }
+        // No service would take it, this one included. Issuer, audience and username have their share of the length.
+        tracing::error!(
+            user.id = user.id.0,
+            "a token with the user's own claims is longer than 8 KiB; they are left out"
+        );
+        sign(key, &added(&nothing))
     }
 
     /// The user's own claims, and those that settings add; never one that means something already.
-    fn added_claims(&self, user: &User, jti: &str) -> Map<String, Value> {
+    fn added_claims(&self, user: &User, own: &Map<String, Value>, jti: &str) -> Map<String, Value> {
         let AddedClaims { jti: jti_claim, user_id } = &self.issuer.added;
         let named: [Option<(&String, Value)>; 2] = [
             jti_claim.as_ref().map(|name| (name, jti.into())),
             user_id.as_ref().map(|(name, field)| (name, user.identity(*field).into())),
         ];
-        let own = Some(&user.claims).filter(|claims| fit(user, claims)).into_iter().flatten();
+        let own = Some(own).filter(|claims| fit(user, claims)).into_iter().flatten();
         let own = own.filter(|(name, _)| !REGISTERED.contains(&name.as_str()));
         let own = own.map(|(name, value)| (name.clone(), value.clone()));
         own.chain(named.into_iter().flatten().map(|(name, value)| (name.clone(), value))).collect()
@@ -405,6 +427,7 @@ impl Tokens {
             sid: token.session.to_string().into(),
             generation: token.generation,
             iat: token.issued_at.0,
+            nbf: None,
             exp: token.expires_at.0,
             token_type: self.issuer.names.refresh.as_str().into(),
         };
@@ -460,6 +483,7 @@ impl Tokens {
             && claims.token_type.0 == issuer.names.access;
         let is_current = now < exp + issuer.leeway
             && iat <= now + MAX_AHEAD
+            && claims.nbf.is_none_or(|nbf| Timestamp(nbf) <= now + issuer.leeway)
             // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
             && now <= iat + issuer.access_lifetime + issuer.leeway;
         if !(is_ours && is_current) {
@@ -477,7 +501,9 @@ impl Tokens {
     fn refresh_token(&self, token: &str) -> Option<RefreshToken> {
         let (keys, mut scratch) = (self.keys.load(), Scratch::new());
         let claims: RefreshClaims = verified_claims(&keys.refresh, token, ALWAYS, &mut scratch)?;
-        let is_ours = claims.iss.0 == self.issuer.iss && claims.token_type.0 == self.issuer.names.refresh;
+        let is_ours = claims.iss.0 == self.issuer.iss
+            && claims.token_type.0 == self.issuer.names.refresh
+            && claims.nbf.is_none_or(|nbf| nbf <= claims.iat);
         let token = RefreshToken {
             user: UserId::parse(&claims.sub.0)?,
             session: SessionId::parse(&claims.sid.0)?,
@@ -524,7 +550,7 @@ fn verified_claims<'a, C: Deserialize<'a>>(
     let key = if let Some(key) = ring.alive(now).find(|key| key.header == header) {
         key
     } else {
-        let header: Header = object(scratch.decode(header)?)?;
+        let header: Header = member_by_member(scratch.decode(header)?)?;
         let key = ring.alive(now).find(|key| key.kid() == header.kid.0)?;
         // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
         if header.typ.0 != ring.typ || header.alg.0 != key.algorithm().name() {
@@ -538,14 +564,17 @@ fn verified_claims<'a, C: Deserialize<'a>>(
     object(scratch.decode(payload)?)
 }
 
-/// Reads a JSON object in which nothing stands twice. (serde would take an array for a struct, too, whatever bytes in a
-/// text that it skips, and doubled members that it does not know.)
+/// Reads a JSON object in which nothing stands twice. Only for what was signed by us: each member is compared with all
+/// that came before it.
 fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    let json = std::str::from_utf8(json).ok()?;
-    if !json.starts_with('{') {
-        return None;
-    }
-    serde_json::from_str::<Distinct>(json).ok()?;
+    serde_json::from_slice::<Distinct>(json).ok()?;
+    member_by_member(json)
+}
+
+/// Reads a JSON object up to the first member that is wrong, doubled, or, where `T` denies those, unknown. (serde would take
+/// an array for a struct, too, and whatever bytes in a text that it skips.)
+fn member_by_member<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let json = std::str::from_utf8(json).ok().filter(|json| json.starts_with('{'))?;
     serde_json::from_str(json).ok()
 }
 

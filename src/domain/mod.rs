@@ -10,6 +10,7 @@ mod page;
 mod password;
 mod publication;
 mod session;
+mod text;
 mod time;
 mod token;
 mod user;
@@ -31,17 +32,3 @@ pub use username::{LoginName, Username};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub &'static str);
-
-/// The form in which text is stored and compared: NFC (UAX #15), so that one visible text is one sequence of bytes.
-fn nfc(text: &str) -> String {
-    use unicode_normalization::UnicodeNormalization;
-    // What most people type, and it takes none of Unicode's tables into the processor's caches.
-    if text.is_ascii() { text.to_owned() } else { text.nfc().collect() }
-}
-
-/// [`nfc`] without case: what unique indexes hold.
-///
-/// Lower-casing can leave a sequence that composes further, hence the second pass.
-fn caseless(text: &str) -> String {
-    nfc(&nfc(text).to_lowercase())
-}

@@ -1,6 +1,9 @@
 //! First and last names.
 
-use super::{Invalid, nfc};
+use super::{
+    Invalid,
+    text::{is_control_or_format, nfc},
+};
 
 /// A person's first or last name in NFC: anything a person may be called, the empty text included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -11,11 +14,12 @@ impl Name {
     pub const MAX_CHARS: usize = 150;
 
     /// # Errors
-    /// When it is too long, or holds control characters (they forge log lines, and PostgreSQL refuses NUL).
+    /// When it is too long, or holds control or formatting characters: they forge log lines, reverse what is read after
+    /// them, and PostgreSQL refuses NUL.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let name = nfc(text);
-        if name.chars().count() > Self::MAX_CHARS || name.chars().any(char::is_control) {
-            return Err(Invalid("must be at most 150 characters, none of them a control character"));
+        if name.chars().count() > Self::MAX_CHARS || name.chars().any(is_control_or_format) {
+            return Err(Invalid("must be at most 150 characters, none of them a control or formatting character"));
         }
         Ok(Self(name))
     }
@@ -37,12 +41,22 @@ mod tests {
 
     #[test]
     fn names_of_the_world_are_names() {
-        for name in
-            ["", "Ann", "O'Neil-Smith", "Nguyễn Thị", "יעל", "عائشة", "山田", "Zoe\u{308}", "👩‍🚀", &"é".repeat(150)]
-        {
+        for name in [
+            "",
+            "Ann",
+            "O'Neil-Smith",
+            "Nguyễn Thị",
+            "יעל",
+            "عائشة",
+            "山田",
+            "Zoe\u{308}",
+            "علی\u{200c}رضا",
+            "👩‍🚀",
+            &"é".repeat(150),
+        ] {
             assert!(Name::parse(name).is_ok(), "{name:?} was refused");
         }
-        for name in ["a\0", "a\nb", "\u{1b}[31m", "\u{85}", &"é".repeat(151)] {
+        for name in ["a\0", "a\nb", "\u{1b}[31m", "\u{85}", "a\u{202e}b", "\u{2066}", "a\u{2028}b", &"é".repeat(151)] {
             assert!(Name::parse(name).is_err(), "{name:?} was taken for a name");
         }
     }

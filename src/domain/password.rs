@@ -1,6 +1,6 @@
 //! Passwords in the clear, for as short as they live, and the rules for new ones.
 
-use super::{Invalid, nfc};
+use super::{Invalid, text::nfc};
 use secrecy::{ExposeSecret, SecretString};
 
 /// A password as somebody typed it, in NFC so that every keyboard writes the same bytes. Never shown, wiped when dropped.

@@ -1,10 +1,14 @@
 //! What counts as a username, and what somebody may type to sign in.
 
-use super::{Email, Invalid, caseless, nfc};
+use super::{
+    Email, Invalid,
+    text::{folded, is_word, nfc, stands_for_another},
+};
 
-/// The name of an account: the account's own e-mail, or letters, digits and `.+-_`.
+/// The name of an account: the account's own e-mail, or letters, marks, digits and `.+-_`.
 ///
-/// Shown as it was chosen (in NFC), compared without case.
+/// Shown as it was chosen (in NFC), compared after case folding. What merely looks like another name is none: letters that
+/// show nothing, and those that Unicode keeps for compatibility (`ａｄｍｉｎ`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username {
     shown: String,
@@ -23,28 +27,32 @@ impl Username {
     /// # Errors
     /// What a username looks like, when this is none.
     pub fn parse(text: &str, own: &Email) -> Result<Self, Invalid> {
-        let key = caseless(text);
-        if key == own.as_str() {
+        if text.contains('@') && Email::key_of(text) == own.key() {
             return Ok(Self::of_email(own));
         }
         let shown = nfc(text);
         let length = shown.chars().count();
-        let is_plain = shown.chars().all(|c| c.is_alphanumeric() || ".+-_".contains(c));
-        if length == 0 || length > Self::MAX_CHARS || !is_plain {
-            return Err(Invalid("must be the account's own e-mail, or 1 to 150 letters, digits and . + - _"));
+        if length == 0 || length > Self::MAX_CHARS || !is_word(&shown, ".+-_") || stands_for_another(&shown) {
+            return Err(Invalid("must be the account's own e-mail, or 1 to 150 letters, marks, digits and . + - _"));
         }
+        let key = folded(&shown);
         Ok(Self { shown, key })
     }
 
     /// The username of an account that chose none.
     pub fn of_email(email: &Email) -> Self {
-        Self { shown: email.as_str().to_owned(), key: email.as_str().to_owned() }
+        Self { shown: email.as_str().to_owned(), key: email.key().to_owned() }
     }
 
     /// A username that was parsed before it was stored.
     pub(crate) fn stored(shown: String) -> Self {
-        let key = caseless(&shown);
+        let key = Self::key_of(&shown);
         Self { shown, key }
+    }
+
+    /// What a username is compared by, of whatever text somebody claims to be theirs.
+    pub fn key_of(text: &str) -> String {
+        if text.contains('@') { Email::key_of(text) } else { folded(text) }
     }
 
     /// As it is shown.
@@ -67,11 +75,11 @@ pub enum LoginName {
 
 impl LoginName {
     pub fn email(text: &str) -> Self {
-        Self::Email(caseless(text))
+        Self::Email(Email::key_of(text))
     }
 
     pub fn username(text: &str) -> Self {
-        Self::Username(caseless(text))
+        Self::Username(Username::key_of(text))
     }
 
     /// The normalised text to look up, or `None` where no account can have it (PostgreSQL refuses NUL in text).
@@ -103,6 +111,17 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_world_are_usernames() {
+        for name in ["क्षितिज", "น้ำ", "ນ້ຳ", "நிலா", "Ξένια", "İbrahim", "a\u{301}\u{301}", "Łukasz_1", "عمر", "山田"]
+        {
+            let username = Username::parse(name, &own()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+            let capitals = Username::parse(&name.to_uppercase(), &own()).unwrap();
+            assert_eq!(username.key(), capitals.key(), "{name}");
+            assert_eq!(LoginName::username(name).key(), Some(username.key()));
+        }
+    }
+
+    #[test]
     fn what_is_no_username_is_refused() {
         let (longest, too_long) = ("a".repeat(150), "a".repeat(151));
         assert!(Username::parse(&longest, &own()).is_ok());
@@ -116,7 +135,12 @@ mod tests {
             "a\0",
             "a\n",
             "\u{202e}ab",
-            "a\u{301}\u{301}",
+            "\u{301}a",
+            "a\u{3164}",
+            "\u{ffa0}",
+            "ａｄｍｉｎ",
+            "x²",
+            "ﬁn",
             "a\u{200b}b",
             "<b>",
             &too_long,

@@ -62,7 +62,9 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
     let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            // RFC 2046 knows `utf-8` alone; many clients write `utf8`, and mean nothing else.
+            let value = value.trim().trim_matches('"');
+            ["utf-8", "utf8"].iter().any(|name| value.eq_ignore_ascii_case(name))
         }
         _ => true,
     });
@@ -158,13 +160,13 @@ impl Members {
         self.optional(name, parse)?.ok_or_else(|| self.fault(name, "is missing"))
     }
 
-    /// A text that may be absent. `null` is not absent.
+    /// A text that may be absent, for which `null` is another word.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
     ) -> Result<Option<T>, Noted> {
-        let Some(value) = self.take(name) else { return Ok(None) };
+        let Some(value) = self.take(name).filter(|value| !value.is_null()) else { return Ok(None) };
         let Value::String(text) = value else { return Err(self.fault(name, "must be a string")) };
         parse(&text).map(Some).map_err(|fault| self.fault(name, fault.0))
     }
@@ -175,17 +177,18 @@ impl Members {
         Noted
     }
 
-    /// Whether a member was sent, and not yet taken.
+    /// Whether a member was sent that is not `null`, and not yet taken.
     pub fn has(&self, name: &str) -> bool {
-        self.left.iter().any(|(left, _)| left == name)
+        self.left.iter().any(|(left, value)| left == name && !value.is_null())
     }
 
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         let first = self.left.iter().position(|(left, _)| left == name)?;
         let (_, value) = self.left.remove(first);
-        if self.has(name) {
-            self.left.retain(|(left, _)| left != name);
+        let rest = self.left.len();
+        self.left.retain(|(left, _)| left != name);
+        if self.left.len() < rest {
             // RFC 8259 §4: which of them counts would depend on who reads.
             self.fault(name, "must be given only once");
         }
@@ -229,7 +232,9 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_at_once() {
-        assert_eq!(pointers(r#"{"one":1,"two":null,"three":3}"#), ["/one", "/two", ""]);
+        assert_eq!(pointers(r#"{"one":1,"two":[],"three":3}"#), ["/one", "/two", ""]);
+        assert_eq!(pointers(r#"{"one":null,"two":null,"three":null}"#), ["/one", ""]);
+        assert_eq!(pointers(r#"{"one":"a","two":null,"two":"b"}"#), ["/two"]);
         assert_eq!(pointers(r#"{"one":"a","one":"b"}"#), ["/one"]);
         assert_eq!(pointers(r#"{"two":"a","two":"b","two":"c"}"#), ["/one", "/two"]);
         assert_eq!(pointers("{}"), ["/one"]);
@@ -239,6 +244,8 @@ mod tests {
     fn a_right_object_is_read() {
         let pair = parse::<Pair>(br#" {"two":"b","one":"a"} "#);
         assert_eq!(pair.ok(), Some(Pair("a".into(), Some("b".into()))));
+        let pair = parse::<Pair>(br#"{"two":null,"one":"a"}"#);
+        assert_eq!(pair.ok(), Some(Pair("a".into(), None)), "`null` is as good as absent");
     }
 
     proptest! {

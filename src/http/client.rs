@@ -84,6 +84,11 @@ pub(super) fn client_address(state: &State, request: &HttpRequest) -> Option<IpA
     Some(state.proxies.client(peer, request.headers()))
 }
 
+/// Whether the other end of the connection is one of `server.trusted_proxies`.
+pub(super) fn comes_from_trusted_proxy(state: &State, request: &HttpRequest) -> bool {
+    request.peer_addr().is_some_and(|peer| state.proxies.trusts(peer.ip().to_canonical()))
+}
+
 impl FromRequest for Client {
     type Error = Infallible;
     type Future = Ready<Result<Self, Infallible>>;

@@ -26,6 +26,7 @@ pub struct ReadyResponse {
 /// Each `ok`, or a word on what is wrong.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
+    /// `replaced` when SQLite's file was removed or replaced under the service: what it writes will be lost.
     #[schema(example = "ok")]
     database: &'static str,
     #[schema(example = "ok")]
@@ -65,6 +66,9 @@ const UNKNOWN: Checks =
     Checks { database: "unavailable", migrations: "unknown", revocations: "unknown", clock: "unknown" };
 
 async fn check(state: &State) -> Checks {
+    if !state.storage.is_in_place().await {
+        return Checks { database: "replaced", ..UNKNOWN };
+    }
     if state.storage.ping().await.is_err() {
         return UNKNOWN;
     }

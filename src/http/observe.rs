@@ -2,7 +2,7 @@
 
 use super::{
     State,
-    client::client_address,
+    client::{client_address, comes_from_trusted_proxy},
     cors::{VARIES, is_of_cors, refused_preflight},
     error::Problem,
     last_answer,
@@ -20,6 +20,9 @@ use actix_web::{
 use futures_util::FutureExt;
 use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Instant};
 use tracing::Instrument;
+
+/// The longest query that is read, in bytes: `q` and `after` at their longest, percent-encoded, fit into it.
+const MAX_QUERY: usize = 8 * 1024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NO_SNIFF: (HeaderName, HeaderValue) = (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -49,7 +52,9 @@ pub async fn observe(
         state.as_ref().and_then(|state| client_address(state, request.request())).map(tracing::field::display);
     let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
-    if let Some(traceparent) = header("traceparent") {
+    // From anybody else it would join whatever trace they name, and decide whether that is kept.
+    let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
+    if is_of_proxy && let Some(traceparent) = header("traceparent") {
         join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
     }
 
@@ -70,7 +75,14 @@ pub async fn observe(
         }
     };
 
-    let outcome = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
+    let outcome = if request.query_string().len() > MAX_QUERY {
+        Ok(Ok(request
+            .error_response(Problem::Malformed("A query may have at most 8 KiB.".to_owned()))
+            .map_into_right_body()))
+    } else {
+        let answer = AssertUnwindSafe(next.call(request)).catch_unwind().instrument(span.clone()).await;
+        answer.map(|answer| answer.map(ServiceResponse::map_into_left_body))
+    };
     let _entered = span.enter();
     let mut response = match outcome {
         Ok(Ok(response)) => response.map_into_boxed_body(),

@@ -156,7 +156,8 @@ async fn open_sqlite(path: &Path, settings: &Database) -> Result<Pool, OpenError
     };
     let opened = timeout(patience, open).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
     opened.map_err(|error| OpenError::File(shown(), classify(&error).to_string()))?;
-    Ok(Pool::Sqlite { read, write })
+    let file = sqlite::DatabaseFile::at(path).map_err(|error| OpenError::File(shown(), error.to_string()))?;
+    Ok(Pool::Sqlite { read, write, file })
 }
 
 fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError> {

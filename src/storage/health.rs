@@ -1,6 +1,6 @@
 //! Questions that tell `readyz` whether the database is well.
 
-use super::{Storage, StorageError, postgres::InRecovery, work::on};
+use super::{Pool, Storage, StorageError, postgres::InRecovery, work::on};
 use crate::domain::Timestamp;
 
 impl Storage {
@@ -15,6 +15,14 @@ impl Storage {
             if is_in_recovery { Err(InRecovery.into()) } else { Ok(()) }
         })
         .await
+    }
+
+    /// Whether SQLite's file is still where it was opened; always so for PostgreSQL.
+    pub async fn is_in_place(&self) -> bool {
+        match &self.pool {
+            Pool::Postgres(_) => true,
+            Pool::Sqlite { file, .. } => file.is_in_place().await,
+        }
     }
 
     /// Looks into the tables that every request needs, which somebody may have locked.

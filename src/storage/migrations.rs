@@ -1,7 +1,8 @@
 //! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
 //! so that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, error::classify, work::on};
+use super::{Pool, Storage, StorageError, error::classify, users::email_key, work::on};
+use crate::domain::{Email, Username};
 use sqlx::{
     Connection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
@@ -39,6 +40,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0005_published_keys.sql"),
         include_str!("../../migrations/sqlite/0005_published_keys.sql"),
     ),
+    (
+        6,
+        "email keys",
+        include_str!("../../migrations/postgres/0006_email_keys.sql"),
+        include_str!("../../migrations/sqlite/0006_email_keys.sql"),
+    ),
 ];
 
 impl Storage {
@@ -72,7 +79,50 @@ impl Storage {
                 in_one_transaction.await
             }
         };
-        migrated.map_err(|error| classify(&error.into()))
+        migrated.map_err(|error| classify(&error.into()))?;
+        self.fold_names().await
+    }
+
+    /// Gives every user whom migration 6 has marked the keys that e-mail and username have now. Where two accounts differ in
+    /// letter case alone, as far as Unicode is concerned, the later one keeps its row and loses its way in: the log says so.
+    async fn fold_names(&self) -> Result<(), StorageError> {
+        const MARKED: &str = concat!(
+            "SELECT id, email, username FROM users WHERE ",
+            email_key!(),
+            " >= ' ' AND ",
+            email_key!(),
+            " < '!' ORDER BY id LIMIT 500"
+        );
+        const FOLD: &str = "UPDATE users SET email_key = $2, username_key = COALESCE($3, username_key) WHERE id = $1";
+        loop {
+            let users: Vec<(i64, String, String)> =
+                on!(read self, |connection| sqlx::query_as(MARKED).fetch_all(connection).await).await?;
+            if users.is_empty() {
+                return Ok(());
+            }
+            for (id, email, username) in users {
+                let (email, username) = (Email::stored(email), Username::stored(username));
+                let fold = async |email_key: Option<&str>, username_key: Option<&str>| {
+                    on!(write self, |tx| {
+                        let fold = sqlx::query(FOLD).bind(id).bind(email_key).bind(username_key);
+                        match fold.execute(&mut *tx).await {
+                            Ok(_) => true,
+                            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(false),
+                            Err(error) => return Err(error),
+                        }
+                    })
+                    .await
+                };
+                if !fold(email.own_key(), Some(username.key())).await? {
+                    tracing::error!(
+                        user.id = id,
+                        "another user has this one's e-mail or username but for letter case; this one can no longer sign \
+                         in by it: delete one of the two"
+                    );
+                    fold(None, None).await?;
+                }
+            }
+        }
     }
 
     /// Whether every migration that this program knows has run. A database that is ahead is welcome.

@@ -56,6 +56,7 @@ enum Pool {
     Sqlite {
         read: sqlite::Connections,
         write: sqlite::Connections,
+        file: sqlite::DatabaseFile,
     },
 }
 
@@ -82,7 +83,7 @@ impl Storage {
     pub fn connections(&self) -> (usize, usize) {
         match &self.pool {
             Pool::Postgres(connections) => connections.count(),
-            Pool::Sqlite { read, write } => {
+            Pool::Sqlite { read, write, .. } => {
                 let (read, write) = (read.count(), write.count());
                 (read.0 + write.0, read.1 + write.1)
             }
@@ -93,7 +94,7 @@ impl Storage {
     pub async fn close(&self) {
         match &self.pool {
             Pool::Postgres(connections) => connections.close().await,
-            Pool::Sqlite { read, write } => {
+            Pool::Sqlite { read, write, .. } => {
                 read.close().await;
                 // The last connection to close folds the write-ahead log back into the database file.
                 write.close().await;

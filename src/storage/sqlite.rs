@@ -2,11 +2,15 @@
 
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -90,6 +94,31 @@ impl Lent {
 
     /// Closes it after its work failed.
     pub(super) fn close(self, _: &sqlx::Error) {}
+}
+
+/// The file that the connections have open, and where it was.
+#[derive(Clone)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DatabaseFile {
+    /// # Errors
+    /// When there is no file.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let file = path.metadata()?;
+        Ok(Self { path: path.to_owned(), device: file.dev(), inode: file.ino() })
+    }
+
+    /// Whether it is still there. What is written to a file that was removed or replaced is lost with the last connection.
+    pub(super) async fn is_in_place(&self) -> bool {
+        let Self { path, device, inode } = self.clone();
+        // A file system may take its time to answer.
+        let is_same = move || path.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (device, inode));
+        spawn_blocking(is_same).await.unwrap_or(false)
+    }
 }
 
 #[cfg(test)]

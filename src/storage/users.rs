@@ -52,10 +52,18 @@ pub enum Who {
     Name(LoginName),
 }
 
+/// What e-mails are compared and ordered by: an index has it.
+macro_rules! email_key {
+    () => {
+        "COALESCE(email_key, email)"
+    };
+}
+pub(super) use email_key;
+
 const INSERT: &str = concat!(
     "INSERT INTO users (email, username, username_key, password_hash, first_name, last_name, \
-     is_active, is_staff, is_superuser, is_verified, created_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7, $7, FALSE, $8) ON CONFLICT DO NOTHING RETURNING ",
+     is_active, is_staff, is_superuser, is_verified, created_at, email_key) \
+     VALUES ($1, $2, $3, $4, $5, $6, TRUE, $7, $7, FALSE, $8, $9) ON CONFLICT DO NOTHING RETURNING ",
     user_columns!()
 );
 
@@ -80,6 +88,7 @@ impl Storage {
                 .bind(user.last_name.as_str())
                 .bind(user.is_superuser)
                 .bind(now.0)
+                .bind(user.email.own_key())
                 .fetch_optional(&mut *tx)
                 .await?
         })
@@ -92,10 +101,9 @@ impl Storage {
     }
 
     async fn has_email(&self, email: &Email) -> Result<bool, StorageError> {
-        const SQL: &str = "SELECT COUNT(*) FROM users WHERE email = $1";
+        const SQL: &str = concat!("SELECT COUNT(*) FROM users WHERE ", email_key!(), " = $1");
         let count: i64 =
-            on!(read self, |connection| sqlx::query_scalar(SQL).bind(email.as_str()).fetch_one(connection).await)
-                .await?;
+            on!(read self, |connection| sqlx::query_scalar(SQL).bind(email.key()).fetch_one(connection).await).await?;
         Ok(count > 0)
     }
 
@@ -117,7 +125,7 @@ impl Storage {
                  WHERE user_id = users.id AND expires_at > $2 LIMIT $3 + 0) AS alive) FROM users WHERE "
             };
         }
-        const BY_EMAIL: &str = concat!(account!(), "email = $1");
+        const BY_EMAIL: &str = concat!(account!(), email_key!(), " = $1");
         const BY_USERNAME: &str = concat!(account!(), "username_key = $1");
         let Some(key) = login.key() else { return Ok(None) };
         let sql = match login {
@@ -154,7 +162,7 @@ impl Storage {
     /// When the database is away.
     pub async fn find_user(&self, who: &Who) -> Result<Option<User>, StorageError> {
         const BY_ID: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
-        const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $1");
+        const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE ", email_key!(), " = $1");
         const BY_USERNAME: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE username_key = $1");
         let row: Option<UserRow> = match who {
             Who::Id(id) => {
@@ -182,7 +190,15 @@ impl Storage {
         const BY_EMAIL: &str = concat!(
             "SELECT ",
             user_columns!(),
-            " FROM users WHERE email >= $1 AND email < $2 AND email > $3 ORDER BY email LIMIT $4"
+            " FROM users WHERE ",
+            email_key!(),
+            " >= $1 AND ",
+            email_key!(),
+            " < $2 AND ",
+            email_key!(),
+            " > $3 ORDER BY ",
+            email_key!(),
+            " LIMIT $4"
         );
         let one_more = limit.get() + 1;
         let rows: Vec<UserRow> = match cursor {
@@ -191,7 +207,7 @@ impl Storage {
             }
             UserCursor::ByEmail { prefix, after } => {
                 let end = format!("{prefix}{}", char::MAX);
-                let after = after.as_ref().map_or("", Email::as_str);
+                let after = after.as_deref().unwrap_or_default();
                 on!(read self, |connection| {
                     sqlx::query_as(BY_EMAIL)
                         .bind(prefix.as_str())
@@ -320,12 +336,14 @@ impl Storage {
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!(
             "UPDATE users SET password_hash = $2, is_active = TRUE, is_staff = TRUE, is_superuser = TRUE \
-             WHERE email = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
+             WHERE ",
+            email_key!(),
+            " = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser) RETURNING ",
             user_columns!()
         );
         on!(end "sid" self, |tx| {
             let row: Option<UserRow> =
-                sqlx::query_as(SQL).bind(email.as_str()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
+                sqlx::query_as(SQL).bind(email.key()).bind(hash.as_str()).fetch_optional(&mut *tx).await?;
             let Some(user) = row.map(User::from) else { return Ok((None, Vec::new())) };
             let ended = end_all!(self, tx, user.id, now);
             (Some(user), ended)

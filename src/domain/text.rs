@@ -1,0 +1,122 @@
+//! What people write their names and addresses with: Unicode, as its own tables have it.
+
+use icu_casemap::CaseMapper;
+use icu_normalizer::ComposingNormalizerBorrowed;
+use icu_properties::{
+    CodePointMapData, CodePointSetData,
+    props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
+};
+
+/// The form in which text is stored and compared: NFC (UAX #15), so that one visible text is one sequence of bytes.
+pub(super) fn nfc(text: &str) -> String {
+    // What most people type, and it takes none of Unicode's tables into the processor's caches.
+    if text.is_ascii() { text.to_owned() } else { ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned() }
+}
+
+/// [`nfc`] of what differs from `text` in letter case alone: what unique indexes hold.
+///
+/// This is Unicode's case folding, not lower case: `ẞ`, `ß` and `SS` are one, and so are `Σ`, `σ` and `ς`.
+pub(super) fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    // Folding can leave a sequence that composes further, and that one can have a case again.
+    let once = nfc(&CaseMapper::new().fold_string(&nfc(text)));
+    nfc(&CaseMapper::new().fold_string(&once))
+}
+
+/// [`nfc`] in lower case: how an address is shown.
+pub(super) fn lower(text: &str) -> String {
+    if text.is_ascii() { text.to_ascii_lowercase() } else { nfc(&nfc(text).to_lowercase()) }
+}
+
+/// Letters and digits of every script, and the marks that belong to letters.
+///
+/// A mark does not come first, where it would join what stands before the text. What shows nothing is no letter, whatever
+/// Unicode says of it (U+3164, the Hangul filler, is one): two names must not look alike.
+pub(super) fn is_word(text: &str, also: &str) -> bool {
+    let is_mark = |c: char| GeneralCategoryGroup::Mark.contains(category(c));
+    let is_part = |c: char| {
+        c.is_ascii_alphanumeric()
+            || also.contains(c)
+            || !c.is_ascii() && (c.is_alphanumeric() || is_mark(c)) && !shows_nothing(c)
+    };
+    !text.starts_with(|c: char| !c.is_ascii() && is_mark(c)) && text.chars().all(is_part)
+}
+
+/// Whether text in NFC stands for other text, as NFKC has it: `ａｄｍｉｎ` for `admin`.
+///
+/// The vowel sign AM of Thai and Lao and the two ligatures of Lao do, too, and have no other way to be written.
+pub(super) fn stands_for_another(text: &str) -> bool {
+    let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+    let rest: String = text.chars().filter(|c| !matches!(c, '\u{e33}' | '\u{eb3}' | '\u{edc}' | '\u{edd}')).collect();
+    !nfkc.is_normalized(&rest)
+}
+
+/// Controls, formats and line ends: what moves other text, forges lines of a log, or shows nothing. The two joiners stay,
+/// without which Persian, Hindi and families of emoji cannot be written.
+pub(super) fn is_control_or_format(c: char) -> bool {
+    use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
+    matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)
+        && !matches!(c, '\u{200c}' | '\u{200d}')
+}
+
+pub(super) fn shows_nothing(c: char) -> bool {
+    !c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+fn category(c: char) -> GeneralCategory {
+    CodePointMapData::<GeneralCategory>::new().get(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_char() -> impl Iterator<Item = char> {
+        ('\0'..=char::MAX).filter(|c| category(*c) != GeneralCategory::Unassigned)
+    }
+
+    #[test]
+    fn every_letter_mark_and_digit_of_unicode_that_shows_is_a_part_of_a_word() {
+        let mut count = 0;
+        for c in every_char().filter(|c| !shows_nothing(*c)) {
+            let group = category(c);
+            let belongs = GeneralCategoryGroup::Letter.contains(group)
+                || GeneralCategoryGroup::Mark.contains(group)
+                || group == GeneralCategory::DecimalNumber;
+            let word = format!("a{c}");
+            if belongs {
+                assert!(is_word(&word, ""), "U+{:04X}", c as u32);
+                count += 1;
+            } else if !c.is_alphanumeric() {
+                assert!(!is_word(&word, ""), "U+{:04X}", c as u32);
+            }
+        }
+        println!("letters, marks and digits: {count}");
+        assert!(count > 130_000);
+    }
+
+    #[test]
+    fn every_letter_is_one_with_its_capital_and_folding_is_stable() {
+        for c in every_char() {
+            let key = folded(&c.to_string());
+            assert_eq!(folded(&key), key, "U+{:04X}", c as u32);
+            let upper: String = c.to_uppercase().collect();
+            // Two letters of which Unicode says that their capital is another letter's: ı and the capital I of every language.
+            if !matches!(c, 'ı') {
+                assert_eq!(folded(&upper), key, "U+{:04X}", c as u32);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_changes_twice() {
+        for c in every_char() {
+            for text in [c.to_string(), format!("a{c}"), format!("{c}\u{301}"), format!("{c}\u{345}")] {
+                assert_eq!(lower(&lower(&text)), lower(&text), "{text:?}");
+                assert_eq!(folded(&lower(&text)), folded(&text), "{text:?}");
+            }
+        }
+    }
+}
