@@ -257,36 +257,23 @@ fn issuer(settings: &Settings) -> Issuer {
     }
 }
 
-/// The keys that the settings name: at the start, and whenever they are read again.
+/// The keys that the settings name: at the start, and whenever they are read again. The development profile makes those
+/// that are missing.
 ///
 /// # Errors
 /// When one is missing or cannot be used.
 pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
-    let jwt = &settings.jwt;
-    let data_dir = settings.data_dir();
-    let reach = issuer(settings).access_reach();
-    let access = if let Some(folder) = &jwt.keys_dir {
-        key_ring(settings, folder, now)?
-    } else {
-        let made;
-        let text = if let Some(key) = &jwt.signing_key {
-            key
-        } else {
-            // Only in development: production does not get past its settings without a key.
-            made = key_files::load_or_create(&data_dir, &made_signing_key(jwt.algorithm), jwt.algorithm)?;
-            &made
-        };
-        let key = SigningKey::parse(text, jwt.algorithm)?;
-        KeyRing::new(Keys::ACCESS, vec![(key, Some(Beginning::LONG_AGO))], reach, now)?
+    let made = |name: &str, algorithm| key_files::load_or_create(&settings.data_dir(), name, algorithm);
+    let access = match access_keys(settings, now)? {
+        Some(ring) => ring,
+        // Only in development: production does not get past its settings without a key.
+        None => single_key(settings, &made(&made_signing_key(settings), settings.jwt.algorithm)?, now)?,
     };
-    let made;
-    let refresh = if let Some(key) = &jwt.refresh_key {
-        key
-    } else {
-        made = key_files::load_or_create(&data_dir, MADE_REFRESH_KEY, Algorithm::Hs256)?;
-        &made
+    let refresh = match &settings.jwt.refresh_key {
+        Some(key) => key.clone(),
+        None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
     };
-    Ok(Keys::new(access, refresh, jwt.refresh_key_previous.as_ref())?)
+    Ok(Keys::new(access, &refresh, settings.jwt.refresh_key_previous.as_ref())?)
 }
 
 /// Whether the keys that the settings name can be used; makes none.
@@ -294,15 +281,19 @@ pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
 /// # Errors
 /// As [`keys`].
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    let (jwt, data_dir) = (&settings.jwt, settings.data_dir());
-    if let Some(folder) = &jwt.keys_dir {
-        key_ring(settings, folder, now)?;
-    } else if jwt.signing_key.is_none() {
-        key_files::load(&data_dir, &made_signing_key(jwt.algorithm), jwt.algorithm)?;
-    }
-    // What stands in the settings themselves was checked with them.
-    if jwt.refresh_key.is_none() {
-        key_files::load(&data_dir, MADE_REFRESH_KEY, Algorithm::Hs256)?;
+    let made = |name: &str, algorithm| key_files::load(&settings.data_dir(), name, algorithm);
+    let access = match access_keys(settings, now)? {
+        Some(ring) => Some(ring),
+        None => made(&made_signing_key(settings), settings.jwt.algorithm)?
+            .map(|key| single_key(settings, &key, now))
+            .transpose()?,
+    };
+    let refresh = match &settings.jwt.refresh_key {
+        Some(key) => Some(key.clone()),
+        None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
+    };
+    if let (Some(access), Some(refresh)) = (access, refresh) {
+        Keys::new(access, &refresh, settings.jwt.refresh_key_previous.as_ref())?;
     }
     Ok(())
 }
@@ -311,11 +302,26 @@ pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> 
 const MADE_REFRESH_KEY: &str = "refresh_key";
 
 /// The file of the signing key that the development profile makes.
-fn made_signing_key(algorithm: Algorithm) -> String {
-    match algorithm {
+fn made_signing_key(settings: &Settings) -> String {
+    match settings.jwt.algorithm {
         Algorithm::Hs256 => "signing_key".to_owned(),
         other => format!("signing_key.{}", other.name()),
     }
+}
+
+/// The keys of access tokens; `None` where neither a folder nor a key is set.
+fn access_keys(settings: &Settings, now: Timestamp) -> Result<Option<KeyRing>, KeysError> {
+    match (&settings.jwt.keys_dir, &settings.jwt.signing_key) {
+        (Some(folder), _) => key_ring(settings, folder, now).map(Some),
+        (None, Some(key)) => single_key(settings, key, now).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+fn single_key(settings: &Settings, text: &SecretString, now: Timestamp) -> Result<KeyRing, KeysError> {
+    let key = SigningKey::parse(text, settings.jwt.algorithm)?;
+    let reach = issuer(settings).access_reach();
+    Ok(KeyRing::new(Keys::ACCESS, vec![(key, Some(Beginning::LONG_AGO))], reach, now)?)
 }
 
 /// The keys of `jwt.keys_dir`.

@@ -193,6 +193,32 @@ fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
     }
 }
 
+/// What one of them cannot use the other does not call right.
+#[test]
+fn a_check_of_the_settings_finds_what_serving_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    fs::write(folder.path().join("text"), "no database, but more than sixteen bytes").unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::write(folder.path().join("data/signing_key"), "short").unwrap();
+    let rows = [
+        ("DATABASE__URL", format!("sqlite://{}", path("folder")), "not a regular file"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text")), "another kind of file"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be made"),
+        ("DATABASE__URL", "postgres://u:p@127.0.0.1:1/a?sslmod=require".to_owned(), "unknown parameter"),
+        ("SERVER__BASE_PATH", String::new(), "signing_key: must have at least 32 bytes"),
+    ];
+    for (name, value, fault) in &rows {
+        let environment = [(&*format!("SIGNET__{name}"), &**value), ("SIGNET__SERVER__BIND", "127.0.0.1:0")];
+        for command in [&["config", "check"][..], &["serve"]] {
+            let output = run(folder.path(), &environment, command, "");
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(78) && said.contains(fault), "{command:?}, {value}: {output:?}");
+        }
+    }
+}
+
 #[test]
 fn a_check_of_the_settings_checks_the_folder_of_keys_and_makes_none() {
     const SECRET: &str = "thirty-two bytes or more, not very secret";

@@ -2,10 +2,7 @@
 //! what was sent, what was answered, what was lost and how long it took until all was well again.
 
 use crate::support::{
-    PASSWORD, TestApp, TestDatabase,
-    actor::http_client,
-    email, eventually,
-    process::{Killed, Service},
+    PASSWORD, TestApp, TestDatabase, actor::http_client, email, eventually, postgres::OwnPostgres, process::Service,
     within,
 };
 use futures_util::future::{join, join_all};
@@ -13,7 +10,7 @@ use serde_json::json;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    env, fs,
+    fs,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -191,106 +188,6 @@ async fn what_is_answered_while_it_stops_says_that_it_is_the_last() {
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{:?}", answers.last());
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "and it was the last");
     app.stopped();
-}
-
-/// A PostgreSQL of one test's own, which it may kill.
-struct OwnPostgres {
-    folder: TempDir,
-    bin: String,
-    user: Option<String>,
-    port: u16,
-    child: Option<Killed>,
-}
-
-impl OwnPostgres {
-    /// `None` on SQLite.
-    async fn start() -> Option<Self> {
-        let bin = env::var("SIGNET_TEST_POSTGRES_BIN").ok()?;
-        if env::var("SIGNET_TEST_DATABASE").as_deref() != Ok("postgres") {
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let user = env::var("SIGNET_TEST_POSTGRES_USER").ok().filter(|user| !user.is_empty());
-        if let Some(user) = &user {
-            assert!(Command::new("chown").arg(user).arg(folder.path()).status().unwrap().success());
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut own = Self { folder, bin, user, port, child: None };
-        let mut initdb = own.command("initdb");
-        let data = own.data();
-        let initdb = initdb.args(["-D", &data, "-U", "signet", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]);
-        assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
-        own.serve().await;
-        Some(own)
-    }
-
-    fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let program = format!("{}/{program}", self.bin);
-        // It refuses to run as root.
-        let mut command = match &self.user {
-            Some(user) => {
-                let mut command = Command::new("setpriv");
-                let group = Command::new("id").args(["-g", user]).output().unwrap().stdout;
-                let group = String::from_utf8(group).unwrap();
-                let user =
-                    [format!("--reuid={user}"), format!("--regid={}", group.trim()), "--clear-groups".to_owned()];
-                command.args(user).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        command.current_dir(self.folder.path());
-        command
-    }
-
-    /// Starts it, again and again while what is left of the one before holds its place.
-    async fn serve(&mut self) {
-        self.child = None;
-        within(20, async {
-            loop {
-                let (port, data) = (self.port.to_string(), self.data());
-                let mut postgres = self.command("postgres");
-                let postgres = postgres.args(["-D", &data, "-p", &port, "-c", "listen_addresses=127.0.0.1"]);
-                let postgres = postgres.args(["-c", "unix_socket_directories="]);
-                let mut child = Killed(postgres.stderr(Stdio::null()).spawn().unwrap());
-                while child.0.try_wait().unwrap().is_none() {
-                    if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                        self.child = Some(child);
-                        return;
-                    }
-                    sleep(Duration::from_millis(20)).await;
-                }
-                sleep(Duration::from_millis(100)).await;
-            }
-        })
-        .await;
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://signet@127.0.0.1:{}/postgres", self.port)
-    }
-
-    /// Sends a signal to the server alone, or to each of its processes.
-    fn signal(&self, name: &str, to_all: bool) {
-        let server = self.child.as_ref().unwrap().0.id();
-        let mut pids = vec![server];
-        if to_all {
-            let processes =
-                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
-            pids.extend(processes.filter_map(|name| name.parse::<u32>().ok()).filter(|pid| {
-                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-                status.contains(&format!("\nPPid:\t{server}\n"))
-            }));
-        }
-        let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-        let kill = format!("kill -{name} {}", pids.join(" "));
-        // One of them may have gone meanwhile.
-        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap();
-    }
 }
 
 #[derive(Clone, Copy, Debug)]

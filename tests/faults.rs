@@ -201,3 +201,60 @@ async fn more_sign_ins_than_can_wait_are_503_at_once() {
     let answered = replies.iter().filter(|reply| reply.status == 401).count();
     assert!(refused >= 1 && answered >= 2 && refused + answered == 12, "{refused} refused, {answered} answered");
 }
+
+/// What is written to it would be lost when the service stops.
+#[tokio::test]
+async fn a_database_file_that_was_replaced_makes_the_service_unready() {
+    let app = TestApp::start().await;
+    app.user().await;
+    let ready = app.anon().get("/readyz").await;
+    assert_eq!((ready.status, &ready.json["checks"]["database"]), (200, &json!("ok")));
+    let TestDatabase::Sqlite { folder, .. } = &app.database else { return };
+    let (file, aside) = (folder.path().join("signet.db"), folder.path().join("aside.db"));
+    std::fs::rename(&file, &aside).unwrap();
+    for replace in [false, true] {
+        if replace {
+            std::fs::copy(&aside, &file).unwrap();
+        }
+        let ready = app.anon().get("/readyz").await;
+        assert_eq!((ready.status, &ready.json["checks"]["database"]), (503, &json!("replaced")));
+    }
+    std::fs::rename(&aside, &file).unwrap();
+    assert_eq!(app.anon().get("/readyz").await.status, 200);
+}
+
+/// Each connection has prepared its statements for the old type; nothing was executed, and a new connection prepares anew.
+#[tokio::test]
+async fn a_column_that_changes_its_type_is_noticed_by_no_client() {
+    let app = TestApp::with(&[("DATABASE__MAX_CONNECTIONS", "8"), ("SERVER__WORKERS", "2")]).await;
+    if app.database.is_sqlite() {
+        return;
+    }
+    let ann = app.user().await;
+    let ask = async || {
+        let replies = join_all((0..16).map(|_| ann.actor.get("/auth/users/me"))).await;
+        replies.iter().filter(|reply| reply.status != 200).count()
+    };
+    for length in [400, 500] {
+        assert_eq!(ask().await, 0);
+        app.database.execute(&format!("ALTER TABLE users ALTER COLUMN first_name TYPE varchar({length})")).await;
+        assert_eq!(ask().await, 0);
+    }
+}
+
+/// The transactions are written for READ COMMITTED, whatever the role or the database has as its default.
+#[tokio::test]
+async fn another_default_isolation_level_refuses_nobody() {
+    let database = TestDatabase::create().await;
+    if let TestDatabase::Postgres { name, .. } = &database {
+        database.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable")).await;
+    }
+    let app = TestApp::on(database, &[("SERVER__WORKERS", "4")]).await;
+    let ann = app.user().await;
+    let mut sessions = Vec::new();
+    for _ in 0..48 {
+        sessions.push(app.sign_in(&ann.email).await);
+    }
+    let replies = join_all(sessions.iter().map(|session| app.sign_out(&session.refresh))).await;
+    assert_eq!(replies.iter().filter(|reply| reply.status == 204).count(), 48);
+}

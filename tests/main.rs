@@ -13,8 +13,10 @@
 
 mod api;
 mod cli;
+mod connections;
 mod documents;
 mod drills;
+mod failover;
 mod faults;
 mod feed;
 mod flood;
@@ -23,6 +25,7 @@ mod keys;
 mod model;
 mod observability;
 mod others;
+mod others_document;
 mod races;
 mod settings;
 mod storage;

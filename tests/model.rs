@@ -19,9 +19,19 @@ use signet::{
 };
 use std::cell::Cell;
 
-const ACCESS: i64 = 300;
-const REFRESH: i64 = 3600;
-const SESSION: i64 = 4 * 3600;
+/// For how many seconds an access token, a refresh token and a session are good.
+#[derive(Debug, Clone, Copy)]
+struct Lifetimes {
+    access: i64,
+    refresh: i64,
+    session: i64,
+}
+
+const USUAL: Lifetimes = Lifetimes { access: 300, refresh: 3600, session: 4 * 3600 };
+/// An access token outlives the refresh token by more than a day, and in the second the session, too.
+const LONG_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 72 * 3600 };
+const LONGEST_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 28 * 3600 };
+
 const GRACE: i64 = 30;
 const SUPERSEDED: i64 = 10;
 const MAX_SESSIONS: usize = 3;
@@ -49,15 +59,19 @@ enum Step {
         other: Index,
     },
     ChangePassword(Index),
+    SetPassword(Index),
     Deactivate(Index),
     Activate(Index),
     Delete(Index),
     Housekeeping,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step(lifetimes: Lifetimes) -> impl Strategy<Value = Step> {
     let any = any::<Index>;
-    let lengths = vec![1, 2, 9, 10, 11, 29, 30, 31, 60, 299, 300, 301, 1800, 3599, 3600, 3661];
+    let mut lengths = vec![1, 2, 9, 10, 11, 29, 30, 31, 60, 299, 300, 301, 1800, 3599, 3600, 3661];
+    if lifetimes.access > lifetimes.refresh {
+        lengths.extend([4000, 40_000, 86_399, 86_400, 90_001, 100_799, 100_800, 172_799, 172_800]);
+    }
     prop_oneof![
         6 => prop::sample::select(lengths).prop_map(Step::Pass),
         4 => (any(), prop::bool::weighted(0.9)).prop_map(|(user, knows_password)| Step::SignIn { user, knows_password }),
@@ -68,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any().prop_map(Step::SignOutAll),
         1 => (any(), any()).prop_map(|(session, other)| Step::EndOther { session, other }),
         1 => any().prop_map(Step::ChangePassword),
+        1 => any().prop_map(Step::SetPassword),
         1 => any().prop_map(Step::Deactivate),
         2 => any().prop_map(Step::Activate),
         1 => any().prop_map(Step::Delete),
@@ -103,8 +118,8 @@ impl Session {
     }
 
     /// Whether an access token of it may be about, by a clock that may differ by a minute.
-    fn has_tokens(&self, now: i64) -> bool {
-        !self.has_ended && now < self.expires_at + ACCESS + 60
+    fn has_tokens(&self, lifetimes: Lifetimes, now: i64) -> bool {
+        !self.has_ended && now < self.expires_at + lifetimes.access + 60
     }
 }
 
@@ -113,6 +128,7 @@ struct History<'a> {
     auth: &'a Auth,
     storage: &'a Storage,
     rotates: bool,
+    lifetimes: Lifetimes,
     now: i64,
     users: Vec<User>,
     sessions: Vec<Session>,
@@ -169,24 +185,24 @@ impl History<'_> {
             id,
             has_ended: false,
             rotated_at: now,
-            expires_at: now + REFRESH,
-            absolute_end: now + SESSION,
-            refresh: vec![(pair.refresh_token, now + REFRESH)],
-            access: vec![(pair.access_token, now + ACCESS)],
+            expires_at: now + self.lifetimes.refresh,
+            absolute_end: now + self.lifetimes.session,
+            refresh: vec![(pair.refresh_token, now + self.lifetimes.refresh)],
+            access: vec![(pair.access_token, now + self.lifetimes.access.min(self.lifetimes.session))],
         });
         Ok(())
     }
 
     /// The design's table, once more and plainly.
     async fn refresh(&mut self, number: usize, behind: usize) -> Checked {
-        let (now, rotates) = (self.now, self.rotates);
+        let (now, rotates, lifetimes) = (self.now, self.rotates, self.lifetimes);
         let session = &mut self.sessions[number];
         let newest = session.refresh.len() - 1;
         let behind = behind.min(newest);
         let (token, token_end) = session.refresh[newest - behind].clone();
         let outcome = self.auth.refresh(&token, Timestamp(now)).await;
         let age = now - session.rotated_at;
-        let access_end = session.absolute_end.min(now + ACCESS);
+        let access_end = session.absolute_end.min(now + lifetimes.access);
         if now >= token_end || !session.is_alive(now) {
             prop_assert_eq!(outcome.unwrap_err(), AuthError::InvalidToken);
         } else if !rotates {
@@ -196,7 +212,7 @@ impl History<'_> {
         } else if behind == 0 {
             let refreshed = outcome.unwrap();
             session.rotated_at = now;
-            session.expires_at = session.absolute_end.min(now + REFRESH);
+            session.expires_at = session.absolute_end.min(now + lifetimes.refresh);
             session.refresh.push((refreshed.refresh.unwrap().0, session.expires_at));
             session.access.push((refreshed.access.0, access_end));
         } else if behind == 1 && age < GRACE {
@@ -251,7 +267,7 @@ impl History<'_> {
                 let (Some(number), Some(other)) = (of_session(session), of_session(other)) else { return Ok(()) };
                 let Some(caller) = self.caller(number).await else { return Ok(()) };
                 let theirs = &self.sessions[other];
-                let expected = theirs.user == self.sessions[number].user && theirs.has_tokens(self.now);
+                let expected = theirs.user == self.sessions[number].user && theirs.has_tokens(self.lifetimes, self.now);
                 let outcome = auth.end_session(&caller, theirs.id, now).await;
                 prop_assert_eq!(outcome, if expected { Ok(()) } else { Err(AuthError::NotFound) });
                 self.sessions[other].has_ended |= expected;
@@ -266,6 +282,14 @@ impl History<'_> {
                 auth.change_password(&caller, change, now).await.unwrap();
                 self.users[user].password = new;
                 self.end_where(|other, session| session.user == user && other != number);
+            }
+            Step::SetPassword(user) => {
+                let user = of_user(user);
+                let new = format!("{PASSWORD} {} set", self.now);
+                let set = auth.accounts().set_password(self.users[user].id, Password::parse(&new).unwrap(), now);
+                prop_assert_eq!(set.await.unwrap().is_none(), self.users[user].is_deleted);
+                self.users[user].password = new;
+                self.end_where(|_, session| session.user == user);
             }
             Step::Deactivate(user) => {
                 let user = of_user(user);
@@ -333,7 +357,9 @@ struct Service {
     _database: TestDatabase,
 }
 
-async fn service() -> Service {
+async fn service(lifetimes: Lifetimes) -> Service {
+    let [access, refresh, session] =
+        [lifetimes.access, lifetimes.refresh, lifetimes.session].map(|seconds| format!("{seconds}s"));
     let database = TestDatabase::create().await;
     let max_sessions = MAX_SESSIONS.to_string();
     let build = async |rotates: &str| {
@@ -341,8 +367,9 @@ async fn service() -> Service {
             &database,
             &[
                 ("JWT__ROTATE_REFRESH_TOKENS", rotates),
-                ("JWT__REFRESH_TOKEN_LIFETIME", "1h"),
-                ("JWT__SESSION_LIFETIME", "4h"),
+                ("JWT__ACCESS_TOKEN_LIFETIME", &access),
+                ("JWT__REFRESH_TOKEN_LIFETIME", &refresh),
+                ("JWT__SESSION_LIFETIME", &session),
                 ("USERS__MAX_SESSIONS", &max_sessions),
                 ("REVOCATION__MAX_STALENESS", "never"),
             ],
@@ -370,14 +397,26 @@ fn check<S: Strategy>(name: &str, cases: u32, strategy: &S, test: impl Fn(S::Val
 
 #[test]
 fn sessions_behave_as_the_model_says() {
+    histories_of_sessions("histories of sessions", USUAL, 150);
+}
+
+/// Whatever ends a session ends its access tokens, also those that outlive its refresh tokens by days.
+#[test]
+fn sessions_behave_as_the_model_says_with_access_tokens_that_last_longer_than_refresh_tokens() {
+    histories_of_sessions("long access tokens", LONG_ACCESS, 100);
+    histories_of_sessions("access tokens as long as the session", LONGEST_ACCESS, 100);
+}
+
+fn histories_of_sessions(name: &str, lifetimes: Lifetimes, cases: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let service = runtime.block_on(service());
+    let service = runtime.block_on(service(lifetimes));
     let steps = Cell::new(0);
-    let histories = (any::<bool>(), prop::collection::vec(step(), 1..40));
-    check("histories of sessions", 150, &histories, |(rotates, history)| {
+    let histories = (any::<bool>(), prop::collection::vec(step(lifetimes), 1..40));
+    check(name, cases, &histories, |(rotates, history)| {
         runtime.block_on(async {
             let (auth, storage) = if rotates { &service.rotating } else { &service.lasting };
-            let mut model = History { auth, storage, rotates, now: START, users: Vec::new(), sessions: Vec::new() };
+            let (users, sessions) = (Vec::new(), Vec::new());
+            let mut model = History { auth, storage, rotates, lifetimes, now: START, users, sessions };
             model.sign_up().await;
             model.sign_up().await;
             for step in &history {
@@ -395,14 +434,14 @@ fn sessions_behave_as_the_model_says() {
 #[test]
 fn an_honest_client_is_never_signed_out() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let service = runtime.block_on(service());
+    let service = runtime.block_on(service(USUAL));
     // How long it waits, then how long between its tries.
-    let histories = prop::collection::vec((0..REFRESH - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
+    let histories = prop::collection::vec((0..USUAL.refresh - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
     check("honest clients", 100, &histories, |refreshes| {
         runtime.block_on(async {
             let (auth, storage) = &service.rotating;
-            let mut client =
-                History { auth, storage, rotates: true, now: START, users: Vec::new(), sessions: Vec::new() };
+            let (users, sessions) = (Vec::new(), Vec::new());
+            let mut client = History { auth, storage, rotates: true, lifetimes: USUAL, now: START, users, sessions };
             client.sign_up().await;
             client.sign_in(0, true).await?;
             let end = client.sessions[0].absolute_end;

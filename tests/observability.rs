@@ -1,6 +1,13 @@
 //! What those who run it see: metrics, traces, lines of the log.
 
-use crate::support::{TestApp, all, process::Service, within};
+use crate::support::{
+    Actor, TestApp,
+    actor::http_client,
+    all,
+    postgres::free_port,
+    process::{Killed, Service, send_signal, signet},
+    within,
+};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{KeyValue, any_value::Value as Any},
@@ -15,6 +22,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
+    process::Stdio,
     sync::{Arc, Mutex},
     thread,
 };
@@ -179,7 +187,8 @@ async fn traces_go_to_a_collector_with_what_each_request_did() {
     const TRACE: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
     let (endpoint, collected) = collector();
     let folder = tempfile::tempdir().unwrap();
-    let mut service = Service::start(folder.path(), &[("SIGNET__TELEMETRY__OTLP_ENDPOINT", &endpoint)]);
+    let settings = [("SIGNET__TELEMETRY__OTLP_ENDPOINT", &*endpoint), ("SIGNET__SERVER__TRUSTED_PROXIES", "127.0.0.1")];
+    let mut service = Service::start(folder.path(), &settings);
     let credentials = json!({"email": "canary@example.com", "password": "canary horse battery"});
     assert_eq!(service.anon().post("/auth/create", &credentials).await.status, 201);
     let send = |request: reqwest::RequestBuilder| {
@@ -209,6 +218,20 @@ async fn traces_go_to_a_collector_with_what_each_request_did() {
     assert!(!format!("{collected:?}").contains("canary"), "no secret, no address");
 }
 
+/// A trace is the operator's: it begins in a proxy of theirs.
+#[tokio::test]
+async fn a_client_that_is_no_trusted_proxy_joins_no_trace() {
+    let (endpoint, collected) = collector();
+    let folder = tempfile::tempdir().unwrap();
+    let mut service = Service::start(folder.path(), &[("SIGNET__TELEMETRY__OTLP_ENDPOINT", &*endpoint)]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    service.anon().send(Method::GET, "/livez", |request| request.header("traceparent", trace)).await;
+    assert_eq!(service.signal("TERM"), Some(0));
+    let collected = format!("{:?}", collected.lock().unwrap());
+    let theirs = format!("{:?}", 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes());
+    assert!(collected.contains("GET /livez") && !collected.contains(theirs.trim_matches(['[', ']'])), "{collected}");
+}
+
 /// Nobody waits for a collector that is away.
 #[tokio::test]
 async fn a_collector_that_is_away_costs_nobody_anything() {
@@ -222,4 +245,56 @@ async fn a_collector_that_is_away_costs_nobody_anything() {
     assert_eq!(service.signal("TERM"), Some(0));
     let log = service.log();
     assert_eq!(log.matches("the collector takes no traces").count(), 1, "{log}");
+}
+
+/// A service with this standard output, at a port that is free.
+async fn service_that_logs_to(output: Stdio) -> (Killed, Actor, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let settings = [
+        ("SIGNET__SERVER__BIND", &*address),
+        ("SIGNET__SERVER__SHUTDOWN_TIMEOUT", "2s"),
+        ("SIGNET__TELEMETRY__FORMAT", "json"),
+    ];
+    let child = Killed(signet(folder.path(), &settings).stdout(output).spawn().unwrap());
+    within(10, async {
+        while tokio::net::TcpStream::connect(&address).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let actor = Actor::new(http_client(), address.parse().unwrap(), None);
+    (child, actor, folder)
+}
+
+async fn dropped_lines(actor: &Actor) -> u64 {
+    let metrics = actor.get("/metrics").await.text;
+    let line = metrics.lines().find(|line| line.starts_with("signet_log_lines_dropped_total ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// A pipe takes 64 KiB, some 250 lines, and the buffer 4,096 lines.
+#[tokio::test]
+async fn a_log_that_is_not_read_stops_neither_requests_nor_the_end() {
+    let (mut child, actor, _folder) = service_that_logs_to(Stdio::piped()).await;
+    for _ in 0..6000 {
+        assert_eq!(within(3, actor.get("/livez")).await.status, 200);
+    }
+    assert!(dropped_lines(&actor).await > 0);
+    let began = tokio::time::Instant::now();
+    send_signal(&child.0, "TERM");
+    let ended = tokio::task::spawn_blocking(move || child.0.wait().unwrap().code()).await.unwrap();
+    assert!(ended == Some(0) && began.elapsed().as_secs() < 6, "{ended:?} after {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_full_disk_behind_the_log_costs_lines_and_nothing_else() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (mut child, actor, _folder) = service_that_logs_to(full.into()).await;
+    for _ in 0..200 {
+        assert_eq!(within(3, actor.get("/livez")).await.status, 200);
+    }
+    within(10, async { while dropped_lines(&actor).await < 100 {} }).await;
+    send_signal(&child.0, "TERM");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }

@@ -154,13 +154,22 @@ fn a_value_that_cannot_be_is_refused() {
         ("SERVER__PUBLIC_URL", "id.example.com"),
         ("SERVER__REQUEST_TIMEOUT", "999ms"),
         ("SERVER__REQUEST_TIMEOUT", "10"),
+        ("SERVER__REQUEST_TIMEOUT", "1000000y"),
+        ("SERVER__KEEP_ALIVE", "0s"),
+        ("SERVER__KEEP_ALIVE", "2h"),
         ("SERVER__SHUTDOWN_TIMEOUT", "-1s"),
+        ("SERVER__SHUTDOWN_TIMEOUT", "1d"),
+        ("SERVER__METRICS_BIND", "127.0.0.1:8000"),
         ("DATABASE__URL", "mysql://localhost/a"),
         ("DATABASE__URL", ""),
         ("DATABASE__URL", "signet.db"),
         ("DATABASE__URL", "sqlite::memory:"),
         ("DATABASE__URL", "sqlite://a.db?mode=ro"),
         ("DATABASE__URL", "postgres://host:port/a"),
+        ("DATABASE__URL", "postgres://u:p@host/a?sslmod=verify-full"),
+        ("DATABASE__URL", "postgres://u:p@host/a?sslmode=prefer&sslrootcert=/etc/passwd"),
+        ("DATABASE__URL", "postgres://u:p@host/a?sslmode=verify-full&sslrootcert=/nowhere.pem"),
+        ("DATABASE__URL", "postgres://u:p@host/a?channel_binding=require"),
         ("DATABASE__MAX_CONNECTIONS", "0"),
         ("DATABASE__ACQUIRE_TIMEOUT", "1h"),
         ("JWT__SIGNING_KEY", "short"),
@@ -187,6 +196,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("JWT__AUTHORIZATION_HEADER", "content-length"),
         ("JWT__ISSUER", LONG),
         ("JWT__AUDIENCE", LONG),
+        ("JWT__ISSUER", "signet\r\nx"),
         ("SERVER__PUBLIC_URL", LONG),
         ("JWT__ACCESS_TOKEN_NAME", "expires_in"),
         ("JWT__ACCESS_TOKEN_NAME", "refresh_token"),
@@ -213,6 +223,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "30"),
         ("RATE_LIMIT__SIGNIN_PER_ADDRESS", "0/m"),
         ("REVOCATION__POLL_INTERVAL", "0s"),
+        ("TELEMETRY__OTLP_ENDPOINT", "collector:4318"),
         ("TELEMETRY__FORMAT", "xml"),
         ("TELEMETRY__LOG", "signet=loud"),
         ("BOOTSTRAP__SUPERUSER_EMAIL", "root"),
@@ -232,6 +243,36 @@ fn a_value_that_cannot_be_is_refused() {
             }
         },
     );
+}
+
+/// The driver would read these beside the address, and connect otherwise than it says.
+#[test]
+fn tls_is_said_in_the_address_and_nowhere_else() {
+    let postgres = ("SIGNET__DATABASE__URL", "postgres://u:p@host/a");
+    let faults = load(&[postgres, ("PGSSLMODE", "verify-full")]).unwrap_err();
+    assert!(faults.contains("PGSSLMODE (the environment): say it in database.url: sslmode="), "{faults}");
+    assert!(load(&[postgres]).is_ok());
+    assert!(load(&[("PGSSLMODE", "verify-full")]).is_ok(), "SQLite has no TLS");
+}
+
+#[test]
+fn the_line_end_of_a_value_is_not_part_of_it() {
+    let settings = load(&[
+        ("SIGNET__DATABASE__URL", "postgres://u:p@host/a\n"),
+        ("SIGNET__JWT__ISSUER", "https://id.example.com\r\n"),
+        ("SIGNET__SERVER__WORKERS", "3\n"),
+        ("SIGNET__JWT__REFRESH_KEY", &format!("{KEY}\n")),
+    ])
+    .unwrap();
+    assert_eq!(settings.database.url.expose_secret(), "postgres://u:p@host/a");
+    assert_eq!(settings.issuer(), "https://id.example.com");
+    assert_eq!(settings.jwt.refresh_key.unwrap().expose_secret(), KEY);
+}
+
+#[test]
+fn access_tokens_that_last_long_are_warned_of() {
+    let warnings = |lifetime: &str| load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap().warnings().len();
+    assert_eq!((warnings("1h"), warnings("61m"), warnings("2d")), (0, 1, 2));
 }
 
 #[test]

@@ -134,6 +134,9 @@ impl Stream {
     fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
         self.unanswered = 0;
         self.ahead = 0;
+        if self.last_answer.is_given() {
+            self.restart_deadline();
+        }
         if let Some(deadline) = &mut self.write_deadline {
             let later = Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / LEAST_RATE;
             let later = deadline.deadline() + later;
@@ -146,9 +149,15 @@ impl Stream {
     }
 
     /// Whether this connection has had its time, or its bytes. One that waits for its next request has all the time that
-    /// `server.keep_alive` gives it.
+    /// `server.keep_alive` gives it; one that has had its last answer waits for none.
     fn is_spent(&mut self, context: &mut Context<'_>) -> bool {
-        self.unanswered > MAX_UNANSWERED || self.unanswered > 0 && self.deadline.as_mut().poll(context).is_ready()
+        let is_timed = self.unanswered > 0 || self.last_answer.is_given();
+        self.unanswered > MAX_UNANSWERED || is_timed && self.deadline.as_mut().poll(context).is_ready()
+    }
+
+    fn restart_deadline(&mut self) {
+        let deadline = Instant::now() + self.patience;
+        self.deadline.as_mut().reset(deadline);
     }
 
     /// Reads at most a piece.
@@ -230,8 +239,7 @@ impl AsyncRead for Stream {
         }
         let read = outcome?;
         if self.unanswered == 0 {
-            let deadline = Instant::now() + self.patience;
-            self.deadline.as_mut().reset(deadline);
+            self.restart_deadline();
         }
         self.unanswered += read;
         if is_serving {

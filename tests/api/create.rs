@@ -173,9 +173,13 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         ("first_name", "/first_name"),
         ("last_name", "/last_name"),
     ] {
-        for value in ["null", "1", "1.5", "true", "[]", "{}", "[\"ann@example.com\"]", "{\"$ne\":null}"] {
+        for value in ["1", "1.5", "true", "[]", "{}", "[\"ann@example.com\"]", "{\"$ne\":null}"] {
             rows.push((with(member, value), vec![pointer]));
         }
+    }
+    // `null` is as good as absent, which these two must not be.
+    for (member, pointer) in [("email", "/email"), ("password", "/password")] {
+        rows.push((with(member, "null"), vec![pointer]));
     }
     let emails = [
         "",
@@ -198,16 +202,33 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         ".a@b.cd",
         "\\u202ea@b.cd",
         "a\\u200b@b.cd",
-        "e\\u0301\\u0301@b.cd",
+        "\\u0301a@b.cd",
+        "a\\u3164@b.cd",
+        "a@b\\u00adc.de",
         "a@b.cd,e@f.gh",
     ];
     rows.extend(emails.iter().map(|email| (with("email", &format!("\"{email}\"")), vec!["/email"])));
     rows.push((with("email", &format!("\"{}@example.com\"", "a".repeat(243))), vec!["/email"]));
-    for username in ["", " ", "a b", "a/b", "a\\u0000", "a\\n", "\\u202eab", "a\\u200bb", "<script>", "a;--"] {
+    for username in [
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "a\\u0000",
+        "a\\n",
+        "\\u202eab",
+        "a\\u200bb",
+        "<script>",
+        "a;--",
+        "ａｄｍｉｎ",
+        "a\\uffa0",
+        "Root",
+        "SUPPORT",
+    ] {
         rows.push((with("username", &format!("\"{username}\"")), vec!["/username"]));
     }
     rows.push((with("username", &format!("\"{}\"", "a".repeat(151))), vec!["/username"]));
-    for name in ["a\\u0000", "a\\nb", "\\u001b[31m", "\\u0085", &"a".repeat(151)] {
+    for name in ["a\\u0000", "a\\nb", "\\u001b[31m", "\\u0085", "\\u202ea", "a\\u2029b", &"a".repeat(151)] {
         rows.push((with("first_name", &format!("\"{name}\"")), vec!["/first_name"]));
         rows.push((with("last_name", &format!("\"{name}\"")), vec!["/last_name"]));
     }
@@ -234,7 +255,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         )
     };
     rows.push((twice("first_name", "\"a\"", "\"a\""), vec!["/first_name"]));
-    rows.push((twice("username", "null", "\"a\""), vec!["/username", "/username"]));
+    rows.push((twice("username", "null", "\"a\""), vec!["/username"]));
     rows.push((
         "{\"email\":\"ann@example.com\",\"email\":\"bob@example.com\",\"password\":\"correct horse battery\"}"
             .to_owned(),
@@ -250,6 +271,48 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         vec!["/email", "/password", "/username", "/first_name", "/last_name", ""],
     ));
     rows
+}
+
+/// As clients send it whose models write out what is not set.
+#[tokio::test]
+async fn null_is_as_good_as_absent() {
+    let app = TestApp::start().await;
+    let body = json!({"email": "ann@example.com", "password": PASSWORD, "username": null, "first_name": null, "last_name": null});
+    let created = app.anon().post("/auth/create", &body).await;
+    assert_eq!((created.status, &created.json["username"]), (201, &json!("ann@example.com")));
+    let body = json!({"email": null, "username": "ann@example.com", "password": PASSWORD});
+    assert_eq!(app.anon().post("/auth/signin", &body).await.status, 200);
+    let body = json!({"email": null, "username": null, "password": PASSWORD});
+    assert_eq!(app.anon().post("/auth/signin", &body).await.pointers(), ["/email"]);
+}
+
+#[tokio::test]
+async fn addresses_and_names_of_the_world_have_one_account_each() {
+    let app = TestApp::start().await;
+    let one_account = [
+        ["संपर्क@डाटामेल.भारत", "संपर्क@डाटामेल.भारत"],
+        ["ผู้ใช้@เครื่องหมาย.ไทย", "ผู้ใช้@เครื่องหมาย.ไทย"],
+        ["ಬೆಂಬಲ@ಡೇಟಾಮೇಲ್.ಭಾರತ", "ಬೆಂಬಲ@ಡೇಟಾಮೇಲ್.ಭಾರತ"],
+        ["மின்னஞ்சல்@உதாரணம்.இந்தியா", "மின்னஞ்சல்@உதாரணம்.இந்தியா"],
+        ["İbrahim@example.com", "i\u{307}brahim@example.com"],
+        ["user@münchen.example", "USER@xn--mnchen-3ya.example"],
+        ["straße@example.com", "STRASSE@example.com"],
+        ["νίκος@example.com", "ΝΊΚΟΣ@example.com"],
+    ];
+    for [one, other] in one_account {
+        let created = app.create(one).await;
+        assert_eq!(created.status, 201, "{one}: {created:?}");
+        app.sign_in(one).await;
+        let again = app.create(other).await;
+        assert_eq!((again.status, again.code()), (409, "email-taken"), "{other}");
+        let ann = app.sign_in(other).await;
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("q", other).finish();
+        let found = ann.actor.get(&format!("/auth/users?{query}")).await;
+        assert_eq!(found.json.as_array().map(Vec::len), Some(1), "{other}: {found:?}");
+        assert_eq!(found.json[0]["id"], created.json["id"]);
+    }
+    let body = json!({"email": "k@example.com", "password": PASSWORD, "username": "क्षितिज"});
+    assert_eq!(app.anon().post("/auth/create", &body).await.status, 201);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod authorization;
 mod create;
+mod document_values;
 mod front;
 mod jwt_settings;
 mod pages;

@@ -314,9 +314,10 @@ async fn the_base_path_goes_before_every_route() {
 /// The framework has a limit for the first head of a connection only.
 #[tokio::test]
 async fn a_connection_that_stops_talking_is_closed() {
-    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
     let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
     let rows = [
+        ("nothing more", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("half a second head", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /li"),
         ("a body that nobody reads", refused),
     ];

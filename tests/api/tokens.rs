@@ -214,6 +214,9 @@ impl Kind<'_> {
         ] {
             claim("iat", value);
         }
+        for value in [json!(now + 61), json!(now.to_string()), json!(now as f64), json!(null), json!([])] {
+            claim("nbf", value);
+        }
         for iss in ["", "signe", "signet ", "signett", "Signet", "evil", "signet,evil", "https://signet"] {
             claim("iss", iss.into());
         }
@@ -530,6 +533,17 @@ async fn a_token_from_a_little_ahead_is_taken_and_from_further_not() {
     app.pass(-1);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
+}
+
+/// Signet writes no `nbf`; a token may have one by a user's own claims of an older version, or by another holder of the key.
+#[tokio::test]
+async fn a_token_is_refused_before_its_nbf() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    for (nbf, status) in [(app.now() - 1, 200), (app.now(), 200), (app.now() + 1, 401)] {
+        let token = access(&ann).changed(&[], &[("nbf", nbf.into())]);
+        assert_eq!(app.bearer(&token).get("/auth/users/me").await.status, status, "{nbf}");
+    }
 }
 
 #[tokio::test]

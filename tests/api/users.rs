@@ -109,7 +109,7 @@ async fn a_wrong_query_is_400_and_says_where() {
     ] {
         rows.push((format!("after={after}"), "/after"));
     }
-    for after in ["1", "", "no address", "%00", "a@b"] {
+    for after in ["1", "", "no address", "%00", "a@%0A"] {
         rows.push((format!("q=a&after={after}"), "/after"));
     }
     rows.push(("q=a%00".to_owned(), "/q"));
@@ -193,9 +193,9 @@ async fn users_change_nothing_else() {
         (json!({"username": ""}), 400, vec!["/username"]),
         (json!({"username": "a b"}), 400, vec!["/username"]),
         (json!({"username": bob.email}), 400, vec!["/username"]),
-        (json!({"username": null}), 400, vec!["/username"]),
+        (json!({"username": "Admin"}), 400, vec!["/username"]),
         (json!({"username": 1, "first_name": 2}), 400, vec!["/username", "/first_name"]),
-        (json!({"first_name": null}), 400, vec!["/first_name"]),
+        (json!({"first_name": []}), 400, vec!["/first_name"]),
         (json!({"first_name": "a\0"}), 400, vec!["/first_name"]),
         (json!({"last_name": "a".repeat(151)}), 400, vec!["/last_name"]),
         (json!([]), 400, vec![]),

@@ -86,10 +86,8 @@ impl Service {
         self.log.lock().unwrap().contains(what)
     }
 
-    /// `kill` is built into every shell; as a program it may be missing.
     pub fn kill(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.0.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        send_signal(&self.child.0, name);
     }
 
     pub fn hang_up(&self) {
@@ -101,6 +99,12 @@ impl Service {
         self.kill(name);
         self.child.0.wait().unwrap().code()
     }
+}
+
+/// `kill` is built into every shell; as a program it may be missing.
+pub fn send_signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 /// A process that does not outlive its test.

@@ -1,6 +1,13 @@
-//! A TCP proxy that can break every connection through it, or let it stall.
+//! A TCP proxy that can break every connection through it, let it stall, or carry the next ones to another server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -28,25 +35,44 @@ const DELAY: Duration = Duration::from_millis(150);
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    target: Arc<Target>,
+}
+
+/// Where new connections are carried, and how many were.
+struct Target {
+    upstream: Mutex<String>,
+    carried: AtomicUsize,
 }
 
 impl Proxy {
     pub async fn start(upstream: String) -> Self {
         let (mode, watched) = watch::channel(Mode::Pass);
         let (bound, address) = tokio::sync::oneshot::channel();
+        let target = Arc::new(Target { upstream: Mutex::new(upstream), carried: AtomicUsize::new(0) });
+        let served = Arc::clone(&target);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 bound.send(listener.local_addr().unwrap()).unwrap();
-                serve(listener, upstream, watched).await;
+                serve(listener, served, watched).await;
             });
         });
-        Self { address: address.await.unwrap(), mode }
+        Self { address: address.await.unwrap(), mode, target }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Carries new connections to another server, as a name that was moved does: open ones stay where they are.
+    pub fn point_at(&self, upstream: String) {
+        *self.target.upstream.lock().unwrap() = upstream;
+    }
+
+    /// How many connections have reached a server so far.
+    pub fn carried(&self) -> usize {
+        self.target.carried.load(Ordering::Relaxed)
     }
 
     pub fn refuse(&self) {
@@ -70,18 +96,18 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, upstream: String, mut mode: watch::Receiver<Mode>) {
+async fn serve(listener: TcpListener, target: Arc<Target>, mut mode: watch::Receiver<Mode>) {
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
             // The test is over when nobody holds the other end any more.
             gone = mode.changed() => if gone.is_err() { return } else { continue },
         };
-        tokio::spawn(carry(client, upstream.clone(), mode.clone()));
+        tokio::spawn(carry(client, Arc::clone(&target), mode.clone()));
     }
 }
 
-async fn carry(mut client: TcpStream, upstream: String, mut mode: watch::Receiver<Mode>) {
+async fn carry(mut client: TcpStream, target: Arc<Target>, mut mode: watch::Receiver<Mode>) {
     let mut server = None;
     loop {
         // Waits while everything stalls; a test that ends takes the sender with it.
@@ -95,7 +121,11 @@ async fn carry(mut client: TcpStream, upstream: String, mut mode: watch::Receive
             return;
         }
         if server.is_none() {
-            server = Some(TcpStream::connect(&upstream).await.unwrap());
+            let upstream = target.upstream.lock().unwrap().clone();
+            // The server may be down; then the client's connection is closed.
+            let Ok(connected) = TcpStream::connect(&upstream).await else { return };
+            target.carried.fetch_add(1, Ordering::Relaxed);
+            server = Some(connected);
         }
         let Some(server) = &mut server else { return };
         tokio::select! {

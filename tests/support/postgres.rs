@@ -1,0 +1,220 @@
+//! A PostgreSQL of one test's own, which the test may stop, kill, freeze, copy and promote.
+
+use super::{eventually, process::Killed, within};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::{
+    env,
+    ffi::OsStr,
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, task::spawn_blocking, time::sleep};
+
+/// A port that is free now; another process may have taken it when it is used.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub struct OwnPostgres {
+    child: Option<Killed>,
+    folder: TempDir,
+    bin: String,
+    user: Option<String>,
+    port: u16,
+}
+
+impl OwnPostgres {
+    /// `None` on SQLite.
+    pub async fn start() -> Option<Self> {
+        let bin = env::var("SIGNET_TEST_POSTGRES_BIN").ok()?;
+        if env::var("SIGNET_TEST_DATABASE").as_deref() != Ok("postgres") {
+            return None;
+        }
+        let user = env::var("SIGNET_TEST_POSTGRES_USER").ok().filter(|user| !user.is_empty());
+        let mut own = Self::without_data(bin, user);
+        let mut initdb = own.command("initdb");
+        let data = own.data();
+        let initdb = initdb.args(["-D", &data, "-U", "signet", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]);
+        assert!(initdb.stdout(Stdio::null()).status().unwrap().success());
+        own.serve().await;
+        Some(own)
+    }
+
+    fn without_data(bin: String, user: Option<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(user) = &user {
+            assert!(Command::new("chown").arg(user).arg(folder.path()).status().unwrap().success());
+        }
+        Self { child: None, folder, bin, user, port: free_port() }
+    }
+
+    /// A streaming standby of this server.
+    pub async fn standby(&self) -> Self {
+        let mut standby = Self::without_data(self.bin.clone(), self.user.clone());
+        standby.follow(self).await;
+        standby
+    }
+
+    /// Replaces the files of this server, which does not run, by a copy of the primary's, and starts it as a streaming
+    /// standby of that primary. (`pg_rewind` would keep most of the files; these are few.)
+    pub async fn follow(&mut self, primary: &Self) {
+        let (data, port) = (self.data(), primary.port.to_string());
+        if Path::new(&data).exists() {
+            fs::remove_dir_all(&data).unwrap();
+        }
+        let mut copy = self.command("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &port, "-U", "signet", "-D", &data, "--write-recovery-conf"]);
+        copy.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
+        let copied = spawn_blocking(move || copy.status()).await.unwrap();
+        assert!(copied.unwrap().success());
+        self.serve().await;
+        // It accepts connections before it answers queries.
+        let url = self.url();
+        eventually(true, async || Box::pin(PgConnection::connect(&url)).await.is_ok()).await;
+        assert_eq!(self.value("SELECT CAST(pg_is_in_recovery() AS TEXT)").await, "true");
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub async fn promote(&self) {
+        assert_eq!(self.value("SELECT CAST(pg_promote() AS TEXT)").await, "true");
+    }
+
+    /// Has a standby fall behind: from now on it applies nothing of what it receives.
+    pub async fn pause_replay(&self) {
+        self.execute("SELECT pg_wal_replay_pause()").await;
+        eventually("paused".to_owned(), async || self.value("SELECT pg_get_wal_replay_pause_state()").await).await;
+    }
+
+    /// Waits until this standby has applied everything that the primary has written by now.
+    pub async fn catches_up_with(&self, primary: &Self) {
+        let written = primary.value("SELECT CAST(pg_current_wal_lsn() AS TEXT)").await;
+        let is_applied = format!("SELECT CAST(pg_last_wal_replay_lsn() >= '{written}' AS TEXT)");
+        eventually("true".to_owned(), async || self.value(&is_applied).await).await;
+    }
+
+    /// One value of one row, as text.
+    pub async fn value(&self, sql: &str) -> String {
+        let mut connection = Box::pin(PgConnection::connect(&self.url())).await.unwrap();
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &str) {
+        let mut connection = Box::pin(PgConnection::connect(&self.url())).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    /// The folder of this server, which belongs to its user.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        self.as_server(format!("{}/{program}", self.bin))
+    }
+
+    /// A program that runs as the user of this server, because it refuses to run as root.
+    pub fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = match &self.user {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                let group = Command::new("id").args(["-g", user]).output().unwrap().stdout;
+                let group = String::from_utf8(group).unwrap();
+                let user =
+                    [format!("--reuid={user}"), format!("--regid={}", group.trim()), "--clear-groups".to_owned()];
+                command.args(user).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    /// Starts it, again and again while what is left of the one before holds its place.
+    pub async fn serve(&mut self) {
+        self.child = None;
+        within(20, async {
+            loop {
+                let (port, data) = (self.port.to_string(), self.data());
+                let mut postgres = self.command("postgres");
+                let postgres = postgres.args(["-D", &data, "-p", &port, "-c", "listen_addresses=127.0.0.1"]);
+                let postgres = postgres.args(["-c", "unix_socket_directories="]);
+                let mut child = Killed(postgres.stderr(Stdio::null()).spawn().unwrap());
+                while child.0.try_wait().unwrap().is_none() {
+                    if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+                        self.child = Some(child);
+                        return;
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Stops it at once, as a crash would, and waits for its end.
+    pub async fn stop(&mut self) {
+        self.signal("QUIT", false);
+        let mut child = self.child.take().unwrap();
+        within(10, async {
+            while child.0.try_wait().unwrap().is_none() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://signet@{}/postgres", self.address())
+    }
+
+    /// Sends a signal to the server alone, or to each of its processes.
+    pub fn signal(&self, name: &str, to_all: bool) {
+        let server = self.child.as_ref().unwrap().0.id();
+        let mut pids = vec![server];
+        if to_all {
+            let processes =
+                fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+            pids.extend(processes.filter_map(|name| name.parse::<u32>().ok()).filter(|pid| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                status.contains(&format!("\nPPid:\t{server}\n"))
+            }));
+        }
+        let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+        let kill = format!("kill -{name} {}", pids.join(" "));
+        // One of them may have gone meanwhile.
+        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap();
+    }
+}
+
+impl Drop for OwnPostgres {
+    /// Stops the server, so that it releases its shared memory: a server that is killed does not. One that has not
+    /// ended after two seconds is killed.
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.signal("QUIT", false);
+        }
+        if let Some(child) = &mut self.child {
+            for _ in 0..100 {
+                if !matches!(child.0.try_wait(), Ok(None)) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
