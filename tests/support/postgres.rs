@@ -67,16 +67,21 @@ impl OwnPostgres {
         if Path::new(&data).exists() {
             fs::remove_dir_all(&data).unwrap();
         }
+        primary.answers().await;
         let mut copy = self.command("pg_basebackup");
         copy.args(["-h", "127.0.0.1", "-p", &port, "-U", "signet", "-D", &data, "--write-recovery-conf"]);
         copy.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
         let copied = spawn_blocking(move || copy.status()).await.unwrap();
         assert!(copied.unwrap().success());
         self.serve().await;
-        // It accepts connections before it answers queries.
+        self.answers().await;
+        assert_eq!(self.value("SELECT CAST(pg_is_in_recovery() AS TEXT)").await, "true");
+    }
+
+    /// Waits until it answers queries: it accepts connections before that.
+    async fn answers(&self) {
         let url = self.url();
         eventually(true, async || Box::pin(PgConnection::connect(&url)).await.is_ok()).await;
-        assert_eq!(self.value("SELECT CAST(pg_is_in_recovery() AS TEXT)").await, "true");
     }
 
     /// Makes a standby the primary, and waits until it is.

@@ -81,9 +81,9 @@ impl Service {
         log.clone()
     }
 
-    /// Whether this was logged since the welcome.
+    /// Whether this was logged.
     pub fn said(&self, what: &str) -> bool {
-        self.log.lock().unwrap().contains(what)
+        self.welcome.contains(what) || self.log.lock().unwrap().contains(what)
     }
 
     pub fn kill(&self, name: &str) {
