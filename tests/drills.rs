@@ -2,7 +2,11 @@
 //! what was sent, what was answered, what was lost and how long it took until all was well again.
 
 use crate::support::{
-    PASSWORD, TestApp, TestDatabase, actor::http_client, email, eventually, postgres::OwnPostgres, process::Service,
+    Actor, PASSWORD, TestApp, TestDatabase,
+    actor::http_client,
+    email, eventually,
+    postgres::{OwnPostgres, free_port},
+    process::{Killed, Service, send_signal},
     within,
 };
 use futures_util::future::{join, join_all};
@@ -367,4 +371,49 @@ async fn with_96_file_descriptors_others_are_served_when_the_idle_were_let_go() 
     let _ = within(10, idle[0].read_to_string(&mut text)).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert_eq!(create(&service).await, 201);
+}
+
+/// A name server that takes questions and answers none. Only root can put one in the place of the machine's.
+#[tokio::test]
+async fn a_name_server_that_does_not_answer_stops_neither_requests_nor_the_end() {
+    let silent = std::net::UdpSocket::bind("127.0.0.5:53");
+    let can_mount = || Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
+    if silent.is_err() || !can_mount() {
+        println!("name server: left out, needs root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 127.0.0.5\noptions timeout:30 attempts:5\n").unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut service = Command::new("unshare");
+    service.args(["--mount", "sh", "-c", "mount --bind \"$1\" /etc/resolv.conf && exec \"$2\" serve", "sh"]);
+    service.arg(&resolver).arg(env!("CARGO_BIN_EXE_signet")).current_dir(folder.path()).stdout(Stdio::null());
+    service.env("SIGNET__SERVER__BIND", &address).env("SIGNET__DATABASE__URL", "postgres://signet@database.example/a");
+    let mut service = Killed(service.spawn().unwrap());
+    within(10, async {
+        while TcpStream::connect(&address).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let anon = Actor::new(http_client(), address.parse().unwrap(), None);
+    // The port is taken at once; then the start waits for the database for three seconds.
+    assert_eq!(within(6, anon.get("/livez")).await.status, 200);
+    let body = json!({"email": "ann@example.com", "password": PASSWORD});
+    for _ in 0..3 {
+        let (created, _) = join(within(6, anon.post("/auth/create", &body)), async {
+            for _ in 0..20 {
+                assert_eq!(within(1, anon.get("/livez")).await.status, 200);
+                sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+        assert_eq!((created.status, created.code()), (503, "unavailable"));
+    }
+    let began = Instant::now();
+    send_signal(&service.0, "TERM");
+    let status = within(10, tokio::task::spawn_blocking(move || service.0.wait().unwrap().code())).await.unwrap();
+    assert_eq!(status, Some(0));
+    println!("name server: ended {:.1} s after SIGTERM", began.elapsed().as_secs_f32());
 }

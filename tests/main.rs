@@ -20,6 +20,7 @@ mod failover;
 mod faults;
 mod feed;
 mod flood;
+mod forward_auth;
 mod housekeeping;
 mod keys;
 mod model;
