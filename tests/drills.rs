@@ -402,7 +402,7 @@ async fn a_name_server_that_does_not_answer_stops_neither_requests_nor_the_end()
     assert_eq!(within(6, anon.get("/livez")).await.status, 200);
     let body = json!({"email": "ann@example.com", "password": PASSWORD});
     for _ in 0..3 {
-        let (created, _) = join(within(6, anon.post("/auth/create", &body)), async {
+        let (created, ()) = join(within(6, anon.post("/auth/create", &body)), async {
             for _ in 0..20 {
                 assert_eq!(within(1, anon.get("/livez")).await.status, 200);
                 sleep(Duration::from_millis(100)).await;

@@ -15,7 +15,7 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 pub struct Email {
     text: String,
     /// `None` where it is `text`.
-    key: Option<String>,
+    key: Option<Box<str>>,
 }
 
 impl PartialEq for Email {
@@ -75,7 +75,7 @@ impl Email {
     pub(crate) fn stored(text: String) -> Self {
         let is_its_own =
             text.is_ascii() && !text.contains("xn--") && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        let key = if is_its_own { None } else { Some(Self::key_of(&text)).filter(|key| *key != text) };
+        let key = if is_its_own { None } else { Some(Self::key_of(&text)).filter(|key| *key != text).map(Into::into) };
         Self { text, key }
     }
 

@@ -93,6 +93,7 @@ impl Lent {
     }
 
     /// Closes it after its work failed.
+    #[expect(clippy::unused_self, reason = "as a connection to PostgreSQL is closed; here dropping it is all")]
     pub(super) fn close(self, _: &sqlx::Error) {}
 }
 

@@ -65,7 +65,12 @@ const CALLS: &[Call] = &[
         },
         is_always_right: true,
     },
-    Call { operation: "PATCH /auth/users/me", right: |_, _| json!({}), is_always_right: false },
+    Call {
+        operation: "PATCH /auth/users/me",
+        // The only e-mail that may be a username.
+        right: |user, _| json!({ "username": user.email }),
+        is_always_right: false,
+    },
 ];
 
 /// An operation of the document that has an input: a JSON body or a query.
@@ -258,7 +263,7 @@ async fn an_input_that_the_document_forbids_is_refused() {
 
 #[test]
 fn generator_and_judge_agree_on_every_keyword() {
-    let username = r"^[\p{L}\p{M}\p{N}.+_-]+$";
+    let username = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$";
     let username = json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 150, "pattern": username });
     let password =
         json!({ "type": "string", "format": "password", "minLength": 8, "maxLength": 256, "pattern": r"^[^\x00]*$" });
@@ -272,6 +277,7 @@ fn generator_and_judge_agree_on_every_keyword() {
             "username": username,
             "password": password,
             "id": { "type": "string", "format": "uuid" },
+            "code": { "type": "string", "pattern": "^[0-9]{6}$" },
             "kind": { "type": "string", "enum": ["a", "b"] },
             "count": { "type": "integer", "format": "int64", "minimum": 1, "maximum": 200 },
             "flag": { "type": "boolean", "default": false },
@@ -390,7 +396,20 @@ fn is_required(schema: &Value, name: &str) -> bool {
 /// The least and the greatest length in characters.
 fn lengths(schema: &Value) -> (usize, Option<usize>) {
     let length = |keyword: &str| schema[keyword].as_u64().map(|length| usize::try_from(length).unwrap());
-    (length("minLength").unwrap_or(0), length("maxLength"))
+    let (least, greatest) = (length("minLength").unwrap_or(0), length("maxLength"));
+    let Some(pattern) = schema["pattern"].as_str() else { return (least, greatest) };
+    // A pattern may count, too.
+    let judge = pattern_judge(pattern);
+    let letter: String = pieces(schema)[0].chars().take(1).collect();
+    let fits = |length: &usize| judge.is_valid(&json!(letter.repeat(*length)));
+    let most = greatest.unwrap_or(least + 300);
+    let longest = (least..=most).rev().find(&fits);
+    let shortest = (least..=most).find(&fits).unwrap_or(least);
+    (shortest, if longest == Some(most) { greatest } else { longest })
+}
+
+fn pattern_judge(pattern: &str) -> jsonschema::Validator {
+    jsonschema::draft202012::new(&json!({ "pattern": pattern })).unwrap()
 }
 
 // Valid values.
@@ -473,8 +492,10 @@ const OTHERS: &str = "' \" \\ / @ < % 🦀 👍\u{1f3fd} 👩\u{200d}\u{1f680} \
 fn pieces(schema: &Value) -> Vec<&'static str> {
     let all: Vec<&str> = [LETTERS, SIGNS, OTHERS].into_iter().flat_map(|some| some.split(' ')).chain([" "]).collect();
     let Some(pattern) = schema["pattern"].as_str() else { return all };
-    let pattern_judge = jsonschema::draft202012::new(&json!({ "pattern": pattern })).unwrap();
-    let admitted: Vec<&str> = all.into_iter().filter(|piece| pattern_judge.is_valid(&json!(piece))).collect();
+    let judge = pattern_judge(pattern);
+    // Where a pattern counts, a piece alone may be too short.
+    let is_admitted = |piece: &&str| (1..=40).any(|times| judge.is_valid(&json!(piece.repeat(times))));
+    let admitted: Vec<&str> = all.into_iter().filter(is_admitted).collect();
     assert!(!admitted.is_empty(), "the generator has no text for the pattern {pattern}");
     admitted
 }
