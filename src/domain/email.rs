@@ -65,7 +65,8 @@ impl Email {
     /// When no address can begin so.
     pub fn prefix(text: &str) -> Result<String, Invalid> {
         let prefix = Self::key_of(text);
-        if prefix.chars().any(char::is_control) || prefix.chars().count() > Self::MAX_CHARS {
+        // What is counted is what was sent: folded it may be longer.
+        if prefix.chars().any(char::is_control) || text.chars().count() > Self::MAX_CHARS {
             return Err(Invalid("must be the beginning of an e-mail address"));
         }
         Ok(prefix)

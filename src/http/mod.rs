@@ -91,6 +91,7 @@ impl State {
                 names: &token_names,
                 header: &settings.jwt.authorization_header,
                 schemes: &settings.jwt.auth_header_types,
+                passwords: settings.passwords.rules(),
             })
             .to_string()
             .into(),

@@ -5,7 +5,7 @@ use super::{
     error::{Code, ProblemResponse},
     health, key_set, metrics, sessions, tokens, users, verify,
 };
-use crate::crypto::TokenNames;
+use crate::{crypto::TokenNames, domain::PasswordRules};
 use serde_json::{Value, json};
 use utoipa::{Modify, OpenApi, openapi::security};
 
@@ -166,6 +166,8 @@ pub struct Dialect<'a> {
     pub header: &'a str,
     /// The words that may go before it.
     pub schemes: &'a [String],
+    /// What a new password must be.
+    pub passwords: PasswordRules,
 }
 
 /// The document of a service that is set up so.
@@ -187,6 +189,11 @@ pub fn document(dialect: &Dialect) -> Value {
     }
     if !base_path.is_empty() {
         document["servers"] = json!([{ "url": base_path }]);
+    }
+    for (schema, member) in [("CreateRequest", "password"), ("PasswordRequest", "new_password")] {
+        let member = &mut document["components"]["schemas"][schema]["properties"][member];
+        member["minLength"] = dialect.passwords.min_length.into();
+        member["maxLength"] = dialect.passwords.max_length.into();
     }
     for schema in ["TokenPair", "AccessToken"] {
         let schema = &mut document["components"]["schemas"][schema];
@@ -257,7 +264,8 @@ fn name_tokens(schema: &mut Value, names: &TokenNames) {
 pub fn default_document() -> String {
     let names = TokenNames { access: "access_token".to_owned(), refresh: "refresh_token".to_owned() };
     let schemes = ["Bearer".to_owned()];
-    let dialect = Dialect { base_path: "", names: &names, header: "Authorization", schemes: &schemes };
+    let passwords = PasswordRules { min_length: 8, max_length: 256 };
+    let dialect = Dialect { base_path: "", names: &names, header: "Authorization", schemes: &schemes, passwords };
     let mut text = serde_json::to_string_pretty(&document(&dialect)).unwrap_or_default();
     text.push('\n');
     text
@@ -277,7 +285,9 @@ mod tests {
     fn every_operation_is_summed_up_and_secured_as_it_is_served() {
         let names = TokenNames { access: "at".to_owned(), refresh: "rt".to_owned() };
         let schemes = ["Bearer".to_owned()];
-        let dialect = Dialect { base_path: "/id", names: &names, header: "Authorization", schemes: &schemes };
+        let passwords = PasswordRules { min_length: 15, max_length: 64 };
+        let header = "Authorization";
+        let dialect = Dialect { base_path: "/id", names: &names, header, schemes: &schemes, passwords };
         let document = document(&dialect);
         for (path, operations) in document["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
@@ -291,6 +301,8 @@ mod tests {
             }
         }
         assert_eq!(document["servers"][0]["url"], "/id");
+        let password = &document["components"]["schemas"]["CreateRequest"]["properties"]["password"];
+        assert_eq!((&password["minLength"], &password["maxLength"]), (&json!(15), &json!(64)));
         assert!(document["components"]["schemas"]["TokenPair"]["properties"]["rt"].is_object());
         let swapped = TokenNames { access: "refresh_token".to_owned(), refresh: "access_token".to_owned() };
         let pair = &super::document(&Dialect { names: &swapped, ..dialect })["components"]["schemas"]["TokenPair"];

@@ -89,11 +89,12 @@ pub async fn signout_all(state: Data<State>, Bearer(caller): Bearer) -> Result<H
 /// The password that is, and the one that is to be.
 #[derive(ToSchema)]
 #[schema(as = PasswordRequest)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `PasswordChange`")]
 pub struct PasswordRequest {
-    #[schema(format = Password)]
     current_password: String,
-    #[schema(format = Password)]
+    /// Counted in characters, after NFC.
+    #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
     new_password: String,
 }
 

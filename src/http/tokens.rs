@@ -18,11 +18,28 @@ use utoipa::ToSchema;
 /// Credentials: `email` or `username`, one of them.
 #[derive(ToSchema)]
 #[schema(as = SignInRequest, example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
+#[serde(untagged)]
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
-pub struct SignInRequest {
-    email: Option<String>,
-    username: Option<String>,
-    #[schema(format = Password)]
+pub enum SignInRequest {
+    Email(EmailSignInRequest),
+    Username(UsernameSignInRequest),
+}
+
+/// Credentials with the e-mail of the account.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
+pub struct EmailSignInRequest {
+    email: String,
+    password: String,
+}
+
+/// Credentials with the username of the account.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
+pub struct UsernameSignInRequest {
+    username: String,
     password: String,
 }
 
@@ -43,6 +60,7 @@ impl FromMembers for SignIn {
 
 /// A refresh token, as it was answered.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
     refresh_token: String,
 }

@@ -60,19 +60,20 @@ impl From<User> for UserResponse {
 /// Who wants an account.
 #[derive(ToSchema)]
 #[schema(as = CreateRequest, example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignUp`")]
 pub struct CreateRequest {
     #[schema(format = "email", max_length = 254)]
     email: String,
-    /// At least 8 and at most 256 characters, unless the settings say otherwise.
-    #[schema(format = Password)]
+    /// Counted in characters, after NFC.
+    #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
     password: String,
-    /// The e-mail unless given; otherwise letters, digits and `.+-_`.
-    #[schema(max_length = 254)]
+    /// The e-mail unless given; otherwise letters, marks, digits and `.+-_`.
+    #[schema(min_length = 1, max_length = 150, pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$")]
     username: Option<String>,
-    #[schema(max_length = 150)]
+    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     first_name: Option<String>,
-    #[schema(max_length = 150)]
+    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     last_name: Option<String>,
 }
 
@@ -101,13 +102,15 @@ impl FromMembers for SignUp {
 /// What users may change of themselves. An absent member stays as it is.
 #[derive(ToSchema)]
 #[schema(as = ProfileRequest, example = json!({"first_name": "Ann", "last_name": "Ashe"}))]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `ProfileUpdate`")]
 pub struct ProfileRequest {
-    #[schema(max_length = 254)]
+    /// The account's own e-mail, or letters, marks, digits and `.+-_`.
+    #[schema(min_length = 1, max_length = 150, pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$")]
     username: Option<String>,
-    #[schema(max_length = 150)]
+    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     first_name: Option<String>,
-    #[schema(max_length = 150)]
+    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     last_name: Option<String>,
 }
 
@@ -148,8 +151,10 @@ pub struct UsersQuery {
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<i64>,
     /// The id of the last user of the page before; with `q` its e-mail.
+    #[param(min_length = 1, max_length = 254)]
     after: Option<String>,
     /// Only users whose e-mail begins so, ordered by e-mail.
+    #[param(max_length = 254, pattern = r"^[^\p{Cc}]*$")]
     q: Option<String>,
 }
 
