@@ -11,7 +11,6 @@ use crate::{
     domain::{Algorithm, Email, Timestamp},
     http::{self, Server, State},
     jobs::Jobs,
-    port,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
 };
@@ -31,8 +30,8 @@ use tokio::time::{sleep, timeout};
 /// How often a database that was away at the start is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How long a request may take from the opening of its connection to be there.
-const A_MOMENT: Duration = Duration::from_millis(100);
+/// How long the service accepts connections after it was asked to stop. Each gets a response with `connection: close`.
+const ACCEPT_GRACE: Duration = Duration::from_millis(500);
 
 /// How long the start waits for PostgreSQL.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -43,7 +42,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A service that is wired and bound, and serves once it is run.
 pub struct App {
     address: SocketAddr,
-    /// The port that `server` listens on, to be given back before it stops.
+    /// The socket that `server` accepts from.
     listener: TcpListener,
     server: Server,
     /// Serves `server.metrics_bind`.
@@ -201,13 +200,15 @@ impl App {
             failed = &mut working => match failed { Err(error) => Err(error) },
         };
         let finishing = pin!(async {
-            // From now on nobody is let in; who was let in a moment ago is still to say what they want. The server would
-            // close such a connection without a word. Where the kernel cannot be told, it resets a few.
+            // A client or a proxy that has not heard of the end yet is still served, and told to come to another replica.
             state.stop();
-            let _ = port::let_nobody_in(&listener);
-            sleep(A_MOMENT).await;
-            // The server closes its own as soon as it stops; then the port is closed.
-            drop(listener);
+            sleep(ACCEPT_GRACE).await;
+            // The server drops a connection that it has accepted and not begun to serve when it stops. So first it accepts
+            // no more, then the port is closed, and what is accepted by then is served.
+            handle.pause().await;
+            sleep(Duration::from_millis(1)).await;
+            http::close(&listener);
+            sleep(Duration::from_millis(100)).await;
             join(handle.stop(true), OptionFuture::from(metrics_handle.map(|handle| handle.stop(true)))).await;
             serving.await.map_err(io::Error::other).and_then(|ended| ended)
         });
@@ -228,7 +229,7 @@ impl App {
 
 /// Takes the port that a setting names.
 fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartError> {
-    port::listen(bind).map_err(|error| StartError::Bind(setting, bind, error))
+    http::listen(bind).map_err(|error| StartError::Bind(setting, bind, error))
 }
 
 /// Wires the use cases.

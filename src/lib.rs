@@ -14,7 +14,7 @@
 //! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
 //! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
-//! | [`secret_file`], [`port`] | read a secret from a file; take a port and give it back |
+//! | [`secret_file`] | reads a secret from a file |
 //! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
@@ -35,7 +35,6 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
-pub mod port;
 pub mod secret_file;
 pub mod storage;
 pub mod telemetry;

@@ -59,7 +59,9 @@ fn configuration(listen: &str, signet: &str, service: &str, folder: &TempDir) ->
     let block = PAGE.split("```nginx\n").skip(1).find(|block| block.contains("location = /_verify")).unwrap();
     let block = block.split("```").next().unwrap();
     let block = block.lines().filter(|line| !line.contains("ssl_certificate")).collect::<Vec<_>>().join("\n");
-    let block = block.replace("listen 443 ssl;", &format!("listen {listen};\n    client_max_body_size 50m;"));
+    let block = block.replace("listen 443 ssl;", &format!("listen {listen};"));
+    // As a service has it that takes uploads; `/_verify` has limits of its own.
+    let block = block.replace("location / {", "location / {\n        client_max_body_size 50m;");
     let block = block.replace("http://127.0.0.1:9000", &format!("http://{service}"));
     let folder = folder.path().display();
     format!(

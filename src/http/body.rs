@@ -2,8 +2,8 @@
 
 use super::{
     State,
+    connection::body_is_read,
     error::{MemberFault, Problem},
-    last_answer,
 };
 use crate::domain::Invalid;
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
@@ -48,7 +48,7 @@ impl<T: FromMembers + 'static> FromRequest for Body<T> {
                 Some(limit) => timeout(limit, read(payload, end)).await.map_err(|_| Problem::RequestTimeout)??,
                 None => read(payload, end).await?,
             };
-            last_answer::body_is_read(&request);
+            body_is_read(&request);
             parse(&bytes).map(Self)
         })
     }

@@ -3,26 +3,24 @@
 mod bearer;
 mod body;
 mod client;
+mod connection;
 mod cors;
 mod docs;
 pub mod error;
 mod health;
 mod key_set;
-mod last_answer;
 mod metrics;
 mod observe;
 mod openapi;
-mod patience;
-mod serve;
 mod sessions;
-mod stream;
 mod tokens;
 mod users;
 mod verify;
 
 pub use actix_web::dev::Server;
+pub use connection::{Options, close, listen, serve};
 pub use openapi::default_document;
-pub use serve::{Options, serve};
+
 pub use users::UserResponse;
 
 use crate::{

@@ -3,9 +3,9 @@
 use super::{
     State,
     client::{client_address, comes_from_trusted_proxy},
+    connection::{arrived_after_close, close_after_final, request_begins},
     cors::{VARIES, is_of_cors, refused_preflight},
     error::Problem,
-    last_answer,
 };
 use crate::telemetry::{TraceContext, join_trace, trace_answer};
 use actix_http::ConnectionType;
@@ -35,10 +35,10 @@ pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    if last_answer::comes_too_late(request.request()).await {
+    if arrived_after_close(request.request()).await {
         return Ok(request.into_response(HttpResponse::BadRequest().force_close().finish()).map_into_boxed_body());
     }
-    last_answer::begins(request.request());
+    request_begins(request.request());
     #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision hangs on it")]
     let started = Instant::now();
     let id = request_id(request.headers());
@@ -102,7 +102,7 @@ pub async fn observe(
         response = rewrite(response, base_path, &id);
     }
     let is_stopping = state.as_ref().is_some_and(|state| state.is_stopping.load(Ordering::Relaxed));
-    last_answer::close_after_last(&mut response, wants_no_other || is_stopping);
+    close_after_final(&mut response, wants_no_other || is_stopping);
     let route = response.request().match_pattern();
     note(route.as_deref().unwrap_or("-"), response.status().as_u16());
     // By the route and not by the path, which may spell it in more than one way (`/%61uth`).

@@ -4,8 +4,8 @@ use super::{
     State,
     bearer::{Bearer, BearerBody},
     body::{FromMembers, Members, Noted},
+    connection::ClientConnection,
     error::Problem,
-    patience::Patience,
 };
 use crate::{
     auth::PasswordChange,
@@ -114,9 +114,9 @@ impl FromMembers for PasswordChange {
 )]
 pub async fn change_password(
     state: Data<State>,
-    patience: Patience,
+    client: ClientConnection,
     BearerBody(caller, change): BearerBody<PasswordChange>,
 ) -> Result<HttpResponse, Problem> {
-    patience.with(state.auth.change_password(&caller, change, state.clock.now())).await??;
+    client.cancel_on_disconnect(state.auth.change_password(&caller, change, state.clock.now())).await??;
     Ok(HttpResponse::NoContent().finish())
 }

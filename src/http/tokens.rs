@@ -3,8 +3,8 @@
 use super::{
     State,
     body::{Body, FromMembers, Members, Noted},
+    connection::{ClientConnection, Disconnected},
     error::Problem,
-    patience::{Gone, Patience},
 };
 use crate::{
     auth::{AuthError, Client, RefreshKind, Refreshed, SignIn},
@@ -123,16 +123,16 @@ fn with_names(state: &State, reply: &impl Serialize) -> HttpResponse {
 pub async fn signin(
     state: Data<State>,
     client: Client,
-    patience: Patience,
+    connection: ClientConnection,
     Body(sign_in): Body<SignIn>,
 ) -> Result<HttpResponse, Problem> {
-    let signed_in = patience.with(state.auth.sign_in(sign_in, client, state.clock.now())).await;
+    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(sign_in, client, state.clock.now())).await;
     state.metrics.signed_in(match &signed_in {
         Ok(Ok(_)) => "ok",
         Ok(Err(AuthError::InvalidCredentials)) => "invalid",
         Ok(Err(AuthError::Overloaded)) => "overloaded",
         Ok(Err(_)) => "unavailable",
-        Err(Gone) => "gone",
+        Err(Disconnected) => "gone",
     });
     let pair = signed_in??;
     let reply = TokenPairResponse {

@@ -4,8 +4,8 @@ use super::{
     State,
     bearer::{Bearer, BearerBody, presented},
     body::{Body, FromMembers, Members, Noted},
+    connection::ClientConnection,
     error::{MemberFault, Problem},
-    patience::Patience,
 };
 use crate::{
     auth::{ProfileUpdate, SignUp},
@@ -134,10 +134,11 @@ impl FromMembers for ProfileUpdate {
 pub async fn create(
     state: Data<State>,
     request: HttpRequest,
-    patience: Patience,
+    client: ClientConnection,
     Body(sign_up): Body<SignUp>,
 ) -> Result<HttpResponse, Problem> {
-    let user = patience.with(state.auth.register(sign_up, presented(&request), state.clock.now())).await??;
+    let user =
+        client.cancel_on_disconnect(state.auth.register(sign_up, presented(&request), state.clock.now())).await??;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
 }

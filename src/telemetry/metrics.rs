@@ -164,12 +164,6 @@ impl Metrics {
         self.durations.get_or_create(&Route { method, route }).observe(took.as_secs_f64());
     }
 
-    /// Counts a refusal of what was no request.
-    pub fn refused(&self, status: u16) {
-        let answer = Answer { method: known_method(""), route: "-".to_owned(), status: status.into() };
-        self.requests.get_or_create(&answer).inc();
-    }
-
     /// Counts a sign-in.
     pub fn signed_in(&self, outcome: &'static str) {
         self.sign_ins.get_or_create(&Outcome { outcome }).inc();

@@ -1,6 +1,7 @@
-//! The server: how connections are taken, and how long they may take.
+//! The server: how it accepts connections, and how long each may take.
 
-use super::{State, cors::cors, observe, stream::Stream};
+use super::guarded_stream::GuardedStream;
+use crate::http::{State, cors::cors, observe};
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
@@ -28,7 +29,7 @@ pub struct Options {
 
 /// A server on `listener` that serves once it is polled.
 ///
-/// This is what actix-web's `HttpServer` does, but for the `Stream` around each connection.
+/// This is what actix-web's `HttpServer` does, plus the [`GuardedStream`] around each connection.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -44,7 +45,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
     let server = builder.listen("http", listener, move || {
         let state = state.clone();
         let stopping = stopping.clone();
-        // The last is the outermost: what CORS refuses has its line in the log, too.
+        // The last middleware is the outermost: a preflight that CORS refuses has its line in the log, too.
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
@@ -59,17 +60,16 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
                 async move { stopping.notified().await }
             })
             .local_addr(address)
-            .on_connect_ext(|stream: &Stream, data| {
-                data.insert(stream.patience());
-                data.insert(stream.last_answer());
+            .on_connect_ext(|stream: &GuardedStream, data| {
+                data.insert(stream.client_connection());
+                data.insert(stream.state());
             })
             .finish(map_config(app, |()| AppConfig::default()));
-        let of_streams = state.clone();
         fn_service(move |tcp: TcpStream| {
             let peer = tcp.peer_addr().ok();
-            // An answer is one small write: waiting to fill a packet would only delay it.
+            // A response is one small write: waiting to fill a packet would only delay it.
             let _ = tcp.set_nodelay(true);
-            let stream = Stream::new(tcp, of_streams.clone());
+            let stream = GuardedStream::new(tcp, request_timeout);
             async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }
         })
         .map_err(|never| match never {})

@@ -1,0 +1,111 @@
+//! The final response of a connection, and what the requests of a connection and its [`GuardedStream`] tell each other.
+//!
+//! A response is final when the client asks for no other, when the request has a body that no handler read, or when the
+//! service stops. Bytes behind it may be a part of that body, or a request that a proxy in front knows nothing of.
+//!
+//! [`GuardedStream`]: super::guarded_stream::GuardedStream
+
+use actix_http::ConnectionType;
+use actix_web::{HttpMessage, HttpRequest, body::MessageBody, dev::ServiceResponse, http::header};
+use std::{cell::Cell, rc::Rc, time::Duration};
+use tokio::time::sleep;
+
+/// How often a request that arrived after the close looks whether the final response is written.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How far a connection has come. Its requests and its stream share it.
+#[derive(Clone, Default)]
+pub(super) struct ConnectionState(Rc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    stage: Cell<Stage>,
+    is_serving: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Open,
+    /// The final response will be written next.
+    Closing,
+    /// Nothing is written any more. The stream still reads for a moment and drops what it reads: closing before that would
+    /// take the response from a client that is still sending.
+    Closed,
+}
+
+impl ConnectionState {
+    /// Notes that everything was written: if the final response was ready, it is on its way.
+    pub(super) fn flushed(&self) {
+        if self.0.stage.get() == Stage::Closing {
+            self.0.stage.set(Stage::Closed);
+        }
+    }
+
+    /// Whether the final response is ready, written or not.
+    pub(super) fn is_closing(&self) -> bool {
+        self.0.stage.get() != Stage::Open
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.stage.get() == Stage::Closed
+    }
+
+    /// Whether a request is served of which nothing is left to read.
+    pub(super) fn is_serving(&self) -> bool {
+        self.0.is_serving.get()
+    }
+}
+
+/// Left in a request by the extractor that has read its body to the end.
+struct BodyRead;
+
+/// Notes that a request's body was read to its end.
+pub fn body_is_read(request: &HttpRequest) {
+    request.extensions_mut().insert(BodyRead);
+    set_serving(request, true);
+}
+
+/// Notes that a request is about to be served.
+pub fn request_begins(request: &HttpRequest) {
+    set_serving(request, !has_body(request));
+}
+
+fn set_serving(request: &HttpRequest, is_serving: bool) {
+    if let Some(connection) = request.conn_data::<ConnectionState>() {
+        connection.0.is_serving.set(is_serving);
+    }
+}
+
+fn has_body(request: &HttpRequest) -> bool {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING)
+}
+
+/// Whether this request arrived behind the final response of its connection. Waits until that is written, because the
+/// response to this request must not be.
+pub async fn arrived_after_close(request: &HttpRequest) -> bool {
+    let Some(connection) = request.conn_data::<ConnectionState>().filter(|connection| connection.is_closing()) else {
+        return false;
+    };
+    while !connection.is_closed() {
+        sleep(POLL_INTERVAL).await;
+    }
+    true
+}
+
+/// Notes that a request was served. Makes its response the final one when one of the two sides wants that, or when the
+/// request has a body that no handler read.
+///
+/// Every body of this service is one piece, so the first flush after this has all of the response.
+pub fn close_after_final(response: &mut ServiceResponse<impl MessageBody>, is_wanted: bool) {
+    let request = response.request();
+    set_serving(request, false);
+    let is_unread = has_body(request) && !request.extensions().contains::<BodyRead>();
+    if is_wanted || is_unread {
+        if let Some(connection) = request.conn_data::<ConnectionState>() {
+            connection.0.stage.set(Stage::Closing);
+        }
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+}

@@ -1,0 +1,202 @@
+//! A connection that is bounded in memory, CPU and time, whatever its client sends and however little it reads.
+//!
+//! * **Memory, CPU**: actix-http gets at most [`PIECE`] bytes at a time; none while a response waits to be written; and at
+//!   most one piece ahead of the response that is being made.
+//! * **Time**: from the first byte that no response has followed, the client has `timeout` for its request. A response
+//!   that the socket does not take has the same `timeout`, and longer as far as the client reads on.
+
+use super::{client_connection::ClientConnection, final_response::ConnectionState};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, Sleep, sleep},
+};
+
+/// How many bytes may arrive without a response: more than a client sends that reads its responses.
+const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
+
+/// How many bytes actix-http gets at once: some hundred of the smallest requests.
+const PIECE: usize = 2 * 1024;
+
+/// How slowly a client may read a response that the socket does not take at once, in bytes per second, after `timeout`.
+const MIN_READ_RATE: u32 = 8 * 1024;
+
+pub(super) struct GuardedStream {
+    tcp: TcpStream,
+    connection: ConnectionState,
+    /// Tells the requests of this connection that the client has closed its side.
+    is_closed: watch::Sender<bool>,
+    timeout: Duration,
+    /// `timeout` after the first byte that no response has followed.
+    read_deadline: Pin<Box<Sleep>>,
+    /// Bytes since the last response.
+    unanswered: usize,
+    /// Bytes since the last response that were read while a request was served.
+    ahead: usize,
+    /// What is left of a piece.
+    piece: usize,
+    /// Whether reading waits until a response is written.
+    is_paused: bool,
+    /// Whether the socket takes no more bytes.
+    is_blocked: bool,
+    /// When the response must be written; set when the socket first takes no more bytes of it.
+    write_deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl GuardedStream {
+    /// A stream whose client has `request_timeout` to send the head of a request, and again to send its body.
+    pub fn new(tcp: TcpStream, request_timeout: Duration) -> Self {
+        // Then the response, which has time-outs of its own.
+        let timeout = 2 * request_timeout + Duration::from_secs(5);
+        Self {
+            tcp,
+            connection: ConnectionState::default(),
+            is_closed: watch::Sender::new(false),
+            timeout,
+            read_deadline: Box::pin(sleep(timeout)),
+            unanswered: 0,
+            ahead: 0,
+            piece: PIECE,
+            is_paused: false,
+            is_blocked: false,
+            write_deadline: None,
+        }
+    }
+
+    /// For the requests of this connection.
+    pub fn client_connection(&self) -> ClientConnection {
+        ClientConnection::new(self.is_closed.subscribe())
+    }
+
+    /// For the requests of this connection.
+    pub fn state(&self) -> ConnectionState {
+        self.connection.clone()
+    }
+
+    /// Whether the client has used up its time or its bytes. A connection that waits for its next request has the time
+    /// that `server.keep_alive` gives it instead.
+    fn is_over_limit(&mut self, context: &mut Context<'_>) -> bool {
+        let is_timed = self.unanswered > 0 || self.connection.is_closing();
+        self.unanswered > MAX_UNANSWERED || is_timed && self.read_deadline.as_mut().poll(context).is_ready()
+    }
+
+    fn restart_read_deadline(&mut self) {
+        let deadline = Instant::now() + self.timeout;
+        self.read_deadline.as_mut().reset(deadline);
+    }
+
+    /// Reads at most a piece.
+    fn poll_piece(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        if self.piece == 0 {
+            // actix-http parses what it has, and other connections have their turn.
+            self.piece = PIECE;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let most = into.remaining().min(self.piece);
+        let mut piece = ReadBuf::new(into.initialize_unfilled_to(most));
+        let outcome = Pin::new(&mut self.tcp).poll_read(context, &mut piece);
+        let read = piece.filled().len();
+        if outcome.is_pending() {
+            self.piece = PIECE;
+        }
+        self.piece -= read;
+        into.advance(read);
+        outcome.map_ok(|()| read)
+    }
+
+    /// Notes that the socket took so many bytes of a response.
+    fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
+        self.unanswered = 0;
+        self.ahead = 0;
+        if self.connection.is_closing() {
+            self.restart_read_deadline();
+        }
+        if let Some(deadline) = &mut self.write_deadline {
+            let earned = Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / MIN_READ_RATE;
+            let later = deadline.deadline() + earned;
+            deadline.as_mut().reset(later);
+        }
+        if std::mem::take(&mut self.is_blocked) | std::mem::take(&mut self.is_paused) {
+            // Reading goes on. The dispatcher reads before it writes, so it must be polled once more.
+            context.waker().wake_by_ref();
+        }
+    }
+
+    /// Notes that the socket takes no more bytes.
+    fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.is_blocked = true;
+        let timeout = self.timeout;
+        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(deadline.as_mut().poll(context));
+        // The client does not read: reset the connection, so that the kernel drops what it still holds for it.
+        let _ = self.tcp.set_zero_linger();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_over_limit(context) {
+            // As if the client had closed its side: the response that is being made is written, and nothing more is read.
+            return Poll::Ready(Ok(()));
+        }
+        let is_serving = self.connection.is_serving();
+        self.is_paused = is_serving && self.ahead >= PIECE;
+        if self.is_blocked || self.is_paused {
+            // `has_written` wakes the dispatcher.
+            return Poll::Pending;
+        }
+        let wants_some = into.remaining() > 0;
+        let outcome = ready!(self.poll_piece(context, into));
+        // The client closed its side, or reset the connection, which actix-http treats as the former.
+        if outcome.is_err() || matches!(outcome, Ok(0)) && wants_some {
+            self.is_closed.send_replace(true);
+        }
+        let read = outcome?;
+        if self.unanswered == 0 {
+            self.restart_read_deadline();
+        }
+        self.unanswered += read;
+        if is_serving {
+            self.ahead += read;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.connection.is_closed() {
+            // A response to a request behind the final response: it is reported as written, and dropped.
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        match Pin::new(&mut self.tcp).poll_write(context, bytes) {
+            Poll::Pending => self.poll_blocked(context),
+            written => {
+                if let Poll::Ready(Ok(count @ 1..)) = written {
+                    self.has_written(count, context);
+                }
+                written
+            }
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
+        self.write_deadline = None;
+        self.connection.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
