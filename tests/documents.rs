@@ -3,7 +3,7 @@
 use crate::support::all;
 use signet::{
     config::{Settings, Sources},
-    http::error::Code,
+    http::Code,
 };
 use std::{
     collections::BTreeMap,

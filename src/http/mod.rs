@@ -1,27 +1,19 @@
 //! The HTTP interface: the route table, and what every handler shares. The only place that knows actix-web and utoipa.
 
-mod bearer;
-mod body;
-mod client;
 mod connection;
-mod cors;
-mod docs;
-pub mod error;
-mod health;
-mod key_set;
-mod metrics;
-mod observe;
+mod extract;
+mod handlers;
+mod middleware;
 mod openapi;
-mod sessions;
-mod tokens;
-mod users;
-mod verify;
+mod problem;
+mod routes;
 
 pub use actix_web::dev::Server;
 pub use connection::{Options, close, listen, serve};
+pub use handlers::users::UserResponse;
 pub use openapi::default_document;
-
-pub use users::UserResponse;
+pub use problem::Code;
+pub use routes::{metrics_routes, routes};
 
 use crate::{
     auth::Auth,
@@ -31,13 +23,8 @@ use crate::{
     storage::Storage,
     telemetry::Metrics,
 };
-use actix_web::{
-    FromRequest, Handler, Resource, Responder, Route, guard,
-    http::Method,
-    web::{self, Bytes, ServiceConfig},
-};
-use client::Proxies;
-use error::Problem;
+use actix_web::web::Bytes;
+use extract::Proxies;
 use std::{
     sync::{
         Arc,
@@ -100,10 +87,13 @@ impl State {
         }
     }
 
-    /// From now on every answer is the last of its connection, and says so: a client that hears of the end sends nothing
-    /// into it.
+    /// Makes every response from now on the final one of its connection, which tells the client to connect elsewhere.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 }
 
@@ -113,95 +103,4 @@ pub fn token_names(settings: &Settings) -> TokenNames {
         access: settings.jwt.access_token_name.to_string(),
         refresh: settings.jwt.refresh_token_name.to_string(),
     }
-}
-
-/// Every route there is.
-pub fn routes(state: &State, config: &mut ServiceConfig) {
-    let base = state.base_path.as_str();
-    let mut at = |path: &str, routes: Vec<Verb>| {
-        config.service(resource(&format!("{base}{path}"), routes));
-    };
-
-    at("/auth/create", vec![post(users::create)]);
-    at("/auth/signin", vec![post(tokens::signin)]);
-    at("/auth/refresh-access", vec![post(tokens::refresh_access)]);
-    at("/auth/signout", vec![post(tokens::signout)]);
-    at("/auth/signout-all", vec![post(sessions::signout_all)]);
-    at("/auth/sessions", vec![get(sessions::list)]);
-    at("/auth/sessions/{id}", vec![delete(sessions::end)]);
-    at("/auth/password", vec![post(sessions::change_password)]);
-    at("/auth/verify", vec![get(verify::verify)]);
-    at("/auth/users", vec![get(users::list)]);
-    at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
-
-    at("/.well-known/jwks.json", vec![get(key_set::key_set)]);
-
-    at("/livez", vec![get(health::livez)]);
-    at("/readyz", vec![get(health::readyz)]);
-    if state.has_metrics {
-        at("/metrics", vec![get(metrics::metrics)]);
-    }
-    at("/openapi.json", vec![get(docs::openapi)]);
-    if state.has_docs {
-        at("/", vec![get(docs::to_swagger)]);
-        if !base.is_empty() {
-            at("", vec![get(docs::to_swagger)]);
-        }
-        at("/docs/swagger", vec![get(docs::to_swagger)]);
-        at("/docs/swagger/{file:.*}", vec![get(docs::swagger)]);
-        at("/docs/errors", vec![get(docs::errors)]);
-    }
-
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
-}
-
-/// What is served on `server.metrics_bind`: an address of its own, which the outside does not reach.
-pub fn metrics_routes(_: &State, config: &mut ServiceConfig) {
-    config.service(resource("/metrics", vec![get(metrics::metrics)]));
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
-}
-
-/// A handler, and the methods that reach it.
-struct Verb(&'static [Method], Route);
-
-fn post<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
-where
-    F::Output: Responder + 'static,
-{
-    Verb(&[Method::POST], web::post().to(handler))
-}
-
-fn patch<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
-where
-    F::Output: Responder + 'static,
-{
-    Verb(&[Method::PATCH], web::patch().to(handler))
-}
-
-fn delete<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
-where
-    F::Output: Responder + 'static,
-{
-    Verb(&[Method::DELETE], web::delete().to(handler))
-}
-
-/// GET, and HEAD with it: what is the same without the body (RFC 9110 §9.3.2).
-fn get<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
-where
-    F::Output: Responder + 'static,
-{
-    let method = guard::Any(guard::Get()).or(guard::Head());
-    Verb(&[Method::GET, Method::HEAD], web::route().guard(method).to(handler))
-}
-
-/// A resource that answers 405 with `Allow` to every other method.
-fn resource(path: &str, verbs: Vec<Verb>) -> Resource {
-    let allowed: Vec<&str> = verbs.iter().flat_map(|verb| verb.0).map(Method::as_str).collect();
-    let allowed = allowed.join(", ");
-    let refuse = move || {
-        let problem = Problem::MethodNotAllowed(allowed.clone());
-        async { Err::<String, _>(problem) }
-    };
-    let resource = verbs.into_iter().fold(web::resource(path), |resource, verb| resource.route(verb.1));
-    resource.default_service(web::to(refuse))
 }

@@ -1,9 +1,8 @@
 //! The OpenAPI document: the routes as they are annotated, with the errors of each, named as the settings say.
 
 use super::{
-    docs,
-    error::{Code, ProblemResponse},
-    health, key_set, metrics, sessions, tokens, users, verify,
+    handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
+    problem::{Code, ProblemResponse},
 };
 use crate::{crypto::TokenNames, domain::PasswordRules};
 use serde_json::{Value, json};
@@ -13,9 +12,9 @@ use utoipa::{Modify, OpenApi, openapi::security};
 #[openapi(
     info(title = "Signet", description = "Issues tokens: sign up, sign in, refresh, and the users."),
     paths(
-        users::create, tokens::signin, tokens::refresh_access, tokens::signout,
+        users::create, sign_in::signin, refresh::refresh_access, sign_out::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
-        verify::verify, key_set::key_set, users::list, users::me, users::update_me,
+        verify::verify, jwks::key_set, users::list, users::me, users::update_me,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
     components(schemas(ProblemResponse)),

@@ -3,7 +3,7 @@
 use crate::support::{PASSWORD, TestApp, actor::DOCUMENT, all};
 use reqwest::Method;
 use serde_json::json;
-use signet::http::error::Code;
+use signet::http::Code;
 use std::collections::BTreeSet;
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Cancels expensive work when the client disconnects.
 
-use crate::{auth::AuthError, http::error::Problem};
+use crate::{auth::AuthError, http::problem::Problem};
 use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use std::{
     future::{Ready, pending, ready},

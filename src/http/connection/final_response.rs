@@ -5,8 +5,16 @@
 //!
 //! [`GuardedStream`]: super::guarded_stream::GuardedStream
 
+use crate::http::State;
 use actix_http::ConnectionType;
-use actix_web::{HttpMessage, HttpRequest, body::MessageBody, dev::ServiceResponse, http::header};
+use actix_web::{
+    Error, HttpMessage, HttpRequest, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::Next,
+    web::Data,
+};
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::time::sleep;
 
@@ -66,11 +74,6 @@ pub fn body_is_read(request: &HttpRequest) {
     set_serving(request, true);
 }
 
-/// Notes that a request is about to be served.
-pub fn request_begins(request: &HttpRequest) {
-    set_serving(request, !has_body(request));
-}
-
 fn set_serving(request: &HttpRequest, is_serving: bool) {
     if let Some(connection) = request.conn_data::<ConnectionState>() {
         connection.0.is_serving.set(is_serving);
@@ -82,9 +85,35 @@ fn has_body(request: &HttpRequest) -> bool {
     length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
+/// Ends a connection after its final response, and drops requests that arrive behind that.
+pub async fn final_response(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if arrived_after_close(request.request()).await {
+        return Ok(request.into_response(HttpResponse::BadRequest().force_close().finish()));
+    }
+    set_serving(request.request(), !has_body(request.request()));
+    // The service speaks no other protocol, and after an `Upgrade` actix-http does not know where the next request begins.
+    let asks_for_close = request.head().connection_type() != ConnectionType::KeepAlive
+        || request.headers().contains_key(header::UPGRADE);
+    let state = request.app_data::<Data<State>>().cloned();
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    set_serving(response.request(), false);
+    let is_stopping = state.is_some_and(|state| state.is_stopping());
+    if asks_for_close || is_stopping || has_unread_body(response.request()) {
+        // Every body of this service is one piece, so the first flush after this has all of the response.
+        if let Some(connection) = response.request().conn_data::<ConnectionState>() {
+            connection.0.stage.set(Stage::Closing);
+        }
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
+}
+
 /// Whether this request arrived behind the final response of its connection. Waits until that is written, because the
 /// response to this request must not be.
-pub async fn arrived_after_close(request: &HttpRequest) -> bool {
+async fn arrived_after_close(request: &HttpRequest) -> bool {
     let Some(connection) = request.conn_data::<ConnectionState>().filter(|connection| connection.is_closing()) else {
         return false;
     };
@@ -94,18 +123,6 @@ pub async fn arrived_after_close(request: &HttpRequest) -> bool {
     true
 }
 
-/// Notes that a request was served. Makes its response the final one when one of the two sides wants that, or when the
-/// request has a body that no handler read.
-///
-/// Every body of this service is one piece, so the first flush after this has all of the response.
-pub fn close_after_final(response: &mut ServiceResponse<impl MessageBody>, is_wanted: bool) {
-    let request = response.request();
-    set_serving(request, false);
-    let is_unread = has_body(request) && !request.extensions().contains::<BodyRead>();
-    if is_wanted || is_unread {
-        if let Some(connection) = request.conn_data::<ConnectionState>() {
-            connection.0.stage.set(Stage::Closing);
-        }
-        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
-    }
+fn has_unread_body(request: &HttpRequest) -> bool {
+    has_body(request) && !request.extensions().contains::<BodyRead>()
 }

@@ -142,6 +142,18 @@ impl GuardedStream {
     }
 }
 
+/// What is written without the refusal at its end: actix-http refuses malformed bytes behind the final response, too, with
+/// a status line and no body.
+fn without_bare_refusal(bytes: &[u8]) -> &[u8] {
+    const START: &[u8] = b"HTTP/1.1 4";
+    const END: &[u8] = b"\r\n\r\n";
+    let Some(start) = bytes.windows(START.len()).rposition(|window| window == START) else { return bytes };
+    let head = &bytes[start..];
+    let is_bare = head.windows(END.len()).position(|window| window == END) == head.len().checked_sub(END.len())
+        && head.windows(21).any(|window| window == b"\r\ncontent-length: 0\r\n");
+    if is_bare { &bytes[..start] } else { bytes }
+}
+
 impl AsyncRead for GuardedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.is_over_limit(context) {
@@ -178,14 +190,14 @@ impl AsyncWrite for GuardedStream {
             // A response to a request behind the final response: it is reported as written, and dropped.
             return Poll::Ready(Ok(bytes.len()));
         }
-        match Pin::new(&mut self.tcp).poll_write(context, bytes) {
+        let kept = if self.connection.is_closing() { without_bare_refusal(bytes) } else { bytes };
+        match Pin::new(&mut self.tcp).poll_write(context, kept) {
             Poll::Pending => self.poll_blocked(context),
-            written => {
-                if let Poll::Ready(Ok(count @ 1..)) = written {
-                    self.has_written(count, context);
-                }
-                written
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.has_written(count, context);
+                Poll::Ready(Ok(if count == kept.len() { bytes.len() } else { count }))
             }
+            written => written,
         }
     }
 
@@ -198,5 +210,28 @@ impl AsyncWrite for GuardedStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_behind_the_final_response_is_cut_and_nothing_else_is() {
+        let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let cut = |text: &str| without_bare_refusal(text.as_bytes()).len();
+        assert_eq!(cut(&format!("{last}{bare}")), last.len());
+        for whole in [
+            last,
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 4\r\n\r\nmore",
+            "HTTP/1.1 400 Bad Request\r\ncontent-length: 6\r\n\r\nm\r\n\r\n",
+            "HTTP/1.1 4",
+            "",
+        ] {
+            assert_eq!(cut(whole), whole.len(), "{whole}");
+        }
     }
 }

@@ -18,6 +18,6 @@ mod listener;
 mod serve;
 
 pub(super) use client_connection::{ClientConnection, Disconnected};
-pub(super) use final_response::{arrived_after_close, body_is_read, close_after_final, request_begins};
+pub(super) use final_response::body_is_read;
 pub use listener::{close, listen};
 pub use serve::{Options, serve};

@@ -1,7 +1,10 @@
 //! The server: how it accepts connections, and how long each may take.
 
-use super::guarded_stream::GuardedStream;
-use crate::http::{State, cors::cors, observe};
+use super::{final_response::final_response, guarded_stream::GuardedStream};
+use crate::http::{
+    State,
+    middleware::{access_log, cors, problem_json, request_id},
+};
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
@@ -49,7 +52,10 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
-            .wrap(from_fn(observe::observe))
+            .wrap(from_fn(problem_json))
+            .wrap(from_fn(access_log))
+            .wrap(from_fn(request_id))
+            .wrap(from_fn(final_response))
             .configure(|config| routes(&state, config));
         let http = HttpService::build()
             .keep_alive(KeepAlive::Timeout(keep_alive))

@@ -1,15 +1,14 @@
 //! Where one is signed in, and the password that guards it.
 
-use super::{
-    State,
-    bearer::{Bearer, BearerBody},
-    body::{FromMembers, Members, Noted},
-    connection::ClientConnection,
-    error::Problem,
-};
 use crate::{
     auth::PasswordChange,
     domain::{Password, Session, SessionId},
+    http::{
+        State,
+        connection::ClientConnection,
+        extract::{Bearer, BearerBody, FromJson, JsonFields, Rejected},
+        problem::Problem,
+    },
 };
 use actix_web::{
     HttpResponse,
@@ -98,8 +97,8 @@ pub struct PasswordRequest {
     new_password: String,
 }
 
-impl FromMembers for PasswordChange {
-    fn from_members(members: &mut Members) -> Result<Self, Noted> {
+impl FromJson for PasswordChange {
+    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
         let current = members.required("current_password", |text| Ok(Password::attempt(text)));
         let new = members.required("new_password", Password::parse);
         Ok(Self { current: current?, new: new? })

@@ -1,15 +1,14 @@
 //! Users: signing up, the list, and one's own.
 
-use super::{
-    State,
-    bearer::{Bearer, BearerBody, presented},
-    body::{Body, FromMembers, Members, Noted},
-    connection::ClientConnection,
-    error::{MemberFault, Problem},
-};
 use crate::{
     auth::{ProfileUpdate, SignUp},
     domain::{Email, Limit, Name, Password, User, UserCursor, Username},
+    http::{
+        State,
+        connection::ClientConnection,
+        extract::{Bearer, BearerBody, Body, FromJson, JsonFields, Rejected, presented},
+        problem::{MemberFault, Problem},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
 use serde::Serialize;
@@ -77,14 +76,14 @@ pub struct CreateRequest {
     last_name: Option<String>,
 }
 
-impl FromMembers for SignUp {
-    fn from_members(members: &mut Members) -> Result<Self, Noted> {
+impl FromJson for SignUp {
+    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
         let email = members.required("email", Email::parse);
         let password = members.required("password", Password::parse);
         // What a username may be depends on the e-mail; where that is wrong, only the type is looked at.
         let username = members.optional("username", |text| match &email {
             Ok(email) => Username::parse(text, email).map(Some),
-            Err(Noted) => Ok(None),
+            Err(Rejected) => Ok(None),
         });
         let first_name = members.optional("first_name", Name::parse);
         let last_name = members.optional("last_name", Name::parse);
@@ -114,8 +113,8 @@ pub struct ProfileRequest {
     last_name: Option<String>,
 }
 
-impl FromMembers for ProfileUpdate {
-    fn from_members(members: &mut Members) -> Result<Self, Noted> {
+impl FromJson for ProfileUpdate {
+    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
         let username = members.optional("username", |text| Ok(text.to_owned()));
         let first_name = members.optional("first_name", Name::parse);
         let last_name = members.optional("last_name", Name::parse);

@@ -1,11 +1,10 @@
 //! The token of a request, and who is calling.
 
-use super::{
-    State,
-    body::{Body, FromMembers},
-    error::Problem,
+use super::json::{Body, FromJson};
+use crate::{
+    auth::{Caller, Presented},
+    http::{State, problem::Problem},
 };
-use crate::auth::{Caller, Presented};
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 use std::future::ready;
@@ -29,7 +28,7 @@ impl FromRequest for Bearer {
 /// Such a caller, and what they sent. In this order: a body is not judged for somebody who may not send one.
 pub struct BearerBody<T>(pub Caller, pub T);
 
-impl<T: FromMembers + 'static> FromRequest for BearerBody<T> {
+impl<T: FromJson + 'static> FromRequest for BearerBody<T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -46,7 +45,7 @@ impl<T: FromMembers + 'static> FromRequest for BearerBody<T> {
 
 /// Reads the authorization header: one, of a known scheme, with one token (RFC 6750 §2.1).
 /// Tokens in the query, a cookie or a form are never looked at.
-pub(super) fn presented(request: &HttpRequest) -> Presented<'_> {
+pub fn presented(request: &HttpRequest) -> Presented<'_> {
     let Some(state) = request.app_data::<Data<State>>() else { return Presented::Nothing };
     let mut values = request.headers().get_all(&*state.authorization_header);
     let Some(value) = values.next() else { return Presented::Nothing };

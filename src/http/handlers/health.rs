@@ -1,6 +1,6 @@
 //! Whether the process lives, and whether it can serve.
 
-use super::State;
+use crate::http::State;
 use actix_web::{HttpResponse, http::header, web::Data};
 use serde::Serialize;
 use std::time::Duration;

@@ -1,7 +1,10 @@
 //! Numbers for those who run it.
 
-use super::{State, health::no_store};
-use crate::telemetry::{Levels, Metrics, dropped_log_lines};
+use super::health::no_store;
+use crate::{
+    http::State,
+    telemetry::{Levels, Metrics, dropped_log_lines},
+};
 use actix_web::{HttpResponse, web::Data};
 
 /// What was counted, for Prometheus.

@@ -1,7 +1,6 @@
-//! The public keys, for whoever verifies access tokens.
+//! The public keys, for services that verify access tokens.
 
-use super::State;
-use crate::crypto::MAX_AGE;
+use crate::{crypto::MAX_AGE, http::State};
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 
 /// The public keys of access tokens (RFC 7517).

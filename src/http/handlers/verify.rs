@@ -1,7 +1,9 @@
 //! For a proxy that asks on behalf of other services whether a request may pass.
 
-use super::{State, bearer::presented, error::Problem};
-use crate::domain::Role;
+use crate::{
+    domain::Role,
+    http::{State, extract::presented, problem::Problem},
+};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 

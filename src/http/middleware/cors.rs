@@ -1,6 +1,6 @@
 //! Which pages of other origins may read answers (the Fetch standard, "CORS protocol").
 
-use super::{State, error::Problem};
+use crate::http::{State, problem::Problem};
 use actix_cors::{Cors, CorsError};
 use actix_web::{
     dev::ServiceResponse,
@@ -16,7 +16,7 @@ const MAX_AGE: usize = 600;
 
 /// Lets scripts of `server.cors_allowed_origins` call every route. They bring their token in
 /// a header: no cookie is ever needed, and none is allowed.
-pub(super) fn cors(state: &State) -> Condition<Cors> {
+pub fn cors(state: &State) -> Condition<Cors> {
     let origins = &state.cors_allowed_origins;
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])

@@ -1,11 +1,13 @@
 //! Reading a JSON object: each member once, none unknown, and every fault at once.
 
-use super::{
-    State,
-    connection::body_is_read,
-    error::{MemberFault, Problem},
+use crate::{
+    domain::Invalid,
+    http::{
+        State,
+        connection::body_is_read,
+        problem::{MemberFault, Problem},
+    },
 };
-use crate::domain::Invalid;
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use serde::{
@@ -20,19 +22,19 @@ use tokio::time::timeout;
 pub const MAX_BODY: usize = 16 * 1024;
 
 /// A request that is read from the members of a JSON object.
-pub trait FromMembers: Sized {
+pub trait FromJson: Sized {
     /// Takes every member before it gives up on any, so that all faults are noted.
-    fn from_members(members: &mut Members) -> Result<Self, Noted>;
+    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected>;
 }
 
-/// Something is missing or wrong, and [`Members`] has noted what.
+/// A member is missing or wrong, and [`JsonFields`] has noted which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Noted;
+pub struct Rejected;
 
 /// Extracts a request from the body.
 pub struct Body<T>(pub T);
 
-impl<T: FromMembers + 'static> FromRequest for Body<T> {
+impl<T: FromJson + 'static> FromRequest for Body<T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -107,14 +109,14 @@ async fn read(mut payload: Payload, end: Option<usize>) -> Result<Vec<u8>, Probl
     Ok(bytes)
 }
 
-fn parse<T: FromMembers>(bytes: &[u8]) -> Result<T, Problem> {
+fn parse<T: FromJson>(bytes: &[u8]) -> Result<T, Problem> {
     let members: Object = serde_json::from_slice(bytes).map_err(|error| {
         // The position helps; the parser's words could quote the body.
         let (line, column) = (error.line(), error.column());
         Problem::Malformed(format!("The body must be a JSON object; reading stopped at line {line}, column {column}."))
     })?;
-    let mut members = Members { left: members.0, known: Vec::new(), faults: Vec::new() };
-    let request = T::from_members(&mut members);
+    let mut members = JsonFields { left: members.0, known: Vec::new(), faults: Vec::new() };
+    let request = T::from_json(&mut members);
     members.finish(request)
 }
 
@@ -144,19 +146,19 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 /// Hands out the members of an object one by one, and notes what is wrong with them.
-pub struct Members {
+pub struct JsonFields {
     left: Vec<(String, Value)>,
     known: Vec<&'static str>,
     faults: Vec<MemberFault>,
 }
 
-impl Members {
+impl JsonFields {
     /// A text that must be there, read by `parse`.
     pub fn required<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
-    ) -> Result<T, Noted> {
+    ) -> Result<T, Rejected> {
         self.optional(name, parse)?.ok_or_else(|| self.fault(name, "is missing"))
     }
 
@@ -165,16 +167,16 @@ impl Members {
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, Invalid>,
-    ) -> Result<Option<T>, Noted> {
+    ) -> Result<Option<T>, Rejected> {
         let Some(value) = self.take(name).filter(|value| !value.is_null()) else { return Ok(None) };
         let Value::String(text) = value else { return Err(self.fault(name, "must be a string")) };
         parse(&text).map(Some).map_err(|fault| self.fault(name, fault.0))
     }
 
     /// Notes that a member is not what it must be.
-    pub fn fault(&mut self, name: &'static str, detail: &str) -> Noted {
+    pub fn fault(&mut self, name: &'static str, detail: &str) -> Rejected {
         self.faults.push(MemberFault::new(format!("/{name}"), detail));
-        Noted
+        Rejected
     }
 
     /// Whether a member was sent that is not `null`, and not yet taken.
@@ -195,7 +197,7 @@ impl Members {
         Some(value)
     }
 
-    fn finish<T>(mut self, request: Result<T, Noted>) -> Result<T, Problem> {
+    fn finish<T>(mut self, request: Result<T, Rejected>) -> Result<T, Problem> {
         if !self.left.is_empty() {
             let known = self.known.join(", ");
             self.faults.push(MemberFault::new("", format!("has an unknown member; the known ones are {known}")));
@@ -215,8 +217,8 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Pair(String, Option<String>);
 
-    impl FromMembers for Pair {
-        fn from_members(members: &mut Members) -> Result<Self, Noted> {
+    impl FromJson for Pair {
+        fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
             let one = members.required("one", |text| Ok(text.to_owned()));
             let two = members.optional("two", |text| Ok(text.to_owned()));
             Ok(Self(one?, two?))

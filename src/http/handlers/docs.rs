@@ -1,6 +1,9 @@
 //! The pages for people: Swagger, and the list of errors. Nothing on them comes from the internet.
 
-use super::{State, error::Code, error::Problem};
+use crate::http::{
+    State,
+    problem::{Code, Problem},
+};
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     http::header,

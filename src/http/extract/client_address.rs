@@ -1,7 +1,6 @@
 //! From where a request comes: the address of its connection, or what a trusted proxy says.
 
-use super::State;
-use crate::auth::Client;
+use crate::{auth::Client, http::State};
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
@@ -79,13 +78,13 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 /// Where a request comes from; `None` when the connection does not say.
-pub(super) fn client_address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
+pub fn client_address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     Some(state.proxies.client(peer, request.headers()))
 }
 
 /// Whether the other end of the connection is one of `server.trusted_proxies`.
-pub(super) fn comes_from_trusted_proxy(state: &State, request: &HttpRequest) -> bool {
+pub fn comes_from_trusted_proxy(state: &State, request: &HttpRequest) -> bool {
     request.peer_addr().is_some_and(|peer| state.proxies.trusts(peer.ip().to_canonical()))
 }
 

@@ -1,0 +1,9 @@
+//! What handlers take from a request: a JSON body, the caller behind a token, the client's address.
+
+mod bearer;
+mod client_address;
+mod json;
+
+pub(super) use bearer::{Bearer, BearerBody, presented};
+pub(super) use client_address::{Proxies, client_address, comes_from_trusted_proxy};
+pub(super) use json::{Body, FromJson, JsonFields, Rejected};

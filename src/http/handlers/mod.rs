@@ -1,0 +1,13 @@
+//! A file for each route or group of routes: parse, call a use case, map the outcome.
+
+pub mod docs;
+pub mod health;
+pub mod jwks;
+pub mod metrics;
+pub mod refresh;
+pub mod sessions;
+pub mod sign_in;
+pub mod sign_out;
+mod token_names;
+pub mod users;
+pub mod verify;

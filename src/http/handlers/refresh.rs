@@ -1,0 +1,73 @@
+//! `POST /auth/refresh-access`
+
+use super::token_names::with_token_names;
+use crate::{
+    auth::{AuthError, RefreshKind, Refreshed},
+    http::{
+        State,
+        extract::{Body, FromJson, JsonFields, Rejected},
+        problem::Problem,
+    },
+};
+use actix_web::{HttpResponse, web::Data};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A refresh token, as it was answered.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    pub refresh_token: String,
+}
+
+impl FromJson for RefreshRequest {
+    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
+        let refresh_token = members.required("refresh_token", |text| Ok(text.to_owned()))?;
+        Ok(Self { refresh_token })
+    }
+}
+
+/// A new access token; where refresh tokens are rotated, also the one to use next. Times are in seconds from now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccessToken)]
+pub struct AccessTokenResponse {
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: String,
+    #[schema(example = 300)]
+    expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 86400)]
+    refresh_expires_in: Option<i64>,
+}
+
+/// Get a new access token for a refresh token.
+#[utoipa::path(
+    post, path = "/auth/refresh-access", tag = "User and Access", operation_id = "refresh_access",
+    request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse))
+)]
+pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
+    let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await;
+    state.metrics.refreshed(match &refreshed {
+        Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
+        Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",
+        Ok(Refreshed { kind: RefreshKind::Renewed, .. }) => "renewed",
+        Err(AuthError::RefreshSuperseded) => "superseded",
+        Err(AuthError::RefreshReused) => "reused",
+        Err(AuthError::Unavailable(_) | AuthError::Internal(_)) => "unavailable",
+        Err(_) => "invalid",
+    });
+    let refreshed = refreshed?;
+    let (access_token, expires_in) = refreshed.access;
+    let (refresh_token, refresh_expires_in) = refreshed.refresh.unzip();
+    let reply = AccessTokenResponse {
+        access_token,
+        token_type: state.token_type.clone(),
+        expires_in: expires_in.0,
+        refresh_token,
+        refresh_expires_in: refresh_expires_in.map(|length| length.0),
+    };
+    Ok(with_token_names(&state, &reply))
+}

@@ -1,0 +1,19 @@
+//! Replies whose token members the settings name.
+
+use crate::http::State;
+use actix_web::HttpResponse;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Writes a reply with the members that hold tokens named as the settings say.
+pub fn with_token_names(state: &State, reply: &impl Serialize) -> HttpResponse {
+    let Ok(Value::Object(members)) = serde_json::to_value(reply) else {
+        return HttpResponse::InternalServerError().finish();
+    };
+    let rename = |(name, value): (String, Value)| match name.as_str() {
+        "access_token" => (state.token_names.access.clone(), value),
+        "refresh_token" => (state.token_names.refresh.clone(), value),
+        _ => (name, value),
+    };
+    HttpResponse::Ok().json(members.into_iter().map(rename).collect::<Map<_, _>>())
+}

@@ -1,0 +1,61 @@
+//! One log line, one metric and one span for each request.
+
+use super::request_id::RequestId;
+use crate::{
+    http::{
+        State,
+        extract::{client_address, comes_from_trusted_proxy},
+    },
+    telemetry::{TraceContext, join_trace, trace_answer},
+};
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::Next,
+    web::Data,
+};
+use std::time::Instant;
+use tracing::Instrument;
+
+/// Logs, counts and traces each request with its route, status and duration.
+pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
+    #[expect(clippy::disallowed_methods, reason = "a duration for the log; no decision depends on it")]
+    let started = Instant::now();
+    let RequestId(id) = RequestId::of(request.request());
+    let method = request.method().clone();
+    let state = request.app_data::<Data<State>>().cloned();
+    let client_ip = state.as_ref().and_then(|state| client_address(state, request.request()));
+
+    let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
+    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    // From any other client it would join whatever trace that client names, and decide whether the trace is kept.
+    let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
+    if is_of_proxy && let Some(traceparent) = header("traceparent") {
+        join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
+    }
+
+    let outcome = next.call(request).instrument(span.clone()).await;
+
+    let (route, status) = match &outcome {
+        Ok(response) => (response.request().match_pattern(), response.status()),
+        // A handler panicked: the panic hook has logged where.
+        Err(error) => (None, error.as_response_error().status_code()),
+    };
+    let (route, status, took) = (route.as_deref().unwrap_or("-"), status.as_u16(), started.elapsed());
+    // Outside the span, which has the request's id, too.
+    tracing::info!(
+        request.id = id,
+        http.method = %method,
+        http.route = route,
+        http.status = status,
+        duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
+        client.ip = client_ip.map(tracing::field::display),
+        "answered"
+    );
+    trace_answer(&span, method.as_str(), route, status);
+    if let Some(state) = &state {
+        state.metrics.answered(method.as_str(), route, status, took);
+    }
+    outcome
+}

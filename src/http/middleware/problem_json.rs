@@ -1,0 +1,96 @@
+//! One form for every error, whether a handler, the router, CORS or a panic raised it (RFC 9457).
+
+use super::{
+    cors::{VARIES, is_of_cors, refused_preflight},
+    request_id::{RequestId, add_headers},
+};
+use crate::{
+    auth::AuthError,
+    http::{State, problem::Problem},
+};
+use actix_web::{
+    Error,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    error::InternalError,
+    http::header,
+    middleware::Next,
+    web::Data,
+};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
+
+/// The longest query that is read, in bytes: the longest `q` and `after`, percent-encoded, fit into it.
+const MAX_QUERY: usize = 8 * 1024;
+
+/// Writes every error as `application/problem+json` with the request's id.
+///
+/// # Errors
+/// The reply to a request whose handler panicked: actix-web keeps the request that a [`ServiceResponse`] would need.
+pub async fn problem_json(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = RequestId::of(request.request());
+    let state = request.app_data::<Data<State>>().cloned();
+    let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
+    if request.query_string().len() > MAX_QUERY {
+        let problem = Problem::Malformed("A query may have at most 8 KiB.".to_owned());
+        return Ok(request.into_response(problem.response(base_path, &id.0)));
+    }
+    let Ok(outcome) = AssertUnwindSafe(next.call(request)).catch_unwind().await else {
+        let mut response = Problem::Internal.response(base_path, &id.0);
+        add_headers(response.headers_mut(), &id, true);
+        return Err(InternalError::from_response("panic", response).into());
+    };
+    let response = outcome?.map_into_boxed_body();
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    // Other content is the framework's. `readyz` answers 503 with JSON of its own.
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    Ok(if is_error && !is_ours { rewrite(response, base_path, &id) } else { response })
+}
+
+fn rewrite(response: ServiceResponse, base_path: &str, id: &RequestId) -> ServiceResponse {
+    let raised = response.response().error().and_then(|error| error.as_error::<Problem>());
+    let preflight = refused_preflight(&response);
+    let is_preflight = preflight.is_some();
+    let of_framework = preflight.unwrap_or_else(|| Problem::of_status(response.status()));
+    let problem = raised.unwrap_or(&of_framework);
+    if let Problem::Auth(AuthError::Internal(reason)) = problem {
+        tracing::error!(reason, "internal error");
+    }
+    let mut answer = problem.response(base_path, &id.0);
+    for (name, value) in response.headers().iter().filter(|(name, _)| is_of_cors(name)) {
+        answer.headers_mut().append(name.clone(), value.clone());
+    }
+    if is_preflight {
+        answer.headers_mut().append(header::VARY, VARIES);
+    }
+    response.into_response(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::request_id, *};
+    use actix_web::{App, body::to_bytes, dev::Service, middleware::from_fn, test, web};
+
+    #[actix_web::test]
+    async fn a_panic_is_a_problem_like_any_other() {
+        async fn panics() -> String {
+            panic!("on purpose, with a secret")
+        }
+        let app = App::new()
+            .wrap(from_fn(problem_json))
+            .wrap(from_fn(request_id))
+            .route("/auth/panic", web::get().to(panics));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get().uri("/auth/panic").insert_header(("x-request-id", "mine")).to_request();
+        let response = app.call(request).await.unwrap_err().error_response();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers().get("x-request-id").unwrap(), "mine");
+        let body = to_bytes(response.into_body()).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["code"], &body["request_id"]), (&"internal".into(), &"mine".into()));
+        assert!(!body.to_string().contains("purpose"));
+    }
+}

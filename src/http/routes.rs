@@ -1,0 +1,103 @@
+//! The route table.
+
+use super::{
+    State,
+    handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
+    problem::Problem,
+};
+use actix_web::{
+    FromRequest, Handler, Resource, Responder, Route, guard,
+    http::Method,
+    web::{self, ServiceConfig},
+};
+
+/// Every route there is.
+pub fn routes(state: &State, config: &mut ServiceConfig) {
+    let base = state.base_path.as_str();
+    let mut at = |path: &str, routes: Vec<Verb>| {
+        config.service(resource(&format!("{base}{path}"), routes));
+    };
+
+    at("/auth/create", vec![post(users::create)]);
+    at("/auth/signin", vec![post(sign_in::signin)]);
+    at("/auth/refresh-access", vec![post(refresh::refresh_access)]);
+    at("/auth/signout", vec![post(sign_out::signout)]);
+    at("/auth/signout-all", vec![post(sessions::signout_all)]);
+    at("/auth/sessions", vec![get(sessions::list)]);
+    at("/auth/sessions/{id}", vec![delete(sessions::end)]);
+    at("/auth/password", vec![post(sessions::change_password)]);
+    at("/auth/verify", vec![get(verify::verify)]);
+    at("/auth/users", vec![get(users::list)]);
+    at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
+
+    at("/.well-known/jwks.json", vec![get(jwks::key_set)]);
+
+    at("/livez", vec![get(health::livez)]);
+    at("/readyz", vec![get(health::readyz)]);
+    if state.has_metrics {
+        at("/metrics", vec![get(metrics::metrics)]);
+    }
+    at("/openapi.json", vec![get(docs::openapi)]);
+    if state.has_docs {
+        at("/", vec![get(docs::to_swagger)]);
+        if !base.is_empty() {
+            at("", vec![get(docs::to_swagger)]);
+        }
+        at("/docs/swagger", vec![get(docs::to_swagger)]);
+        at("/docs/swagger/{file:.*}", vec![get(docs::swagger)]);
+        at("/docs/errors", vec![get(docs::errors)]);
+    }
+
+    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+}
+
+/// What is served on `server.metrics_bind`: an address of its own, which the outside does not reach.
+pub fn metrics_routes(_: &State, config: &mut ServiceConfig) {
+    config.service(resource("/metrics", vec![get(metrics::metrics)]));
+    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+}
+
+/// A handler, and the methods that reach it.
+struct Verb(&'static [Method], Route);
+
+fn post<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::POST], web::post().to(handler))
+}
+
+fn patch<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::PATCH], web::patch().to(handler))
+}
+
+fn delete<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::DELETE], web::delete().to(handler))
+}
+
+/// GET, and HEAD with it: what is the same without the body (RFC 9110 §9.3.2).
+fn get<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    let method = guard::Any(guard::Get()).or(guard::Head());
+    Verb(&[Method::GET, Method::HEAD], web::route().guard(method).to(handler))
+}
+
+/// A resource that answers 405 with `Allow` to every other method.
+fn resource(path: &str, verbs: Vec<Verb>) -> Resource {
+    let allowed: Vec<&str> = verbs.iter().flat_map(|verb| verb.0).map(Method::as_str).collect();
+    let allowed = allowed.join(", ");
+    let refuse = move || {
+        let problem = Problem::MethodNotAllowed(allowed.clone());
+        async { Err::<String, _>(problem) }
+    };
+    let resource = verbs.into_iter().fold(web::resource(path), |resource, verb| resource.route(verb.1));
+    resource.default_service(web::to(refuse))
+}
