@@ -6,7 +6,7 @@ use crate::support::{TestDatabase, process::Service, within};
 use std::{fs, net::SocketAddr, time::Duration};
 use tempfile::TempDir;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -164,4 +164,35 @@ async fn clients_that_pipeline_and_do_not_read_take_less_than_a_mebibyte_each() 
     let grown = most.saturating_sub(before);
     println!("{CLIENTS} clients that do not read: the service grew by {} KiB each", grown / CLIENTS);
     assert!(grown < CLIENTS * 1024, "{grown} KiB for {CLIENTS} clients");
+}
+
+/// A client that sends many requests at once, and reads what it gets, gets every answer, in the order of its requests.
+#[tokio::test]
+async fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
+    let watched = Watched::start(&[]).await;
+    let (mut from, mut to) = watched.connect().await.into_split();
+    let requests: String = (0..3000)
+        .map(|number| {
+            let path = if number % 3 == 0 { "/livez" } else { "/nowhere" };
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-request-id: number-{number}\r\n\r\n")
+        })
+        .collect();
+    let sending = tokio::spawn(async move {
+        to.write_all(requests.as_bytes()).await.unwrap();
+        to
+    });
+    let mut text = String::new();
+    within(30, async {
+        let mut bytes = vec![0; 64 * 1024];
+        while text.matches("x-request-id: ").count() < 3000 {
+            let read = from.read(&mut bytes).await.unwrap();
+            assert_ne!(read, 0, "closed after {} answers", text.matches("x-request-id: ").count());
+            text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+    })
+    .await;
+    let ids: Vec<&str> = text.split("x-request-id: ").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
+    let expected: Vec<String> = (0..3000).map(|number| format!("number-{number}")).collect();
+    assert_eq!(ids, expected);
+    drop(sending.await.unwrap());
 }

@@ -194,6 +194,10 @@ pub fn document(dialect: &Dialect) -> Value {
         member["minLength"] = dialect.passwords.min_length.into();
         member["maxLength"] = dialect.passwords.max_length.into();
     }
+    // The other name may be sent as `null`, which is as good as absent.
+    for (schema, other) in [("EmailSignInRequest", "username"), ("UsernameSignInRequest", "email")] {
+        document["components"]["schemas"][schema]["properties"][other] = json!({ "type": "null" });
+    }
     for schema in ["TokenPair", "AccessToken"] {
         let schema = &mut document["components"]["schemas"][schema];
         schema["properties"]["token_type"]["example"] = token_type(dialect.schemes).into();
@@ -230,6 +234,15 @@ fn add_refusal(responses: &mut Value, code: &Code) {
             "description": "",
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": {} } },
         });
+    }
+    let header = match code.status {
+        401 => Some("WWW-Authenticate"),
+        405 => Some("Allow"),
+        503 => Some("Retry-After"),
+        _ => None,
+    };
+    if let Some(header) = header {
+        response["headers"][header] = json!({ "required": true, "schema": { "type": "string" } });
     }
     let description = response["description"].as_str().unwrap_or_default();
     let separator = if description.is_empty() { "" } else { " " };
@@ -293,7 +306,8 @@ mod tests {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
                 let guarded = ["/auth/users", "/auth/verify", "/auth/sessions", "/auth/signout-all", "/auth/password"];
-                let needs_token = guarded.iter().any(|guarded| path.starts_with(guarded));
+                // Where registration is for staff, it takes a token; it never must have one.
+                let needs_token = path == "/auth/create" || guarded.iter().any(|guarded| path.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = REFUSALS.iter().any(|row| row.0 == path && row.1 == method);
                 assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");

@@ -164,10 +164,11 @@ fn open_postgres(settings: &Database, workers: usize) -> Result<Pool, OpenError>
     let connect = postgres_options(settings)?;
     let workers = u32::try_from(workers).unwrap_or(u32::MAX);
     let max = settings.max_connections.div_ceil(workers).max(1);
-    let connect = connect.application_name("signet");
     Ok(Pool::Postgres(postgres::Connections::new(connect, max, settings.acquire_timeout)))
 }
 
 fn postgres_options(settings: &Database) -> Result<PgConnectOptions, OpenError> {
-    PgConnectOptions::from_str(settings.url.expose_secret()).map_err(|_| OpenError::Url)
+    let url = settings.url.expose_secret();
+    let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    Ok(if url.contains("application_name=") { options } else { options.application_name("signet") })
 }

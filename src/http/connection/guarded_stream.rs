@@ -1,7 +1,7 @@
 //! A connection that is bounded in memory, CPU and time, whatever its client sends and however little it reads.
 //!
-//! * **Memory, CPU**: actix-http gets at most [`PIECE`] bytes at a time; none while a response waits to be written; and at
-//!   most one piece ahead of the response that is being made.
+//! * **Memory, CPU**: actix-http gets at most one head of a request at a time, and nothing while a request is served or a
+//!   response waits to be written. So no request waits in its queue, and each connection has one request for a turn.
 //! * **Time**: from the first byte that no response has followed, the client has `timeout` for its request. A response
 //!   that the socket does not take has the same `timeout`, and longer as far as the client reads on.
 
@@ -22,8 +22,8 @@ use tokio::{
 /// How many bytes may arrive without a response: more than a client sends that reads its responses.
 const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
-/// How many bytes actix-http gets at once: some hundred of the smallest requests.
-const PIECE: usize = 2 * 1024;
+/// How many bytes are read from the socket at once. As many can wait here for their turn.
+const PIECE: usize = 4 * 1024;
 
 /// How slowly a client may read a response that the socket does not take at once, in bytes per second, after `timeout`.
 const MIN_READ_RATE: u32 = 8 * 1024;
@@ -38,10 +38,12 @@ pub(super) struct GuardedStream {
     read_deadline: Pin<Box<Sleep>>,
     /// Bytes since the last response.
     unanswered: usize,
-    /// Bytes since the last response that were read while a request was served.
-    ahead: usize,
-    /// What is left of a piece.
-    piece: usize,
+    /// What was read from the socket and not yet handed to actix-http, from `handed` on.
+    piece: Vec<u8>,
+    handed: usize,
+    head_end: HeadEnd,
+    /// Whether actix-http was handed the end of a head, and has not parsed it yet.
+    is_head_complete: bool,
     /// Whether reading waits until a response is written.
     is_paused: bool,
     /// Whether the socket takes no more bytes.
@@ -62,8 +64,10 @@ impl GuardedStream {
             timeout,
             read_deadline: Box::pin(sleep(timeout)),
             unanswered: 0,
-            ahead: 0,
-            piece: PIECE,
+            piece: Vec::new(),
+            handed: 0,
+            head_end: HeadEnd::default(),
+            is_head_complete: false,
             is_paused: false,
             is_blocked: false,
             write_deadline: None,
@@ -92,30 +96,46 @@ impl GuardedStream {
         self.read_deadline.as_mut().reset(deadline);
     }
 
-    /// Reads at most a piece.
-    fn poll_piece(&mut self, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        if self.piece == 0 {
-            // actix-http parses what it has, and other connections have their turn.
-            self.piece = PIECE;
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+    /// Reads the next piece from the socket once the one before is handed on.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = [0; PIECE];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        let outcome = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
+        let read = buffer.filled().len();
+        if outcome.is_err() || read == 0 {
+            // The client closed its side, or reset the connection, which actix-http treats as the former.
+            self.is_closed.send_replace(true);
         }
-        let most = into.remaining().min(self.piece);
-        let mut piece = ReadBuf::new(into.initialize_unfilled_to(most));
-        let outcome = Pin::new(&mut self.tcp).poll_read(context, &mut piece);
-        let read = piece.filled().len();
-        if outcome.is_pending() {
-            self.piece = PIECE;
+        outcome?;
+        self.piece.clear();
+        self.piece.extend_from_slice(buffer.filled());
+        self.handed = 0;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Hands on what was read, up to the end of a head.
+    fn hand_on(&mut self, into: &mut ReadBuf<'_>) {
+        let rest = &self.piece[self.handed..];
+        let most = &rest[..rest.len().min(into.remaining())];
+        let end = self.head_end.find(most);
+        let next = &most[..end.unwrap_or(most.len())];
+        into.put_slice(next);
+        let count = next.len();
+        self.handed += count;
+        self.is_head_complete = end.is_some();
+        if self.unanswered == 0 {
+            self.restart_read_deadline();
         }
-        self.piece -= read;
-        into.advance(read);
-        outcome.map_ok(|()| read)
+        self.unanswered += count;
+    }
+
+    fn has_piece(&self) -> bool {
+        self.handed < self.piece.len()
     }
 
     /// Notes that the socket took so many bytes of a response.
     fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
         self.unanswered = 0;
-        self.ahead = 0;
         if self.connection.is_closing() {
             self.restart_read_deadline();
         }
@@ -160,27 +180,53 @@ impl AsyncRead for GuardedStream {
             // As if the client had closed its side: the response that is being made is written, and nothing more is read.
             return Poll::Ready(Ok(()));
         }
-        let is_serving = self.connection.is_serving();
-        self.is_paused = is_serving && self.ahead >= PIECE;
-        if self.is_blocked || self.is_paused {
+        if self.is_blocked {
             // `has_written` wakes the dispatcher.
             return Poll::Pending;
         }
-        let wants_some = into.remaining() > 0;
-        let outcome = ready!(self.poll_piece(context, into));
-        // The client closed its side, or reset the connection, which actix-http treats as the former.
-        if outcome.is_err() || matches!(outcome, Ok(0)) && wants_some {
-            self.is_closed.send_replace(true);
+        if std::mem::take(&mut self.is_head_complete) {
+            // The dispatcher reads until nothing comes, and parses then: so nothing comes until it is polled again.
+            if self.has_piece() || self.tcp.poll_read_ready(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+            return Poll::Pending;
         }
-        let read = outcome?;
-        if self.unanswered == 0 {
-            self.restart_read_deadline();
+        let is_serving = self.connection.is_serving();
+        if !self.has_piece() && ready!(self.poll_fill(context))? == 0 {
+            return Poll::Ready(Ok(()));
         }
-        self.unanswered += read;
         if is_serving {
-            self.ahead += read;
+            // The next request, which waits for the response to this one.
+            self.is_paused = true;
+            return Poll::Pending;
         }
+        self.hand_on(into);
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Finds the end of a request's head: an empty line. (In a body it finds nothing that matters.)
+#[derive(Default)]
+struct HeadEnd {
+    /// Whether the last byte was the end of a line, but for a carriage return.
+    is_line_begun: bool,
+}
+
+impl HeadEnd {
+    /// Where the first head in `bytes` ends, which follow those of the call before.
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (place, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.is_line_begun => {
+                    self.is_line_begun = false;
+                    return Some(place + 1);
+                }
+                b'\n' => self.is_line_begun = true,
+                b'\r' => {}
+                _ => self.is_line_begun = false,
+            }
+        }
+        None
     }
 }
 
@@ -197,7 +243,7 @@ impl AsyncWrite for GuardedStream {
                 self.has_written(count, context);
                 Poll::Ready(Ok(if count == kept.len() { bytes.len() } else { count }))
             }
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -216,6 +262,22 @@ impl AsyncWrite for GuardedStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_empty_line_wherever_it_is_cut() {
+        let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\n\nrest";
+        for cut in 0..text.len() {
+            let (mut head_end, mut ends, mut from) = (HeadEnd::default(), Vec::new(), 0);
+            for to in [cut, text.len()] {
+                while let Some(end) = head_end.find(&text[from..to]) {
+                    from += end;
+                    ends.push(from);
+                }
+                from = to;
+            }
+            assert_eq!(ends, [27, 44], "{cut}");
+        }
+    }
 
     #[test]
     fn a_refusal_behind_the_final_response_is_cut_and_nothing_else_is() {

@@ -2,7 +2,7 @@
 //!
 //! | gap of actix-http | what a user would see | closed in |
 //! |---|---|---|
-//! | It reads on while the client takes no response, parses all of it into requests that wait, and wakes itself in a loop once it has read 128 KiB. | One client without an account takes a core and 11 MiB for each connection. | [`guarded_stream`] |
+//! | It reads on while the client takes no response, parses all of it into requests that wait, and wakes itself in a loop once it has read 128 KiB. | One client without an account takes a core, and 26 MiB for each connection. | [`guarded_stream`] |
 //! | It waits without limit for a client that does not take its response. | Such connections stay for ever. | [`guarded_stream`] |
 //! | It times the first head of a connection and no later one, and waits without limit for the end of a body that no handler reads. | The same. | [`guarded_stream`] |
 //! | It goes on with a request whose client has disconnected. | Passwords are hashed for clients that are gone; in a flood most are. | [`client_connection`] |

@@ -32,7 +32,7 @@ pub struct Options {
 
 /// A server on `listener` that serves once it is polled.
 ///
-/// This is what actix-web's `HttpServer` does, plus the [`GuardedStream`] around each connection.
+/// This is what actix-web's `HttpServer` does, plus the `GuardedStream` around each connection.
 ///
 /// # Errors
 /// When the listener cannot be used.

@@ -87,7 +87,10 @@ pub async fn signout_all(state: Data<State>, Bearer(caller): Bearer) -> Result<H
 
 /// The password that is, and the one that is to be.
 #[derive(ToSchema)]
-#[schema(as = PasswordRequest)]
+#[schema(
+    as = PasswordRequest,
+    example = json!({"current_password": "correct horse battery", "new_password": "correct horse battery staple"})
+)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `PasswordChange`")]
 pub struct PasswordRequest {

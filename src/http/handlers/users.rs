@@ -68,7 +68,11 @@ pub struct CreateRequest {
     #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
     password: String,
     /// The e-mail unless given; otherwise letters, marks, digits and `.+-_`.
-    #[schema(min_length = 1, max_length = 150, pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$")]
+    #[schema(
+        min_length = 1,
+        max_length = 254,
+        pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]{0,149}|[^@]+@[^@]+)$"
+    )]
     username: Option<String>,
     #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     first_name: Option<String>,
@@ -105,7 +109,11 @@ impl FromJson for SignUp {
 #[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `ProfileUpdate`")]
 pub struct ProfileRequest {
     /// The account's own e-mail, or letters, marks, digits and `.+-_`.
-    #[schema(min_length = 1, max_length = 150, pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$")]
+    #[schema(
+        min_length = 1,
+        max_length = 254,
+        pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]{0,149}|[^@]+@[^@]+)$"
+    )]
     username: Option<String>,
     #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     first_name: Option<String>,
@@ -125,6 +133,7 @@ impl FromJson for ProfileUpdate {
 /// Create a user.
 #[utoipa::path(
     post, path = "/auth/create", tag = "User and Access", operation_id = "create", request_body = CreateRequest,
+    security((), ("bearer" = [])),
     responses((
         status = 201, description = "The new user.", body = UserResponse,
         headers(("Location" = String, description = "The user's address."))

@@ -1,0 +1,104 @@
+"""Tells Schemathesis what an OpenAPI document cannot: who may sign in, and rules that involve two members.
+
+Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens. schemathesis.toml has the rest.
+"""
+
+import functools
+import itertools
+import json
+import os
+import re
+import sys
+import unicodedata
+
+import requests
+import schemathesis
+
+# The account of the document's examples, so that a request that is made of them succeeds; and the one that calls.
+ANN, CALLER, PASSWORD = "ann@example.com", "caller@example.com", "correct horse battery"
+
+numbers = itertools.count(1)
+
+
+def send(method, path, body=None, token=None):
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    reply = requests.request(method, os.environ["SIGNET_URL"] + path, json=body, headers=headers, timeout=30)
+    reply.raise_for_status()
+    return reply.json()
+
+
+def sign_up(email):
+    send("POST", "/auth/create", {"email": email, "password": PASSWORD})
+    return email
+
+
+def sign_in(email):
+    return send("POST", "/auth/signin", {"email": email, "password": PASSWORD})["access_token"]
+
+
+sign_up(ANN)
+sign_up(CALLER)
+
+
+@schemathesis.auth(refresh_interval=None).apply_to(lambda context: "security" in context.operation.definition.raw)
+class AccessToken:
+    """A new session for each request, because operations such as `/auth/signout-all` end the session of their caller.
+
+    A request that may change the password gets a new user, too.
+    """
+
+    def get(self, case, context):
+        changes_password = context.operation.path == "/auth/password"
+        email = sign_up(f"caller{next(numbers)}@example.com") if changes_password else CALLER
+        return sign_in(email)
+
+    def set(self, case, token, context):
+        case.headers["Authorization"] = f"Bearer {token}"
+
+
+@functools.cache
+def members(categories):
+    """The characters of these general categories, as they stand in a class of a regular expression."""
+    codes = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith(categories)]
+    starts = [code for code, before in zip(codes, [None, *codes]) if before != code - 1]
+    ends = [code for code, after in zip(codes, [*codes[1:], None]) if after != code + 1]
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in zip(starts, ends))
+
+
+@schemathesis.hook
+def before_load_schema(context, raw_schema):
+    """Spells out `\\p{…}` in patterns: Schemathesis knows its Latin letters only, and cannot negate it."""
+    spelled = re.sub(r"\\\\p\{(\w+)\}", lambda match: json.dumps(members(match[1]))[1:-1], json.dumps(raw_schema))
+    raw_schema.update(json.loads(spelled))
+
+
+# Letters and marks that show nothing (Default_Ignorable_Code_Point), which are in no username.
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
+
+def usable(username, own):
+    """What the pattern of usernames cannot say: an e-mail must be the account's own, and NFKC changes no character."""
+    if "@" in username:
+        return own
+    return "".join(c for c in INVISIBLE.sub("", username) if unicodedata.is_normalized("NFKC", c)) or username
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Makes requests keep the rules that the document states in words only, and some succeed.
+
+    Schemathesis judges afterwards whether a request is valid.
+    """
+    operation, query = case.operation.label, case.query
+    body = case.body if isinstance(case.body, dict) else {}
+    if operation == "POST /auth/create" and body.get("email") == ANN:
+        body["email"] = f"new{next(numbers)}@example.com"
+    if operation in ("POST /auth/create", "PATCH /auth/users/me") and isinstance(body.get("username"), str):
+        body["username"] = usable(body["username"], own=body.get("email", CALLER))
+    if operation == "GET /auth/users" and isinstance(query.get("after"), str):
+        # The last user of the page before: its e-mail in a search by e-mail, otherwise its id.
+        query["after"] = ANN if "q" in query else "1"
+    if operation == "POST /auth/password" and isinstance(body.get("current_password"), str) and next(numbers) % 2:
+        body["current_password"] = PASSWORD
+    if operation == "DELETE /auth/sessions/{id}" and next(numbers) % 2:
+        case.path_parameters["id"] = send("GET", "/auth/sessions", token=sign_in(CALLER))[0]["id"]
