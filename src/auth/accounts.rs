@@ -7,7 +7,7 @@ use crate::{
         Email, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, Timestamp, User, UserCursor, UserId,
         Username,
     },
-    storage::{Created, Storage, Who},
+    storage::{Created, Storage, UserRef},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
@@ -56,11 +56,11 @@ impl Accounts {
         // Digits are always an id: a username of digits must not be taken for one when that id is gone.
         if !who.is_empty() && who.bytes().all(|byte| byte.is_ascii_digit()) {
             let Some(id) = UserId::parse(who) else { return Ok(None) };
-            return Ok(self.storage.find_user(&Who::Id(id)).await?);
+            return Ok(self.storage.find_user(&UserRef::Id(id)).await?);
         }
-        match self.storage.find_user(&Who::Name(LoginName::email(who))).await? {
+        match self.storage.find_user(&UserRef::Name(LoginName::email(who))).await? {
             Some(user) => Ok(Some(user)),
-            None => Ok(self.storage.find_user(&Who::Name(LoginName::username(who))).await?),
+            None => Ok(self.storage.find_user(&UserRef::Name(LoginName::username(who))).await?),
         }
     }
 

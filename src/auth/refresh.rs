@@ -49,10 +49,10 @@ impl Auth {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
             // The normal case. Of many who come with this token at once, only one gets here.
-            Rotation::Moved(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
+            Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
             // Signed out, expired, or its user deleted or inactive.
-            Rotation::Gone => return Err(AuthError::InvalidToken),
-            Rotation::Stayed(session) => session,
+            Rotation::SessionInactive => return Err(AuthError::InvalidToken),
+            Rotation::GenerationMismatch(session) => session,
         };
         match session.state.standing_of(token.generation, self.policy.refresh_grace, now) {
             // A lost reply, a second tab, a retry: the same pair again, made from the row alone.

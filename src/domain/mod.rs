@@ -23,7 +23,7 @@ pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
 pub use publication::Publication;
 pub use session::{NewSession, Session, SessionId, SessionState, Standing};
-pub use time::{Seconds, Timestamp};
+pub use time::{MAX_CLOCK_SKEW, Seconds, Timestamp};
 pub use token::{AccessToken, RefreshToken, TokenId};
 pub use user::{NewUser, Role, User, UserId, UserIdField};
 pub use username::{LoginName, Username};

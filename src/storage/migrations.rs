@@ -1,7 +1,7 @@
-//! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
-//! so that two versions can serve at once.
+//! The migrations that create the tables. A migration only expands; a later release removes what it made superfluous, so
+//! that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, error::classify, users::email_key, work::on};
+use super::{Storage, StorageError, error::classify, pool::Pool, users::email_key};
 use crate::domain::{Email, Username};
 use sqlx::{
     Connection, SqlSafeStr,
@@ -55,9 +55,9 @@ impl Storage {
     /// When the database is away, or holds tables that this program did not make.
     pub async fn migrate(&self) -> Result<(), StorageError> {
         let migrator = self.migrator();
-        // No deadline: a large table may take its time, and another replica may be at it.
+        // No deadline: a large table takes time, and another replica may be migrating.
         let migrated = match &self.pool {
-            // A connection of its own, closed afterwards: the lock goes with it, whatever happens.
+            // A connection outside the pool, closed afterwards: PostgreSQL then releases the lock whatever happened.
             Pool::Postgres(connections) => match connections.open().await {
                 Ok(mut connection) => {
                     let migrated = migrator.run(&mut connection).await;
@@ -66,7 +66,7 @@ impl Storage {
                 }
                 Err(error) => Err(error.into()),
             },
-            // SQLite has no such lock: whoever is second waits for the one transaction in which the first does it all.
+            // SQLite has no such lock: a second process waits for the one transaction in which the first runs all.
             Pool::Sqlite { write, .. } => {
                 let in_one_transaction = async {
                     let mut lent = write.acquire().await?;
@@ -83,58 +83,68 @@ impl Storage {
         self.fold_names().await
     }
 
-    /// Gives every user whom migration 6 has marked the keys that e-mail and username have now. Where two accounts differ in
-    /// letter case alone, as far as Unicode is concerned, the later one keeps its row and loses its way in: the log says so.
+    /// Gives every user that migration 6 marked the keys of its e-mail and username. Where two accounts differ only in letter
+    /// case as Unicode defines it, the later one keeps its row and can no longer sign in; the log says so.
     async fn fold_names(&self) -> Result<(), StorageError> {
         const MARKED: &str = concat!(
-            "SELECT id, email, username FROM users WHERE ",
+            r"
+            SELECT id, email, username
+            FROM users
+            WHERE ",
             email_key!(),
             " >= ' ' AND ",
             email_key!(),
             " < '!' ORDER BY id LIMIT 500"
         );
-        const FOLD: &str = "UPDATE users SET email_key = $2, username_key = COALESCE($3, username_key) WHERE id = $1";
         loop {
             let users: Vec<(i64, String, String)> =
-                on!(read self, |connection| sqlx::query_as(MARKED).fetch_all(connection).await).await?;
+                self.read(|| async { self.connection().await?.query(MARKED).fetch_all().await }).await?;
             if users.is_empty() {
                 return Ok(());
             }
             for (id, email, username) in users {
                 let (email, username) = (Email::stored(email), Username::stored(username));
-                let fold = async |email_key: Option<&str>, username_key: Option<&str>| {
-                    on!(write self, |tx| {
-                        let fold = sqlx::query(FOLD).bind(id).bind(email_key).bind(username_key);
-                        match fold.execute(&mut *tx).await {
-                            Ok(_) => true,
-                            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(false),
-                            Err(error) => return Err(error),
-                        }
-                    })
-                    .await
-                };
-                if !fold(email.own_key(), Some(username.key())).await? {
+                if !self.set_keys(id, email.own_key(), Some(username.key())).await? {
                     tracing::error!(
                         user.id = id,
                         "another user has this one's e-mail or username but for letter case; this one can no longer sign \
                          in by it: delete one of the two"
                     );
-                    fold(None, None).await?;
+                    self.set_keys(id, None, None).await?;
                 }
             }
         }
     }
 
-    /// Whether every migration that this program knows has run. A database that is ahead is welcome.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Sets the keys of a user; `false` when another user has one of them.
+    async fn set_keys(
+        &self,
+        id: i64,
+        email_key: Option<&str>,
+        username_key: Option<&str>,
+    ) -> Result<bool, StorageError> {
+        const SQL: &str = r"
+            UPDATE users
+            SET email_key = $2, username_key = COALESCE($3, username_key)
+            WHERE id = $1";
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            match tx.query(SQL).bind(id).bind(email_key).bind(username_key).execute().await {
+                Ok(_) => tx.commit().await.map(|()| true),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => tx.rollback().await.map(|()| false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Whether every migration that this program knows has run. A database with later migrations is fine.
     pub async fn is_migrated(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
         let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
-        let run: Result<i64, _> =
-            on!(ask self, |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await).await;
-        Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))
+        let (applied,): (i64,) =
+            self.run(|| async { self.connection().await?.query(SQL).bind(newest).fetch_one().await }).await?;
+        Ok(usize::try_from(applied) == Ok(MIGRATIONS.len()))
     }
 
     fn migrator(&self) -> Migrator {

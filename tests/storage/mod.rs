@@ -71,7 +71,7 @@ impl Fixture {
 
     async fn is_alive(&self, token: &RefreshToken) -> bool {
         let refreshable = self.storage.live_session(token, NOW).await.unwrap().is_some();
-        let bearer = self.storage.bearer(token.user, token.session).await.unwrap().is_some();
+        let bearer = self.storage.active_user_of_session(token.user, token.session).await.unwrap().is_some();
         assert_eq!(refreshable, bearer, "refresh and access tokens end together");
         bearer
     }
