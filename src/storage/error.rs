@@ -76,7 +76,7 @@ fn reason(code: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the same unit of work may succeed when it is tried again: serialisation failure, deadlock, busy, outdated plan.
+/// Whether a unit of work may succeed when it is tried again: serialisation failure, deadlock, busy, outdated plan.
 pub(super) fn is_worth_a_retry(error: &sqlx::Error) -> bool {
     if has_outdated_plan(error) {
         return true;

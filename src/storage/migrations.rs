@@ -83,8 +83,8 @@ impl Storage {
         self.fold_names().await
     }
 
-    /// Gives every user that migration 6 marked the keys of its e-mail and username. Where two accounts differ only in letter
-    /// case as Unicode defines it, the later one keeps its row and can no longer sign in; the log says so.
+    /// Sets the keys of the e-mail and username of every user that migration 6 marked. Where two accounts differ only in
+    /// letter case as Unicode defines it, the later one keeps its row and can no longer sign in; the log says so.
     async fn fold_names(&self) -> Result<(), StorageError> {
         const MARKED: &str = concat!(
             r"

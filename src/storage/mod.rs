@@ -1,12 +1,13 @@
 //! Users, sessions and revocations, in SQLite or PostgreSQL. The only place that knows sqlx.
 //!
 //! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
-//! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means
-//! that the database could not do its work. Every transaction locks the feed's counter before users, and users before sessions, so that no
-//! two transactions wait for each other. (The purge and a deletion of a user may; PostgreSQL ends one of them, and it is
-//! retried.)
+//! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the
+//! database could not do its work.
 //!
-//! A unit of work reads:
+//! Every transaction locks the feed's counter before users, and users before sessions, so that no two transactions wait
+//! for each other. (The purge and the deletion of a user may: PostgreSQL ends one of them, and that one is retried.)
+//!
+//! This is a unit of work:
 //! ```ignore
 //! self.write(|| async {
 //!     let mut tx = self.begin().await?;

@@ -1,8 +1,7 @@
 //! Sends one statement to whichever database is configured.
 //!
-//! The rest of `storage` writes `tx.query(SQL).bind(..).fetch_optional().await?` and does not know the database. The
-//! type [`Query`] holds the statement of one of the two drivers; the macro `send` is the only place that
-//! tells them apart.
+//! The rest of `storage` writes `tx.query(SQL).bind(..).fetch_optional().await?` and does not know the database. A
+//! [`Query`] holds the statement of one of the two drivers; the macro `send` sends it with that driver.
 //!
 //! A connection goes back to its pool when its last statement succeeded and no transaction is open. In every other case
 //! (an error, a deadline that cancelled the future, a [`Tx`] that was dropped) it is closed.
@@ -13,6 +12,31 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
+
+/// Sends a statement to the database that it was made for, and notes whether its connection can be used again.
+macro_rules! send {
+    ($query:expr, |$statement:ident, $connection:ident| $outcome:expr) => {{
+        let Query { statement, is_reusable, is_reusable_after } = $query;
+        // Until the database has answered: a cancelled future leaves it so.
+        *is_reusable = false;
+        let outcome = match statement {
+            Statement::Postgres(lent, $statement) => {
+                let $connection = lent.connection()?;
+                let outcome: Result<_, sqlx::Error> = $outcome;
+                if let Err(error) = &outcome {
+                    lent.note_failure(error);
+                }
+                outcome
+            }
+            Statement::Sqlite(lent, $statement) => {
+                let $connection = lent.connection()?;
+                $outcome
+            }
+        };
+        *is_reusable = is_reusable_after && outcome.is_ok();
+        outcome
+    }};
+}
 
 /// A connection in use.
 pub(super) struct Connection {
@@ -55,8 +79,14 @@ impl Connection {
     pub(super) async fn begin(mut self) -> Result<Tx, sqlx::Error> {
         // Immediate: two writers that both began by reading would fail in SQLite instead of waiting.
         let begin = if matches!(self.lent, Lent::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        self.statement(begin, false).execute_raw(begin).await?;
+        self.control(begin, false).await?;
         Ok(Tx(self))
+    }
+
+    /// Sends `BEGIN`, `COMMIT` or `ROLLBACK`, without preparing it first.
+    async fn control(&mut self, sql: &'static str, is_reusable_after: bool) -> Result<(), sqlx::Error> {
+        let query = self.statement(sql, is_reusable_after);
+        send!(query, |_statement, connection| sqlx::raw_sql(sql).execute(connection).await.map(drop))
     }
 
     fn statement(&mut self, sql: impl SqlSafeStr, is_reusable_after: bool) -> Query<'_> {
@@ -88,12 +118,12 @@ impl Tx {
     }
 
     pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
-        self.0.statement("COMMIT", true).execute_raw("COMMIT").await
+        self.0.control("COMMIT", true).await
     }
 
     /// Rolls back and keeps the connection: for an outcome that is no error.
     pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        self.0.statement("ROLLBACK", true).execute_raw("ROLLBACK").await
+        self.0.control("ROLLBACK", true).await
     }
 }
 
@@ -119,31 +149,6 @@ pub(super) struct Query<'c> {
 enum Statement<'c> {
     Postgres(&'c mut postgres::Lent, sqlx::query::Query<'static, Postgres, PgArguments>),
     Sqlite(&'c mut sqlite::Lent, sqlx::query::Query<'static, Sqlite, SqliteArguments>),
-}
-
-/// Sends a statement to the database that it was made for, and notes whether its connection can be used again.
-macro_rules! send {
-    ($query:expr, |$statement:ident, $connection:ident| $outcome:expr) => {{
-        let Query { statement, is_reusable, is_reusable_after } = $query;
-        // While the database works, and when the future is dropped meanwhile.
-        *is_reusable = false;
-        let outcome = match statement {
-            Statement::Postgres(lent, $statement) => {
-                let $connection = lent.connection()?;
-                let outcome: Result<_, sqlx::Error> = $outcome;
-                if let Err(error) = &outcome {
-                    lent.note_failure(error);
-                }
-                outcome
-            }
-            Statement::Sqlite(lent, $statement) => {
-                let $connection = lent.connection()?;
-                $outcome
-            }
-        };
-        *is_reusable = is_reusable_after && outcome.is_ok();
-        outcome
-    }};
 }
 
 impl Query<'_> {
@@ -177,11 +182,6 @@ impl Query<'_> {
     /// All rows.
     pub(super) async fn fetch_all<R: Row>(self) -> Result<Vec<R>, sqlx::Error> {
         send!(self, |statement, connection| statement.try_map(|row| R::from_row(&row)).fetch_all(connection).await)
-    }
-
-    /// Runs a statement that is not prepared first, which would take a round trip more.
-    async fn execute_raw(self, sql: &'static str) -> Result<(), sqlx::Error> {
-        send!(self, |_statement, connection| sqlx::raw_sql(sql).execute(connection).await.map(drop))
     }
 }
 

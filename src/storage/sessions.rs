@@ -3,7 +3,7 @@
 use super::{
     Storage, StorageError,
     query::Tx,
-    revocation::{Claim, EndedRow, Ending, Revocation, revocations_at},
+    revocation::{Claim, EndSessions, EndedRow, Ending, Revocation, revocations_at},
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// deletes it soon.
 macro_rules! end_sessions_where {
     ($condition:literal) => {
-        concat!(
+        EndSessions(concat!(
             r"
             UPDATE sessions
             SET revoked_at = $1,
@@ -25,7 +25,7 @@ macro_rules! end_sessions_where {
             WHERE revoked_at IS NULL AND ",
             $condition,
             " RETURNING id, last_used_at"
-        )
+        ))
     };
 }
 
@@ -192,8 +192,8 @@ impl Storage {
         user: UserId,
         now: Timestamp,
     ) -> Result<Vec<Revocation>, sqlx::Error> {
-        const END_ALL: &str = end_sessions_where!("user_id = $2 AND expires_at > $3");
-        let end = ending.query(END_ALL).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
+        const END_ALL: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3");
+        let end = ending.end(END_ALL).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
         Ok(revocations_at(now, end.fetch_all().await?))
     }
 
@@ -243,7 +243,7 @@ impl Storage {
         sign_in: &VerifiedSignIn,
         max_sessions: u32,
     ) -> Result<Option<User>, StorageError> {
-        const END_OLDEST: &str = end_sessions_where!(
+        const END_OLDEST: EndSessions = end_sessions_where!(
             "id IN (
                 SELECT id FROM sessions
                 WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL AND expires_at > $1
@@ -258,7 +258,7 @@ impl Storage {
                 ending.rollback().await?;
                 return Ok(None);
             };
-            let end = ending.query(END_OLDEST).bind(now.0).bind(user.id.0).bind(sign_in.session.id.0);
+            let end = ending.end(END_OLDEST).bind(now.0).bind(user.id.0).bind(sign_in.session.id.0);
             let ended = end.bind(i64::from(max_sessions) - 1).fetch_all().await?;
             ending.commit(&revocations_at(now, ended)).await?;
             Ok(Some(user))
@@ -361,7 +361,7 @@ impl Storage {
     /// Ends a session. Ending it again, or one that does not exist, changes nothing.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
-        const END: &str = end_sessions_where!("id = $2");
+        const END: EndSessions = end_sessions_where!("id = $2");
         // A look-up first: a client that sends a dead token a thousand times must not lock the feed's counter.
         let found: Option<(bool, Uuid, i64)> =
             self.read(|| async { self.connection().await?.query(FIND).bind(id.0).fetch_optional().await }).await?;
@@ -376,7 +376,7 @@ impl Storage {
         }
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let ended = ending.query(END).bind(now.0).bind(id.0).fetch_all().await?;
+            let ended = ending.end(END).bind(now.0).bind(id.0).fetch_all().await?;
             ending.commit(&revocations_at(now, ended)).await
         })
         .await
@@ -402,7 +402,7 @@ impl Storage {
             SELECT COUNT(*)
             FROM sessions
             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
-        const END: &str = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
+        const END: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
         let start = self.revoked.start_of(now);
         // A look-up first: a client that sends random ids must not lock the feed's counter.
         let (count,): (i64,) = self
@@ -416,7 +416,7 @@ impl Storage {
         }
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let end = ending.query(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
+            let end = ending.end(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
             let ended: Vec<EndedRow> = end.fetch_all().await?;
             let was_alive = !ended.is_empty();
             ending.commit(&revocations_at(now, ended)).await?;
@@ -449,7 +449,7 @@ impl Storage {
             UPDATE users
             SET password_hash = $2
             WHERE id = $1 AND is_active AND password_hash = $3";
-        const END_OTHERS: &str = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id <> $4");
+        const END_OTHERS: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id <> $4");
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
             let change = ending.query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
@@ -457,7 +457,7 @@ impl Storage {
                 ending.rollback().await?;
                 return Ok(false);
             }
-            let end = ending.query(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
+            let end = ending.end(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
             let ended = end.bind(kept.0).fetch_all().await?;
             ending.commit(&revocations_at(now, ended)).await?;
             Ok(true)

@@ -3,7 +3,11 @@
 use super::{Revocation, RevokedSet};
 use crate::{
     domain::{Timestamp, TokenId},
-    storage::{Storage, StorageError, pool::postgres::InRecovery, query::Tx},
+    storage::{
+        Storage, StorageError,
+        pool::postgres::InRecovery,
+        query::{Query, Tx},
+    },
 };
 use sqlx::AssertSqlSafe;
 use std::{
@@ -28,6 +32,10 @@ impl Claim {
         }
     }
 }
+
+/// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not take it.
+#[derive(Clone, Copy)]
+pub(in crate::storage) struct EndSessions(pub(in crate::storage) &'static str);
 
 /// A transaction that ends sessions or revokes a token. Only [`Ending::commit`] commits it, with what ended.
 pub(in crate::storage) struct Ending {
@@ -66,6 +74,11 @@ impl Storage {
 }
 
 impl Ending {
+    /// Ends sessions. The rows that this returns are for [`Self::commit`].
+    pub(in crate::storage) fn end(&mut self, sql: EndSessions) -> Query<'_> {
+        self.tx.query(sql.0)
+    }
+
     /// Writes a row for each revocation, commits, and adds them to the set of this replica.
     pub(in crate::storage) async fn commit(self, ended: &[Revocation]) -> Result<(), sqlx::Error> {
         // Every number has a row, by which a follower knows its place.

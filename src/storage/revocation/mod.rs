@@ -15,7 +15,7 @@ mod feed;
 mod set;
 
 pub use feed::Follower;
-pub(super) use feed::{Claim, Ending};
+pub(super) use feed::{Claim, EndSessions, Ending};
 pub(super) use set::RevokedSet;
 pub use set::Trust;
 
