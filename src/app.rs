@@ -373,7 +373,7 @@ impl Preparation {
         // Before the first token is trusted.
         follower.catch_up().await?;
         if let Some((email, password)) = &self.first_superuser {
-            match self.auth.accounts().bootstrap(email, password, self.clock.now()).await {
+            match self.auth.user_admin().bootstrap(email, password, self.clock.now()).await {
                 Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
                 Ok(None) => {}
                 Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),
