@@ -7,7 +7,7 @@
 //! 4. After the commit it adds them to the [`RevokedSet`] of this replica, before the client is answered.
 //! 5. Every other replica has a [`Follower`], which reads the rows after the last one that it knows, twice a second.
 //!    It adds them to the `RevokedSet` of that replica.
-//! 6. Every request with an access token looks its `sid` and `jti` up in the set, in memory: [`Storage::trust`].
+//! 6. Every request with an access token looks its `sid` and `jti` up in the set, in memory: [`Storage::trust`](super::Storage::trust).
 //!    A token that is found gets 401. A replica that could not read the feed for `revocation.max_staleness` answers 503.
 //! 7. The set forgets a revocation, and the purge deletes its row, when no access token can still contain it.
 
