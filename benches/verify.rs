@@ -94,7 +94,7 @@ async fn token(auth: &Auth) -> String {
         last_name: Name::default(),
         password: Password::parse("correct horse").unwrap(),
     };
-    auth.accounts().create(sign_up, false, NOW).await.unwrap();
+    auth.user_admin().create(sign_up, false, NOW).await.unwrap();
     let login = LoginName::email("ann@example.com");
     let sign_in = SignIn { login, password: Password::attempt("correct horse") };
     auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access_token

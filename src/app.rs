@@ -11,7 +11,7 @@ use crate::{
     domain::{Algorithm, Email, Timestamp},
     http::{self, Server, State},
     jobs::Jobs,
-    storage::{Follower, OpenError, Storage, StorageError},
+    storage::{self, Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
 };
 use futures_util::future::{Either, OptionFuture, join, select};
@@ -369,12 +369,14 @@ struct Preparation {
 impl Preparation {
     async fn run(&self, follower: &mut Follower) -> Result<(), StartError> {
         if self.migrates {
-            self.storage.migrate().await?;
+            for user in self.storage.migrate().await? {
+                tracing::error!(user.id = user.0, "{}", storage::NAME_CONFLICT);
+            }
         }
         // Before the first token is trusted.
         follower.catch_up().await?;
         if let Some((email, password)) = &self.first_superuser {
-            match self.auth.accounts().bootstrap(email, password, self.clock.now()).await {
+            match self.auth.user_admin().bootstrap(email, password, self.clock.now()).await {
                 Ok(Some(user)) => tracing::info!(user.id = user.id.0, "made the first superuser"),
                 Ok(None) => {}
                 Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),

@@ -8,7 +8,7 @@ use crate::support::{
 };
 use futures_util::future::join_all;
 use signet::{
-    auth::Accounts,
+    auth::UserAdmin,
     crypto::Passwords,
     domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId},
 };
@@ -45,13 +45,13 @@ async fn what_the_operator_ends_every_replica_refuses() {
     let config = settings(&app.database, &[]);
     let passwords =
         Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
-    let accounts = Accounts::new(storage.clone(), passwords, config.passwords.rules());
+    let user_admin = UserAdmin::new(storage.clone(), passwords, config.passwords.rules());
     let users = [app.user().await, app.user().await, app.user().await, app.user().await];
     let [shut_out, deleted, reset, signed_out] = &users;
-    accounts.deactivate(UserId(shut_out.id), now).await.unwrap().unwrap();
-    assert!(accounts.delete(UserId(deleted.id), now).await.unwrap());
-    accounts.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), now).await.unwrap().unwrap();
-    accounts.sign_out(UserId(signed_out.id), now).await.unwrap();
+    user_admin.deactivate(UserId(shut_out.id), now).await.unwrap().unwrap();
+    assert!(user_admin.delete(UserId(deleted.id), now).await.unwrap());
+    user_admin.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), now).await.unwrap().unwrap();
+    user_admin.sign_out(UserId(signed_out.id), now).await.unwrap();
     for user in &users {
         eventually(401, async || app.verify(&user.access).await).await;
         assert_eq!(app.refresh(&user.refresh).await.status, 401);

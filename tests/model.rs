@@ -151,7 +151,7 @@ impl History<'_> {
             last_name: Name::default(),
             password: Password::parse(PASSWORD).unwrap(),
         };
-        let user = self.auth.accounts().create(sign_up, false, self.at()).await.unwrap();
+        let user = self.auth.user_admin().create(sign_up, false, self.at()).await.unwrap();
         self.users.push(User { id: user.id, email, password: PASSWORD.into(), is_active: true, is_deleted: false });
     }
 
@@ -286,26 +286,26 @@ impl History<'_> {
             Step::SetPassword(user) => {
                 let user = of_user(user);
                 let new = format!("{PASSWORD} {} set", self.now);
-                let set = auth.accounts().set_password(self.users[user].id, Password::parse(&new).unwrap(), now);
+                let set = auth.user_admin().set_password(self.users[user].id, Password::parse(&new).unwrap(), now);
                 prop_assert_eq!(set.await.unwrap().is_none(), self.users[user].is_deleted);
                 self.users[user].password = new;
                 self.end_where(|_, session| session.user == user);
             }
             Step::Deactivate(user) => {
                 let user = of_user(user);
-                let there = auth.accounts().deactivate(self.users[user].id, now).await.unwrap();
+                let there = auth.user_admin().deactivate(self.users[user].id, now).await.unwrap();
                 prop_assert_eq!(there.is_none(), self.users[user].is_deleted);
                 self.users[user].is_active = false;
                 self.end_where(|_, session| session.user == user);
             }
             Step::Activate(user) => {
                 let user = of_user(user);
-                auth.accounts().activate(self.users[user].id).await.unwrap();
+                auth.user_admin().activate(self.users[user].id).await.unwrap();
                 self.users[user].is_active = true;
             }
             Step::Delete(user) => {
                 let user = of_user(user);
-                let was_there = auth.accounts().delete(self.users[user].id, now).await.unwrap();
+                let was_there = auth.user_admin().delete(self.users[user].id, now).await.unwrap();
                 prop_assert_eq!(was_there, !self.users[user].is_deleted);
                 self.users[user].is_deleted = true;
                 self.end_where(|_, session| session.user == user);

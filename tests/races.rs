@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 use signet::{
-    auth::Accounts,
+    auth::UserAdmin,
     crypto::Passwords,
     domain::{Password, Timestamp, UserId},
 };
@@ -36,7 +36,7 @@ enum Ending {
 struct Scene {
     app: TestApp,
     replica: Replica,
-    accounts: Accounts,
+    user_admin: UserAdmin,
 }
 
 async fn scene(rotates: &str) -> Scene {
@@ -57,8 +57,8 @@ async fn scene(rotates: &str) -> Scene {
     let config = settings(&app.database, &[]);
     let passwords =
         Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
-    let accounts = Accounts::new(app.storage().await, passwords, config.passwords.rules());
-    Scene { app, replica, accounts }
+    let user_admin = UserAdmin::new(app.storage().await, passwords, config.passwords.rules());
+    Scene { app, replica, user_admin }
 }
 
 impl Scene {
@@ -83,12 +83,12 @@ impl Scene {
                 }
             }
             Ending::Reset => {
-                self.accounts.set_password(id, Password::parse(NEW).unwrap(), now).await.unwrap().unwrap();
+                self.user_admin.set_password(id, Password::parse(NEW).unwrap(), now).await.unwrap().unwrap();
             }
             Ending::Deactivation => {
-                self.accounts.deactivate(id, now).await.unwrap().unwrap();
+                self.user_admin.deactivate(id, now).await.unwrap().unwrap();
             }
-            Ending::Deletion => assert!(self.accounts.delete(id, now).await.unwrap()),
+            Ending::Deletion => assert!(self.user_admin.delete(id, now).await.unwrap()),
         }
     }
 

@@ -54,7 +54,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidToken`], or the database is away.
     pub async fn caller(&self, token: &AccessToken) -> Result<Caller, AuthError> {
-        let user = self.storage.bearer(token.user, token.session).await?;
+        let user = self.storage.active_user_of_session(token.user, token.session).await?;
         let user = user.ok_or(AuthError::InvalidToken)?;
         Ok(Caller { user, session: token.session })
     }

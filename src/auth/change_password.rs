@@ -24,7 +24,7 @@ impl Auth {
         change: PasswordChange,
         now: Timestamp,
     ) -> Result<(), AuthError> {
-        self.accounts.check_new(&change.new)?;
+        self.user_admin.check_new(&change.new)?;
         // A sign-in may make the hash anew at today's cost while we are hashing. The second look tells that from a
         // password that somebody else has changed: then it was not this caller's to change.
         let is_changed =

@@ -1,6 +1,5 @@
 //! The use cases, one file for each sentence that a product owner says. They know what may happen, not how it travels.
 
-mod accounts;
 mod authenticate;
 mod change_password;
 mod error;
@@ -9,15 +8,16 @@ mod register;
 mod sessions;
 mod sign_in;
 mod sign_out;
+mod user_admin;
 mod users;
 
-pub use accounts::Accounts;
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
 pub use error::AuthError;
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
 pub use sign_in::{Client, SignIn};
+pub use user_admin::UserAdmin;
 pub use users::ProfileUpdate;
 
 use crate::{
@@ -32,7 +32,7 @@ use std::sync::Arc;
 /// Everything that a use case needs, and nothing of HTTP.
 pub struct Auth {
     storage: Storage,
-    accounts: Accounts,
+    user_admin: UserAdmin,
     passwords: Arc<Passwords>,
     tokens: Tokens,
     policy: Policy,
@@ -68,7 +68,7 @@ impl Policy {
 impl Auth {
     pub fn new(settings: &Settings, storage: Storage, passwords: Passwords, tokens: Tokens) -> Self {
         let passwords = Arc::new(passwords);
-        let accounts = Accounts::new(storage.clone(), Arc::clone(&passwords), settings.passwords.rules());
+        let user_admin = UserAdmin::new(storage.clone(), Arc::clone(&passwords), settings.passwords.rules());
         let policy = Policy {
             registration: settings.registration.mode,
             listing: settings.users.list,
@@ -80,7 +80,7 @@ impl Auth {
             max_sessions: settings.users.max_sessions,
             reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
-        Self { storage, accounts, passwords, tokens, policy }
+        Self { storage, user_admin, passwords, tokens, policy }
     }
 
     /// Goes on with other keys, and says which signs now.
@@ -115,7 +115,7 @@ impl Auth {
     }
 
     /// The use cases that no token opens.
-    pub fn accounts(&self) -> &Accounts {
-        &self.accounts
+    pub fn user_admin(&self) -> &UserAdmin {
+        &self.user_admin
     }
 }

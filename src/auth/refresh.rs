@@ -3,7 +3,7 @@
 use super::{Auth, AuthError};
 use crate::{
     crypto::Refusal,
-    domain::{RefreshToken, Seconds, SessionState, Standing, Timestamp},
+    domain::{RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
     storage::{LiveSession, Rotation},
 };
 
@@ -49,25 +49,25 @@ impl Auth {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
             // The normal case. Of many who come with this token at once, only one gets here.
-            Rotation::Moved(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
+            Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
             // Signed out, expired, or its user deleted or inactive.
-            Rotation::Gone => return Err(AuthError::InvalidToken),
-            Rotation::Stayed(session) => session,
+            Rotation::SessionInactive => return Err(AuthError::InvalidToken),
+            Rotation::GenerationMismatch(session) => session,
         };
-        match session.state.standing_of(token.generation, self.policy.refresh_grace, now) {
+        match session.state.judge_refresh(token.generation, self.policy.refresh_grace, now) {
             // A lost reply, a second tab, a retry: the same pair again, made from the row alone.
-            Standing::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
+            RefreshVerdict::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
             // A slow second tab. It has a newer token by now, and nothing ends.
-            Standing::Superseded => Err(AuthError::RefreshSuperseded),
+            RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
             // Two hold this token, and one of them should not. Which one cannot be told: the session ends for both.
-            Standing::Reused => {
+            RefreshVerdict::Reused => {
                 self.storage.end_session(token.session, now).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
                 Err(AuthError::RefreshReused)
             }
             // Newer than the newest: a database that was restored from a backup has forgotten it. Nothing ends.
             // (`Current` would have been moved.)
-            Standing::NeverIssued | Standing::Current => Err(AuthError::InvalidToken),
+            RefreshVerdict::NeverIssued | RefreshVerdict::Current => Err(AuthError::InvalidToken),
         }
     }
 

@@ -33,6 +33,6 @@ impl Auth {
             }
         }
         self.policy.check_username(&sign_up.username)?;
-        self.accounts.create(sign_up, false, now).await
+        self.user_admin.create(sign_up, false, now).await
     }
 }

@@ -218,8 +218,9 @@ async fn take_up_keys(mut hang_up: Signal, switch: KeySwitch) {
 
 async fn migrate(settings: &Settings) -> Result<(), Failure> {
     let storage = Storage::open(settings, 1).await?;
-    storage.migrate().await?;
+    let conflicts = storage.migrate().await?;
     storage.close().await;
     say("The database is up to date.");
+    conflicts.iter().for_each(|user| say(format_args!("warning: user {user}: {}", storage::NAME_CONFLICT)));
     Ok(())
 }

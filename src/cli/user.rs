@@ -2,13 +2,13 @@
 
 use super::{Failure, say};
 use crate::{
-    auth::{Accounts, AuthError, SignUp},
+    auth::{AuthError, SignUp, UserAdmin},
     clock::Clock,
     config::Settings,
     crypto::Passwords,
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
-    storage::Storage,
+    storage::{NAME_CONFLICT, Storage},
     telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
@@ -79,45 +79,47 @@ pub(super) struct Which {
 pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<ExitCode, Failure> {
     let storage = Storage::open(settings, 1).await?;
     if storage.is_sqlite() {
-        storage.migrate().await?;
+        for user in storage.migrate().await? {
+            eprintln!("warning: user {user}: {NAME_CONFLICT}");
+        }
     }
     let passwords = Arc::new(Passwords::start(settings.passwords.hashing(), HashWaits::default())?);
-    let accounts = Accounts::new(storage.clone(), passwords, settings.passwords.rules());
-    let ended = execute(command, &accounts, Clock::System.now()).await;
+    let user_admin = UserAdmin::new(storage.clone(), passwords, settings.passwords.rules());
+    let ended = execute(command, &user_admin, Clock::System.now()).await;
     storage.close().await;
     ended.map(|()| ExitCode::SUCCESS)
 }
 
-async fn execute(command: UserCommand, accounts: &Accounts, now: Timestamp) -> Result<(), Failure> {
+async fn execute(command: UserCommand, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
     match command {
         UserCommand::Create(create) => {
             let (sign_up, is_superuser, json) = sign_up(create)?;
-            print(accounts.create(sign_up, is_superuser, now).await.map_err(explain)?, json);
+            print(user_admin.create(sign_up, is_superuser, now).await.map_err(explain)?, json);
         }
-        UserCommand::List { json } => list(accounts, json).await?,
-        UserCommand::Show(which) => print(find(accounts, &which).await?, which.json),
+        UserCommand::List { json } => list(user_admin, json).await?,
+        UserCommand::Show(which) => print(find(user_admin, &which).await?, which.json),
         UserCommand::SetPassword(which) => {
-            let user = find(accounts, &which).await?;
+            let user = find(user_admin, &which).await?;
             let password = Password::parse(new_password()?.expose_secret())?;
-            let user = accounts.set_password(user.id, password, now).await.map_err(explain)?;
+            let user = user_admin.set_password(user.id, password, now).await.map_err(explain)?;
             print(user.ok_or(GONE)?, which.json);
         }
         UserCommand::Activate(which) => {
-            let user = find(accounts, &which).await?;
-            print(accounts.activate(user.id).await.map_err(explain)?.ok_or(GONE)?, which.json);
+            let user = find(user_admin, &which).await?;
+            print(user_admin.activate(user.id).await.map_err(explain)?.ok_or(GONE)?, which.json);
         }
         UserCommand::Deactivate(which) => {
-            let user = find(accounts, &which).await?;
-            print(accounts.deactivate(user.id, now).await.map_err(explain)?.ok_or(GONE)?, which.json);
+            let user = find(user_admin, &which).await?;
+            print(user_admin.deactivate(user.id, now).await.map_err(explain)?.ok_or(GONE)?, which.json);
         }
         UserCommand::SignOut(which) => {
-            let user = find(accounts, &which).await?;
-            accounts.sign_out(user.id, now).await.map_err(explain)?;
+            let user = find(user_admin, &which).await?;
+            user_admin.sign_out(user.id, now).await.map_err(explain)?;
             print(user, which.json);
         }
         UserCommand::Delete(which) => {
-            let user = find(accounts, &which).await?;
-            let was_there = accounts.delete(user.id, now).await.map_err(explain)?;
+            let user = find(user_admin, &which).await?;
+            let was_there = user_admin.delete(user.id, now).await.map_err(explain)?;
             print(was_there.then_some(user).ok_or(GONE)?, which.json);
         }
     }
@@ -135,16 +137,16 @@ fn explain(error: AuthError) -> Failure {
     }
 }
 
-async fn find(accounts: &Accounts, which: &Which) -> Result<User, Failure> {
-    let user = accounts.find(&which.user).await.map_err(explain)?;
+async fn find(user_admin: &UserAdmin, which: &Which) -> Result<User, Failure> {
+    let user = user_admin.find(&which.user).await.map_err(explain)?;
     Ok(user.ok_or("there is no user with this id, e-mail or username")?)
 }
 
 /// All users, a page at a time: a long list is never held as a whole.
-async fn list(accounts: &Accounts, json: bool) -> Result<(), Failure> {
+async fn list(user_admin: &UserAdmin, json: bool) -> Result<(), Failure> {
     let mut after = UserId(0);
     loop {
-        let page = accounts.list(&UserCursor::ById { after }, Limit::default()).await.map_err(explain)?;
+        let page = user_admin.list(&UserCursor::ById { after }, Limit::default()).await.map_err(explain)?;
         after = page.items.last().map_or(after, |user| user.id);
         page.items.into_iter().for_each(|user| print(user, json));
         if !page.has_more {

@@ -64,41 +64,9 @@ pub struct SessionState {
     pub absolute_expires_at: Timestamp,
 }
 
-/// What a refresh token is to its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// The newest there is.
-    Current,
-    /// The one before, moments after: a lost reply, a second tab, a retry.
-    Retry,
-    /// Older, moments after: a slow second tab, which has a newer token by now.
-    Superseded,
-    /// Used before, and not moments ago: a copy.
-    Reused,
-    /// Newer than the newest: not of this database.
-    NeverIssued,
-}
-
-/// How soon after a rotation a token that is older still is no sign of theft.
-const SUPERSEDED_GRACE: Seconds = Seconds(10);
-
 impl SessionState {
-    /// `last_used_at` is exact to this without rotation, so that most refreshes write nothing.
+    /// Without rotation `last_used_at` may be this far behind, so that most refreshes write nothing.
     pub const USE_IS_EXACT_TO: Seconds = Seconds(60);
-
-    /// Judges a token of `generation` (DESIGN, "Sessions and refresh"). With a grace of 0 s no token is good twice.
-    pub fn standing_of(&self, generation: i64, grace: Seconds, now: Timestamp) -> Standing {
-        let behind = self.generation.saturating_sub(generation);
-        // Replicas' clocks differ a little: a rotation that is yet to come was just now.
-        let age = (now - self.rotated_at).max(Seconds(0));
-        match behind {
-            0 => Standing::Current,
-            ..0 => Standing::NeverIssued,
-            1 if age < grace => Standing::Retry,
-            2.. if age < grace.min(SUPERSEDED_GRACE) => Standing::Superseded,
-            _ => Standing::Reused,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -123,45 +91,5 @@ mod tests {
             let sid = SessionId::from_random(bits);
             prop_assert_eq!(SessionId::parse(&sid.to_string()), Some(sid));
         }
-    }
-
-    #[test]
-    fn a_token_is_judged_by_its_distance_and_by_time() {
-        use Standing::{Current, NeverIssued, Retry, Reused, Superseded};
-        let at = Timestamp(1000);
-        let state =
-            SessionState { generation: 5, rotated_at: at, last_used_at: at, expires_at: at, absolute_expires_at: at };
-        let rows = [
-            // generation, grace, age, standing
-            (5, 30, 0, Current),
-            (5, 30, 1_000_000, Current),
-            (5, 0, 0, Current),
-            (4, 30, 0, Retry),
-            (4, 30, 29, Retry),
-            (4, 30, 30, Reused),
-            (4, 30, 31, Reused),
-            (4, 30, -5, Retry),
-            (4, 0, 0, Reused),
-            (4, 86_400, 86_399, Retry),
-            (4, 86_400, 86_400, Reused),
-            (3, 30, 0, Superseded),
-            (3, 30, 9, Superseded),
-            (3, 30, 10, Reused),
-            (3, 30, 29, Reused),
-            (3, 5, 4, Superseded),
-            (3, 5, 5, Reused),
-            (3, 0, 0, Reused),
-            (0, 30, 0, Superseded),
-            (0, 30, 10, Reused),
-            (-1, 30, 10, Reused),
-            (6, 30, 0, NeverIssued),
-            (i64::MAX, 30, 0, NeverIssued),
-            (i64::MIN, 30, 100, Reused),
-        ];
-        for (generation, grace, age, standing) in rows {
-            let judged = state.standing_of(generation, Seconds(grace), at + Seconds(age));
-            assert_eq!(judged, standing, "generation {generation}, grace {grace} s, age {age} s");
-        }
-        println!("{} cases", rows.len());
     }
 }

@@ -10,6 +10,9 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Seconds(pub i64);
 
+/// How far the clocks of two replicas may differ.
+pub const MAX_CLOCK_SKEW: Seconds = Seconds(60);
+
 /// A moment, in seconds since 1970-01-01T00:00:00Z. Shown as RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

@@ -1,27 +1,27 @@
-//! What can go wrong with a database, in two words. The database's own text stays here: it may quote a row.
+//! The errors of a database. Its own text is never passed on: it may quote a row.
 
-use super::postgres::{InRecovery, has_outdated_plan};
+use super::pool::postgres::{InRecovery, has_outdated_plan};
 use sqlx::migrate::MigrateError;
 
 /// Why the database did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// It is away, full, locked, or without our tables: nothing is wrong with the request, and it may come again.
+    /// It is away, full, locked, or without Signet's tables: the request is fine and may be retried.
     #[error("the database is unavailable ({0})")]
     Unavailable(String),
-    /// It refused something that it should not have: a fault of ours.
+    /// It refused a statement that it should accept: a bug in Signet.
     #[error("the database refused a statement ({0})")]
     Fault(String),
 }
 
-/// Sorts an error of sqlx, and says it without repeating the database's text.
+/// Classifies an error of sqlx, and words it without the database's text.
 pub(super) fn classify(error: &sqlx::Error) -> StorageError {
     use StorageError::{Fault, Unavailable};
     match error {
         sqlx::Error::PoolTimedOut => Unavailable("no connection in time".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Unavailable("the connections are closed".to_owned()),
         sqlx::Error::Io(error) => Unavailable(error.to_string()),
-        // Of the certificate, not of a row.
+        // The text is about the certificate, not about a row.
         sqlx::Error::Tls(error) => Unavailable(format!("the TLS handshake failed: {error}")),
         sqlx::Error::Configuration(error) if error.is::<InRecovery>() => Unavailable(error.to_string()),
         sqlx::Error::Protocol(_) => Unavailable("the connection broke off".to_owned()),
@@ -35,14 +35,14 @@ pub(super) fn classify(error: &sqlx::Error) -> StorageError {
         sqlx::Error::ColumnDecode { index, .. } => Fault(format!("column {index} cannot be read")),
         sqlx::Error::Migrate(error) => match &**error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(error),
-            // The rest speaks of versions and checksums, not of rows.
+            // The other texts are about versions and checksums, not about rows.
             other => Fault(other.to_string()),
         },
         _ => Fault("sqlx".to_owned()),
     }
 }
 
-/// Why a database says that it cannot work now; `None` when it says that we are wrong.
+/// Why the database cannot work now; `None` when the code blames the statement.
 fn reason(code: &str) -> Option<&'static str> {
     // SQLSTATE has five characters (PostgreSQL, appendix A), SQLite's codes are numbers of at most four digits.
     if code.len() == 5 {
@@ -76,7 +76,7 @@ fn reason(code: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the same may succeed if it is tried again: serialisation failure, deadlock, busy, an outdated plan.
+/// Whether a unit of work may succeed when it is tried again: serialisation failure, deadlock, busy, outdated plan.
 pub(super) fn is_worth_a_retry(error: &sqlx::Error) -> bool {
     if has_outdated_plan(error) {
         return true;
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_cannot_is_told_from_one_that_will_not() {
+    fn an_unavailable_database_is_told_from_a_refused_statement() {
         for code in [
             "08006", "08P01", "26000", "42P05", "25006", "28P01", "3D000", "40001", "42P01", "42501", "53300", "55P03",
             "57P01", "58030", "5", "13", "2570", "14",

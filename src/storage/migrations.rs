@@ -1,8 +1,8 @@
-//! The tables, and how they came to be. Migrations only expand; what they make superfluous goes a release later,
-//! so that two versions can serve at once.
+//! The migrations that create the tables. A migration only expands; a later release removes what it made superfluous, so
+//! that two versions can serve at once.
 
-use super::{Pool, Storage, StorageError, error::classify, users::email_key, work::on};
-use crate::domain::{Email, Username};
+use super::{Storage, StorageError, error::classify, pool::Pool, users::email_key};
+use crate::domain::{Email, UserId, Username};
 use sqlx::{
     Connection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
@@ -48,16 +48,21 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     ),
 ];
 
+/// What to do about a user that [`Storage::migrate`] returns.
+pub const NAME_CONFLICT: &str = "the e-mail or username differs from another user's in letter case alone, so this user \
+     cannot sign in by it; delete one of the two, then run `signet migrate`";
+
 impl Storage {
-    /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once.
+    /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once. Returns the users that cannot
+    /// sign in by e-mail or username, because another user's differs from it in letter case alone.
     ///
     /// # Errors
     /// When the database is away, or holds tables that this program did not make.
-    pub async fn migrate(&self) -> Result<(), StorageError> {
+    pub async fn migrate(&self) -> Result<Vec<UserId>, StorageError> {
         let migrator = self.migrator();
-        // No deadline: a large table may take its time, and another replica may be at it.
+        // No deadline: a large table takes time, and another replica may be migrating.
         let migrated = match &self.pool {
-            // A connection of its own, closed afterwards: the lock goes with it, whatever happens.
+            // A connection outside the pool, closed afterwards: PostgreSQL then releases the lock whatever happened.
             Pool::Postgres(connections) => match connections.open().await {
                 Ok(mut connection) => {
                     let migrated = migrator.run(&mut connection).await;
@@ -66,7 +71,7 @@ impl Storage {
                 }
                 Err(error) => Err(error.into()),
             },
-            // SQLite has no such lock: whoever is second waits for the one transaction in which the first does it all.
+            // SQLite has no such lock: a second process waits for the one transaction in which the first runs all.
             Pool::Sqlite { write, .. } => {
                 let in_one_transaction = async {
                     let mut lent = write.acquire().await?;
@@ -83,58 +88,61 @@ impl Storage {
         self.fold_names().await
     }
 
-    /// Gives every user whom migration 6 has marked the keys that e-mail and username have now. Where two accounts differ in
-    /// letter case alone, as far as Unicode is concerned, the later one keeps its row and loses its way in: the log says so.
-    async fn fold_names(&self) -> Result<(), StorageError> {
+    /// Sets the keys of the e-mail and username of every user that migration 6 marked with a blank. Where another user has
+    /// a key already, the later user is marked with `!` and keeps its row: the next call tries again.
+    async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
         const MARKED: &str = concat!(
-            "SELECT id, email, username FROM users WHERE ",
+            r"
+            SELECT id, email, username
+            FROM users
+            WHERE ",
             email_key!(),
             " >= ' ' AND ",
             email_key!(),
-            " < '!' ORDER BY id LIMIT 500"
+            r#" < '"' AND id > $1 ORDER BY id LIMIT 500"#
         );
-        const FOLD: &str = "UPDATE users SET email_key = $2, username_key = COALESCE($3, username_key) WHERE id = $1";
+        const EMAIL: &str = "UPDATE users SET email_key = $2 WHERE id = $1";
+        const USERNAME: &str = "UPDATE users SET username_key = $2 WHERE id = $1";
+        let (mut after, mut conflicts) = (0, Vec::new());
         loop {
             let users: Vec<(i64, String, String)> =
-                on!(read self, |connection| sqlx::query_as(MARKED).fetch_all(connection).await).await?;
-            if users.is_empty() {
-                return Ok(());
-            }
+                self.read(|| async { self.connection().await?.query(MARKED).bind(after).fetch_all().await }).await?;
+            let Some((last, ..)) = users.last() else { return Ok(conflicts) };
+            after = *last;
             for (id, email, username) in users {
                 let (email, username) = (Email::stored(email), Username::stored(username));
-                let fold = async |email_key: Option<&str>, username_key: Option<&str>| {
-                    on!(write self, |tx| {
-                        let fold = sqlx::query(FOLD).bind(id).bind(email_key).bind(username_key);
-                        match fold.execute(&mut *tx).await {
-                            Ok(_) => true,
-                            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(false),
-                            Err(error) => return Err(error),
-                        }
-                    })
-                    .await
-                };
-                if !fold(email.own_key(), Some(username.key())).await? {
-                    tracing::error!(
-                        user.id = id,
-                        "another user has this one's e-mail or username but for letter case; this one can no longer sign \
-                         in by it: delete one of the two"
-                    );
-                    fold(None, None).await?;
+                let has_email = self.set_key(EMAIL, id, email.own_key()).await?;
+                if !has_email {
+                    self.set_key(EMAIL, id, Some(&format!("!{id}"))).await?;
+                }
+                let has_username = self.set_key(USERNAME, id, Some(username.key())).await?;
+                if !(has_email && has_username) {
+                    conflicts.push(UserId(id));
                 }
             }
         }
     }
 
-    /// Whether every migration that this program knows has run. A database that is ahead is welcome.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Sets one key of a user; `false` when another user has it.
+    async fn set_key(&self, sql: &'static str, id: i64, key: Option<&str>) -> Result<bool, StorageError> {
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            match tx.query(sql).bind(id).bind(key).execute().await {
+                Ok(_) => tx.commit().await.map(|()| true),
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => tx.rollback().await.map(|()| false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Whether every migration that this program knows has run. A database with later migrations is fine.
     pub async fn is_migrated(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM _sqlx_migrations WHERE success AND version <= $1";
         let newest = MIGRATIONS.last().map_or(0, |migration| migration.0);
-        let run: Result<i64, _> =
-            on!(ask self, |connection| sqlx::query_scalar(SQL).bind(newest).fetch_one(connection).await).await;
-        Ok(usize::try_from(run?) == Ok(MIGRATIONS.len()))
+        let (applied,): (i64,) =
+            self.run(|| async { self.connection().await?.query(SQL).bind(newest).fetch_one().await }).await?;
+        Ok(usize::try_from(applied) == Ok(MIGRATIONS.len()))
     }
 
     fn migrator(&self) -> Migrator {

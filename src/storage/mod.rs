@@ -1,38 +1,52 @@
-//! What is remembered, in SQLite or PostgreSQL. The only place that knows sqlx.
+//! Users, sessions and revocations, in SQLite or PostgreSQL. The only place that knows sqlx.
 //!
 //! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
-//! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); an error is a database that
-//! could not do its work. Transactions lock the feed's counter before users, and users before sessions, so that they do
-//! not wait for each other in a ring. (The purge may meet a deletion in one; PostgreSQL ends that, and one tries again.)
+//! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the
+//! database could not do its work.
+//!
+//! Every transaction locks the feed's counter before users, and users before sessions, so that no two transactions wait
+//! for each other. (The purge and the deletion of a user may: PostgreSQL ends one of them, and that one is retried.)
+//!
+//! This is a unit of work:
+//! ```ignore
+//! self.write(|| async {
+//!     let mut tx = self.begin().await?;
+//!     let user: Option<UserRow> = tx.query(SQL).bind(id.0).fetch_optional().await?;
+//!     tx.commit().await?;
+//!     Ok(user)
+//! })
+//! .await
+//! ```
 
-mod beginnings;
-mod connect;
 mod error;
 mod health;
-mod housekeeping;
 mod migrations;
-mod postgres;
+mod pool;
 mod published_keys;
-mod revocations;
-mod revoked;
+mod purge;
+mod query;
+mod revocation;
 mod sessions;
-mod sqlite;
+mod sign_in_batch;
+mod unit_of_work;
 mod user_row;
 mod users;
-mod work;
 
-pub use connect::{OpenError, check};
 pub use error::StorageError;
-pub use housekeeping::{Expiring, Purged};
-pub use revocations::{Follower, Trust};
+pub use migrations::NAME_CONFLICT;
+pub use pool::{OpenError, check};
+pub use purge::{Expiring, Purged};
+pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
-pub use users::{Created, ProfileChange, Updated, Who};
+pub use users::{Created, ProfileChange, Updated, UserRef};
 
-use beginnings::Waiting;
-use revoked::Revoked;
+use crate::config::Settings;
+use pool::Pool;
+use revocation::RevokedSet;
+use sign_in_batch::PendingSignIn;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
-use work::Outages;
+use unit_of_work::Outages;
 
 /// A handle on the database; cloning it is cheap.
 #[derive(Clone)]
@@ -40,65 +54,47 @@ pub struct Storage {
     pool: Pool,
     /// The longest that one unit of work may take, waiting for a connection included.
     deadline: Duration,
-    /// Whether the last unit of work of a kind found the database unable to do it.
     outages: Arc<Outages>,
-    /// To where sessions are begun together, in SQLite.
-    beginnings: Option<mpsc::UnboundedSender<Waiting>>,
-    /// What has been taken back, as far as this replica knows.
-    revoked: Arc<Revoked>,
-}
-
-#[derive(Clone)]
-enum Pool {
-    Postgres(postgres::Connections),
-    /// SQLite has one writer. Ours is one connection, so that waiting for it is waiting for a connection, and the same
-    /// time-out holds.
-    Sqlite {
-        read: sqlite::Connections,
-        write: sqlite::Connections,
-        file: sqlite::DatabaseFile,
-    },
+    /// The queue of sign-ins that share a transaction, in SQLite.
+    sign_in_queue: Option<mpsc::UnboundedSender<PendingSignIn>>,
+    /// The revocations that this replica knows.
+    revoked: Arc<RevokedSet>,
 }
 
 impl Storage {
-    /// This storage on a connection of its own, which stays the same until it breaks.
-    fn on_one_connection(&self) -> Self {
-        let pool = match &self.pool {
-            Pool::Postgres(connections) => Pool::Postgres(connections.only_one()),
-            sqlite @ Pool::Sqlite { .. } => sqlite.clone(),
-        };
-        Self { pool, ..self.clone() }
-    }
-
-    /// How many connections were opened so far, where each may lead to another server than the one before: PostgreSQL
-    /// behind a failover, but not SQLite's file.
-    fn connections_made(&self) -> usize {
-        match &self.pool {
-            Pool::Postgres(connections) => connections.made(),
-            Pool::Sqlite { .. } => 0,
+    /// Opens the database. SQLite's file and its folder are created where they are missing, for their owner only;
+    /// no connection to PostgreSQL is opened yet, because it may be down. `workers` threads share its connections.
+    ///
+    /// # Errors
+    /// When SQLite's file cannot be opened or created.
+    pub async fn open(settings: &Settings, workers: usize) -> Result<Self, OpenError> {
+        let Settings { database, jwt, revocation, .. } = settings;
+        let pool = Pool::open(database, workers).await?;
+        let revoked = Arc::new(RevokedSet::new(revocation.max_staleness, jwt));
+        // Not in PostgreSQL, where one locked row of a user would hold up the sign-ins of other users.
+        let queue = matches!(pool, Pool::Sqlite { .. }).then(mpsc::unbounded_channel);
+        let (sign_in_queue, pending) = queue.unzip();
+        // A unit of work may first wait for a connection.
+        let deadline = database.acquire_timeout + Duration::from_secs(2);
+        let storage = Self { pool, deadline, outages: Arc::new(Outages::default()), sign_in_queue, revoked };
+        if let Some(pending) = pending {
+            tokio::spawn(sign_in_batch::run(storage.clone(), pending));
         }
+        Ok(storage)
     }
 
-    /// How many connections are in use, and how many wait for somebody.
+    /// Whether this is the built-in SQLite, which migrates itself.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.pool, Pool::Sqlite { .. })
+    }
+
+    /// How many connections are in use, and how many are idle.
     pub fn connections(&self) -> (usize, usize) {
-        match &self.pool {
-            Pool::Postgres(connections) => connections.count(),
-            Pool::Sqlite { read, write, .. } => {
-                let (read, write) = (read.count(), write.count());
-                (read.0 + write.0, read.1 + write.1)
-            }
-        }
+        self.pool.count()
     }
 
     /// Closes every connection, after those in use have been given back.
     pub async fn close(&self) {
-        match &self.pool {
-            Pool::Postgres(connections) => connections.close().await,
-            Pool::Sqlite { read, write, .. } => {
-                read.close().await;
-                // The last connection to close folds the write-ahead log back into the database file.
-                write.close().await;
-            }
-        }
+        self.pool.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Which keys replicas have published, and since when: what a replica that starts could not know by itself.
 
-use super::{Storage, StorageError, work::on};
+use super::{Storage, StorageError};
 use crate::domain::{Algorithm, Publication, Timestamp};
 
 impl Storage {
@@ -12,7 +12,7 @@ impl Storage {
         const SQL: &str = "SELECT kid, algorithm, published_at, seen_at FROM published_keys ORDER BY kid, algorithm";
         // Asked by who starts, again and again until the tables are there; the log has said why it waits.
         let rows: Vec<(String, String, i64, i64)> =
-            on!(ask self, |connection| sqlx::query_as(SQL).fetch_all(connection).await).await?;
+            self.run(|| async { self.connection().await?.query(SQL).fetch_all().await }).await?;
         // An algorithm that only a newer version knows is none that this one signs with.
         let known = |(kid, algorithm, since, seen_at): (String, String, i64, i64)| {
             let algorithm = Algorithm::parse(&algorithm)?;
@@ -31,12 +31,14 @@ impl Storage {
              ON CONFLICT (kid, algorithm) DO UPDATE SET seen_at = $4, published_at = \
              CASE WHEN published_keys.seen_at < $5 THEN $3 ELSE published_keys.published_at END \
              WHERE published_keys.seen_at < $4";
-        on!(write self, |tx| {
+        self.write(|| async {
+            let mut tx = self.begin().await?;
             for key in keys {
-                let insert = sqlx::query(SQL).bind(&key.kid).bind(key.algorithm.name()).bind(key.since.0);
+                let insert = tx.query(SQL).bind(key.kid.as_str()).bind(key.algorithm.name()).bind(key.since.0);
                 let still_there = key.seen_at - Publication::STILL;
-                insert.bind(key.seen_at.0).bind(still_there.0).execute(&mut *tx).await?;
+                insert.bind(key.seen_at.0).bind(still_there.0).execute().await?;
             }
+            tx.commit().await
         })
         .await
     }

@@ -1,54 +1,41 @@
-//! Sessions: begun by a sign-in, read by a refresh, ended once and for good.
+//! Sessions: a sign-in begins one, a refresh reads and rotates it, a sign-out ends it for good.
 
 use super::{
     Storage, StorageError,
-    beginnings::{Begun, Waiting},
-    revocations::ended,
+    query::Tx,
+    revocation::{Claim, EndSessions, EndedRow, Ending, Revocation, revocations_at},
     user_row::{UserRow, user_columns},
-    work::on,
 };
 use crate::domain::{
     NewSession, PasswordHash, RefreshToken, Seconds, Session, SessionId, SessionState, Timestamp, User, UserId,
 };
 use uuid::Uuid;
 
-/// What an end at `$1` makes of a session: it counts as expired, too, so that nobody who looks for what is alive walks
-/// over it, and it is purged soon.
-macro_rules! end_sessions {
-    () => {
-        "UPDATE sessions SET revoked_at = $1, expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END \
-         WHERE revoked_at IS NULL AND "
+/// Ends at `$1` the sessions that a condition selects, and returns each [`EndedRow`].
+///
+/// An ended session counts as expired, too: a query for sessions that are alive skips it in the index, and the purge
+/// deletes it soon.
+macro_rules! end_sessions_where {
+    ($condition:literal) => {
+        EndSessions(concat!(
+            r"
+            UPDATE sessions
+            SET revoked_at = $1,
+                expires_at = CASE WHEN expires_at < $1 THEN expires_at ELSE $1 END
+            WHERE revoked_at IS NULL AND ",
+            $condition,
+            " RETURNING id, last_used_at"
+        ))
     };
 }
 
-/// Says which sessions ended, as [`ended`] reads it.
-macro_rules! saying_which {
-    () => {
-        " RETURNING id, last_used_at"
-    };
-}
-
-/// Ends every session of the user `$2` at `$1`. Those that expired before `$3` are left to be purged.
-pub(super) const END_ALL: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3", saying_which!());
-
-/// How far our clock may be ahead without leaving a session out that has not expired yet.
-const AHEAD: Seconds = Seconds(86_400);
-
-/// Ends every session of a user in the transaction, and says which: [`Ended`](super::revocations::Ended).
-macro_rules! end_all {
-    ($storage:expr, $tx:ident, $user:expr, $now:expr) => {{
-        let all = sqlx::query_as($crate::storage::sessions::END_ALL).bind($now.0).bind($user.0);
-        let all = all.bind($storage.tokens_live_from($now).0).fetch_all(&mut *$tx).await?;
-        $crate::storage::revocations::ended(all, $now)
-    }};
-}
-pub(super) use end_all;
+/// How far ahead this replica's clock may be without taking a session for expired that is still alive.
+const FAST_CLOCK_MARGIN: Seconds = Seconds(86_400);
 
 /// The columns of [`StateRow`].
 macro_rules! state_columns {
     () => {
-        "sessions.generation, sessions.rotated_at, sessions.last_used_at, sessions.expires_at, \
-         sessions.absolute_expires_at"
+        "sessions.generation, sessions.rotated_at, sessions.last_used_at, sessions.expires_at, sessions.absolute_expires_at"
     };
 }
 
@@ -120,12 +107,12 @@ impl From<LiveRow> for LiveSession {
 /// What became of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// The session moved on by one generation, and it was this caller who moved it.
-    Moved(LiveSession),
-    /// It stays: it is at another generation than the token.
-    Stayed(LiveSession),
-    /// Session or user are not alive.
-    Gone,
+    /// This call moved the session on by one generation.
+    Rotated(LiveSession),
+    /// The session is at another generation than the token, and stays there.
+    GenerationMismatch(LiveSession),
+    /// The session has ended or expired, or its user is inactive.
+    SessionInactive,
 }
 
 /// Session and user of `$1` and `$2`, if both are alive at `$3`.
@@ -134,72 +121,88 @@ const LIVE: &str = concat!(
     user_columns!(),
     ", ",
     state_columns!(),
-    " FROM sessions, users WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL \
-     AND sessions.expires_at > $3 AND sessions.absolute_expires_at > $3 \
-     AND users.id = sessions.user_id AND users.is_active"
+    r"
+    FROM sessions, users
+    WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL
+      AND sessions.expires_at > $3 AND sessions.absolute_expires_at > $3
+      AND users.id = sessions.user_id AND users.is_active"
 );
 
-/// A session that is to be begun.
-pub(super) struct Beginning {
+/// A sign-in whose password was right for the hash `verified`.
+pub(super) struct VerifiedSignIn {
     user: UserId,
     verified: PasswordHash,
+    /// Replaces a hash that was made with outdated parameters.
     rehashed: Option<PasswordHash>,
     session: NewSession,
     now: Timestamp,
 }
 
-const SIGN_IN: &str = concat!(
-    "UPDATE users SET last_login = $2, password_hash = $3, sign_ins = sign_ins + 1 \
-     WHERE id = $1 AND is_active AND password_hash = $4 RETURNING ",
-    user_columns!()
-);
-const BEGIN: &str = "INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at, \
-     expires_at, absolute_expires_at, user_agent, ip, number) \
-     SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins FROM users WHERE id = $2";
-
-/// The user, signed in; `None`, with nothing written, where the password is another by now.
-macro_rules! begin {
-    ($tx:ident, $beginning:expr) => {{
-        let Beginning { user, verified, rehashed, session, now } = $beginning;
-        let row: Option<UserRow> = sqlx::query_as(SIGN_IN)
-            .bind(user.0)
-            .bind(now.0)
-            .bind(rehashed.as_ref().unwrap_or(verified).as_str())
-            .bind(verified.as_str())
-            .fetch_optional(&mut *$tx)
-            .await?;
-        if row.is_some() {
-            sqlx::query(BEGIN)
-                .bind(session.id.0)
-                .bind(user.0)
-                .bind(now.0)
-                .bind(session.expires_at.0)
-                .bind(session.absolute_expires_at.0)
-                .bind(session.user_agent.as_deref())
-                .bind(session.ip.as_deref())
-                .execute(&mut *$tx)
-                .await?;
-        }
-        row.map(User::from)
-    }};
+/// Inserts the session of a sign-in, and returns its user. `None`, and nothing is written, when `verified` is no longer the
+/// stored hash or the user is inactive.
+pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Result<Option<User>, sqlx::Error> {
+    const SIGN_IN: &str = concat!(
+        r"
+        UPDATE users
+        SET last_login = $2, password_hash = $3, sign_ins = sign_ins + 1
+        WHERE id = $1 AND is_active AND password_hash = $4
+        RETURNING ",
+        user_columns!()
+    );
+    const INSERT: &str = r"
+        INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at,
+            expires_at, absolute_expires_at, user_agent, ip, number)
+        SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins
+        FROM users
+        WHERE id = $2";
+    let VerifiedSignIn { user, verified, rehashed, session, now } = sign_in;
+    let row: Option<UserRow> = tx
+        .query(SIGN_IN)
+        .bind(user.0)
+        .bind(now.0)
+        .bind(rehashed.as_ref().unwrap_or(verified).as_str())
+        .bind(verified.as_str())
+        .fetch_optional()
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    tx.query(INSERT)
+        .bind(session.id.0)
+        .bind(user.0)
+        .bind(now.0)
+        .bind(session.expires_at.0)
+        .bind(session.absolute_expires_at.0)
+        .bind(session.user_agent.as_deref())
+        .bind(session.ip.as_deref())
+        .execute()
+        .await?;
+    Ok(Some(row.into()))
 }
 
 impl Storage {
-    /// A session that expired before this has no token left: its refresh token has ended, by a clock that is a day ahead,
-    /// too, and so has the last access token, which may outlive the session by `jwt.access_token_lifetime`.
-    pub(super) fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
-        self.revoked.start_of(now).min(now - AHEAD)
+    /// No token is left of a session that expired before this: its refresh token has expired, even by a clock that is a
+    /// day ahead, and so has its last access token, which may outlive the session by `jwt.access_token_lifetime`.
+    fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
+        self.revoked.start_of(now).min(now - FAST_CLOCK_MARGIN)
     }
 
-    /// Begins a session for a user whose password was just found to be right; `rehashed` replaces an outdated hash.
+    /// Ends every session of a user. Sessions without a live token are left to the purge.
+    pub(super) async fn end_all_sessions(
+        &self,
+        ending: &mut Ending,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Revocation>, sqlx::Error> {
+        const END_ALL: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3");
+        let end = ending.end(END_ALL).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
+        Ok(revocations_at(now, end.fetch_all().await?))
+    }
+
+    /// Begins a session for a user whose password was right for the hash `verified`; `rehashed` replaces an outdated hash.
     ///
-    /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun
-    /// while the hash that was verified is still the stored one and the user is active; `None` otherwise.
-    /// `max_sessions` is given for a user who has as many: then the oldest end, and nobody else waits for the feed's
-    /// counter.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun while
+    /// `verified` is still the stored hash and the user is active; `None` otherwise.
+    /// `max_sessions` is given for a user who has as many: then the oldest sessions end. Other sign-ins do not wait for the
+    /// feed's counter.
     pub async fn begin_session(
         &self,
         user: UserId,
@@ -209,71 +212,80 @@ impl Storage {
         max_sessions: Option<u32>,
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
-        const END_OLDEST: &str = concat!(
-            end_sessions!(),
-            "id IN (SELECT id FROM sessions WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL \
-             AND expires_at > $1 ORDER BY created_at DESC, number DESC LIMIT 1000000 OFFSET $4)",
-            saying_which!()
-        );
-        let beginning =
-            Beginning { user, verified: verified.clone(), rehashed: rehashed.cloned(), session: session.clone(), now };
-        let Some(max_sessions) = max_sessions else {
-            return match &self.beginnings {
-                Some(others) => self.begin_with(others, beginning).await,
-                None => self.begin_one(&beginning).await,
-            };
+        let sign_in = VerifiedSignIn {
+            user,
+            verified: verified.clone(),
+            rehashed: rehashed.cloned(),
+            session: session.clone(),
+            now,
         };
-        on!(end "sid" self, |tx| {
-            let begun = begin!(tx, &beginning);
-            if begun.is_none() {
-                return Ok((None, Vec::new()));
-            }
-            let oldest = sqlx::query_as(END_OLDEST).bind(now.0).bind(user.0).bind(session.id.0);
-            (begun, ended(oldest.bind(i64::from(max_sessions) - 1).fetch_all(&mut *tx).await?, now))
+        match (max_sessions, &self.sign_in_queue) {
+            (Some(max_sessions), _) => self.commit_sign_in_at_limit(&sign_in, max_sessions).await,
+            (None, Some(queue)) => self.enqueue(queue, sign_in).await,
+            (None, None) => self.commit_sign_in(&sign_in).await,
+        }
+    }
+
+    /// Begins a session in its own transaction.
+    pub(super) async fn commit_sign_in(&self, sign_in: &VerifiedSignIn) -> Result<Option<User>, StorageError> {
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            let user = insert_session(&mut tx, sign_in).await?;
+            tx.commit().await?;
+            Ok(user)
         })
         .await
     }
 
-    /// Begins a session in a transaction of its own.
-    pub(super) async fn begin_one(&self, beginning: &Beginning) -> Begun {
-        on!(write self, |tx| begin!(tx, beginning)).await
-    }
-
-    /// Begins sessions in one transaction; for who gave up before its turn there is none.
-    pub(super) async fn begin_all(&self, all: &[Waiting]) -> Result<Vec<Option<User>>, StorageError> {
-        on!(write self, |tx| {
-            let mut begun = Vec::with_capacity(all.len());
-            for waiting in all {
-                begun.push(if waiting.is_gone() { None } else { begin!(tx, &waiting.beginning) });
-            }
-            begun
+    /// Begins a session, and ends the oldest ones of its user beyond `max_sessions`.
+    async fn commit_sign_in_at_limit(
+        &self,
+        sign_in: &VerifiedSignIn,
+        max_sessions: u32,
+    ) -> Result<Option<User>, StorageError> {
+        const END_OLDEST: EndSessions = end_sessions_where!(
+            "id IN (
+                SELECT id FROM sessions
+                WHERE user_id = $2 AND id <> $3 AND revoked_at IS NULL AND expires_at > $1
+                ORDER BY created_at DESC, number DESC
+                LIMIT 1000000 OFFSET $4
+            )"
+        );
+        let now = sign_in.now;
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let Some(user) = insert_session(&mut ending, sign_in).await? else {
+                ending.rollback().await?;
+                return Ok(None);
+            };
+            let end = ending.end(END_OLDEST).bind(now.0).bind(user.id.0).bind(sign_in.session.id.0);
+            let ended = end.bind(i64::from(max_sessions) - 1).fetch_all().await?;
+            ending.commit(&revocations_at(now, ended)).await?;
+            Ok(Some(user))
         })
         .await
     }
 
-    /// The session that a refresh token belongs to and its user, if both are alive at `now`: one query, so that no
-    /// refresh can pass between the end of one and the look at the other.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// The session that a refresh token belongs to and its user, if both are alive at `now`. One query, so that no other
+    /// refresh can come between the two look-ups.
     pub async fn live_session(
         &self,
         token: &RefreshToken,
         now: Timestamp,
     ) -> Result<Option<LiveSession>, StorageError> {
-        let row: Option<LiveRow> = on!(read self, |connection| {
-            sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0).fetch_optional(connection).await
-        })
-        .await?;
+        let row: Option<LiveRow> = self
+            .read(|| async {
+                let mut connection = self.connection().await?;
+                let live = connection.query(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0);
+                live.fetch_optional().await
+            })
+            .await?;
         Ok(row.map(LiveSession::from))
     }
 
-    /// Moves a session on to the next generation, which ends at `ends` or with the session. A compare-and-swap on the
-    /// one row: of all who come with one token at once, on however many replicas, exactly one moves it.
-    /// `alive_at` is when session and token must not have ended.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Moves a session on to the next generation, which ends at `ends` or with the session. A compare-and-swap on one
+    /// row: if clients send one token at the same time, on any number of replicas, exactly one call rotates.
+    /// Session and token must not have ended at `alive_at`.
     pub async fn rotate(
         &self,
         token: &RefreshToken,
@@ -282,142 +294,149 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Rotation, StorageError> {
         const SWAP: &str = concat!(
-            "UPDATE sessions SET generation = generation + 1, rotated_at = $4, last_used_at = $4, \
-             expires_at = CASE WHEN absolute_expires_at < $5 THEN absolute_expires_at ELSE $5 END \
-             WHERE id = $1 AND user_id = $2 AND generation = $3 AND revoked_at IS NULL \
-             AND expires_at > $6 AND absolute_expires_at > $6 \
-             AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.is_active) RETURNING ",
+            r"
+            UPDATE sessions
+            SET generation = generation + 1, rotated_at = $4, last_used_at = $4,
+                expires_at = CASE WHEN absolute_expires_at < $5 THEN absolute_expires_at ELSE $5 END
+            WHERE id = $1 AND user_id = $2 AND generation = $3 AND revoked_at IS NULL
+              AND expires_at > $6 AND absolute_expires_at > $6
+              AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.is_active)
+            RETURNING ",
             state_columns!()
         );
         const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
-        on!(write self, |tx| {
-            let moved: Option<StateRow> = sqlx::query_as(SWAP)
-                .bind(token.session.0)
-                .bind(token.user.0)
-                .bind(token.generation)
-                .bind(now.0)
-                .bind(ends.0)
-                .bind(alive_at.0)
-                .fetch_optional(&mut *tx)
-                .await?;
-            if let Some(state) = moved {
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            let swap = tx.query(SWAP).bind(token.session.0).bind(token.user.0).bind(token.generation);
+            let state: Option<StateRow> = swap.bind(now.0).bind(ends.0).bind(alive_at.0).fetch_optional().await?;
+            let rotation = if let Some(state) = state {
                 // In the same transaction: roles and names are those of the moment of the swap.
-                let user: Option<UserRow> = sqlx::query_as(USER).bind(token.user.0).fetch_optional(&mut *tx).await?;
-                let Some(user) = user else { return Ok(Rotation::Gone) };
-                Rotation::Moved(LiveSession { user: user.into(), state: state.into() })
+                let user: Option<UserRow> = tx.query(USER).bind(token.user.0).fetch_optional().await?;
+                let Some(user) = user else {
+                    tx.rollback().await?;
+                    return Ok(Rotation::SessionInactive);
+                };
+                Rotation::Rotated(LiveSession { user: user.into(), state: state.into() })
             } else {
-                let live = sqlx::query_as(LIVE).bind(token.session.0).bind(token.user.0).bind(alive_at.0);
-                let live: Option<LiveRow> = live.fetch_optional(&mut *tx).await?;
-                live.map_or(Rotation::Gone, |row| Rotation::Stayed(row.into()))
-            }
+                let live = tx.query(LIVE).bind(token.session.0).bind(token.user.0).bind(alive_at.0);
+                let live: Option<LiveRow> = live.fetch_optional().await?;
+                live.map_or(Rotation::SessionInactive, |row| Rotation::GenerationMismatch(row.into()))
+            };
+            tx.commit().await?;
+            Ok(rotation)
         })
         .await
     }
 
     /// Notes that a session was used.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const SQL: &str = "UPDATE sessions SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2";
-        on!(write self, |tx| sqlx::query(SQL).bind(id.0).bind(now.0).execute(&mut *tx).await.map(drop)?).await
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            tx.query(SQL).bind(id.0).bind(now.0).execute().await?;
+            tx.commit().await
+        })
+        .await
     }
 
-    /// The user whom an access token names, if user and session are alive.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn bearer(&self, user: UserId, session: SessionId) -> Result<Option<User>, StorageError> {
+    /// The user of an access token, if the user is active and the session has not ended.
+    pub async fn active_user_of_session(&self, user: UserId, session: SessionId) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!(
             "SELECT ",
             user_columns!(),
-            " FROM sessions, users WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL \
-             AND users.id = sessions.user_id AND users.is_active"
+            r"
+            FROM sessions, users
+            WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL
+              AND users.id = sessions.user_id AND users.is_active"
         );
-        let row: Option<UserRow> =
-            on!(read self, |connection| sqlx::query_as(SQL).bind(session.0).bind(user.0).fetch_optional(connection).await).await?;
+        let row: Option<UserRow> = self
+            .read(|| async {
+                let mut connection = self.connection().await?;
+                connection.query(SQL).bind(session.0).bind(user.0).fetch_optional().await
+            })
+            .await?;
         Ok(row.map(User::from))
     }
 
-    /// Ends a session. Ending it again, or one that is not there, changes nothing.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Ends a session. Ending it again, or one that does not exist, changes nothing.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
-        const END: &str = concat!(end_sessions!(), "id = $2", saying_which!());
-        // Asked before: who sends a dead token a thousand times must not hold up those who end something.
+        const END: EndSessions = end_sessions_where!("id = $2");
+        // A look-up first: a client that sends a dead token a thousand times must not lock the feed's counter.
         let found: Option<(bool, Uuid, i64)> =
-            on!(read self, |connection| sqlx::query_as(FIND).bind(id.0).fetch_optional(connection).await).await?;
+            self.read(|| async { self.connection().await?.query(FIND).bind(id.0).fetch_optional().await }).await?;
         match found {
             None => return Ok(()),
-            // By another replica, it may be, of whom this one has not heard yet; and it is about to say that it ended.
+            // Perhaps another replica ended it and this one has not read that yet, but it is about to confirm the end.
             Some((true, id, last_used_at)) => {
-                self.revoked.add(&ended(vec![(id, last_used_at)], now));
+                self.learn_revocations(&revocations_at(now, vec![(id, last_used_at)]));
                 return Ok(());
             }
             Some((false, ..)) => {}
         }
-        on!(end "sid" self, |tx| {
-            ((), ended(sqlx::query_as(END).bind(now.0).bind(id.0).fetch_all(&mut *tx).await?, now))
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let ended = ending.end(END).bind(now.0).bind(id.0).fetch_all().await?;
+            ending.commit(&revocations_at(now, ended)).await
         })
         .await
     }
 
     /// The sessions of a user that are alive, the newest first.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn list_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, StorageError> {
-        const SQL: &str = "SELECT id, created_at, last_used_at, expires_at, user_agent, ip FROM sessions \
-             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2 ORDER BY created_at DESC, number DESC LIMIT 1000";
-        let rows: Vec<SessionRow> =
-            on!(read self, |connection| sqlx::query_as(SQL).bind(user.0).bind(now.0).fetch_all(connection).await)
-                .await?;
+        const SQL: &str = r"
+            SELECT id, created_at, last_used_at, expires_at, user_agent, ip
+            FROM sessions
+            WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
+            ORDER BY created_at DESC, number DESC
+            LIMIT 1000";
+        let rows: Vec<SessionRow> = self
+            .read(|| async { self.connection().await?.query(SQL).bind(user.0).bind(now.0).fetch_all().await })
+            .await?;
         Ok(rows.into_iter().map(Session::from).collect())
     }
 
-    /// Ends one session of a user; whether there was such a one that may have tokens left.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Ends one session of a user; `false` when the user has no such session with a live token.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
-        const FIND: &str = "SELECT COUNT(*) FROM sessions \
-             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
-        const END: &str = concat!(end_sessions!(), "user_id = $2 AND expires_at > $3 AND id = $4", saying_which!());
+        const FIND: &str = r"
+            SELECT COUNT(*)
+            FROM sessions
+            WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
+        const END: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
         let start = self.revoked.start_of(now);
-        // Asked before: a client that names ids at random must not hold up those who end something.
-        let found: i64 = on!(read self, |connection| {
-            sqlx::query_scalar(FIND).bind(user.0).bind(start.0).bind(id.0).fetch_one(connection).await
-        })
-        .await?;
-        if found == 0 {
+        // A look-up first: a client that sends random ids must not lock the feed's counter.
+        let (count,): (i64,) = self
+            .read(|| async {
+                let mut connection = self.connection().await?;
+                connection.query(FIND).bind(user.0).bind(start.0).bind(id.0).fetch_one().await
+            })
+            .await?;
+        if count == 0 {
             return Ok(false);
         }
-        on!(end "sid" self, |tx| {
-            let one = sqlx::query_as(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
-            let one = ended(one.fetch_all(&mut *tx).await?, now);
-            if one.is_empty() {
-                return Ok((false, one));
-            }
-            (true, one)
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let end = ending.end(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
+            let ended: Vec<EndedRow> = end.fetch_all().await?;
+            let was_alive = !ended.is_empty();
+            ending.commit(&revocations_at(now, ended)).await?;
+            Ok(was_alive)
         })
         .await
     }
 
     /// Ends every session of a user.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
-        on!(end "sid" self, |tx| ((), end_all!(self, tx, user, now))).await
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let ended = self.end_all_sessions(&mut ending, user, now).await?;
+            ending.commit(&ended).await
+        })
+        .await
     }
 
-    /// Replaces the password hash that was verified, and ends every session of its user but `kept`; whether the
-    /// verified hash was still the stored one.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Replaces the password hash that was verified, and ends every session of its user except `kept`; `false`, and nothing
+    /// changes, when `verified` is no longer the stored hash.
     pub async fn change_password(
         &self,
         user: UserId,
@@ -426,16 +445,22 @@ impl Storage {
         kept: SessionId,
         now: Timestamp,
     ) -> Result<bool, StorageError> {
-        const CHANGE: &str = "UPDATE users SET password_hash = $2 WHERE id = $1 AND is_active AND password_hash = $3";
-        const END_OTHERS: &str =
-            concat!(end_sessions!(), "user_id = $2 AND expires_at > $3 AND id <> $4", saying_which!());
-        on!(end "sid" self, |tx| {
-            let changed = sqlx::query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
-            if changed.execute(&mut *tx).await?.rows_affected() == 0 {
-                return Ok((false, Vec::new()));
+        const CHANGE: &str = r"
+            UPDATE users
+            SET password_hash = $2
+            WHERE id = $1 AND is_active AND password_hash = $3";
+        const END_OTHERS: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id <> $4");
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let change = ending.query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
+            if change.execute().await? == 0 {
+                ending.rollback().await?;
+                return Ok(false);
             }
-            let others = sqlx::query_as(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0).bind(kept.0);
-            (true, ended(others.fetch_all(&mut *tx).await?, now))
+            let end = ending.end(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
+            let ended = end.bind(kept.0).fetch_all().await?;
+            ending.commit(&revocations_at(now, ended)).await?;
+            Ok(true)
         })
         .await
     }

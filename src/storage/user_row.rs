@@ -1,4 +1,4 @@
-//! A user as a row.
+//! The row of a user.
 
 use crate::domain::{Email, Name, Timestamp, User, UserId, Username};
 use serde_json::{Map, Value};
@@ -47,8 +47,8 @@ impl From<UserRow> for User {
     }
 }
 
-/// The database sees to it that this is a JSON object. What it takes and no program reads (a number such as 1e999, or
-/// more than a hundred brackets) is left out, and said.
+/// A check in the database makes sure that this is a JSON object. Claims that the database accepts and `serde_json` does not
+/// (a number such as 1e999, more than a hundred nested brackets) are left out and logged.
 fn claims(user: i64, text: &str) -> Map<String, Value> {
     if text == "{}" {
         return Map::new();

@@ -5,10 +5,10 @@ use futures_util::future::join_all;
 use signet::{
     crypto::random,
     domain::{
-        Algorithm, Email, Limit, Name, NewSession, NewUser, PasswordHash, Publication, RefreshToken, SessionId,
-        Timestamp, User, UserCursor, Username,
+        Algorithm, Email, Limit, LoginName, Name, NewSession, NewUser, PasswordHash, Publication, RefreshToken,
+        SessionId, Timestamp, User, UserCursor, UserId, Username,
     },
-    storage::{Created, ProfileChange, Storage, StorageError, Updated},
+    storage::{Created, ProfileChange, Storage, StorageError, Updated, UserRef},
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -71,7 +71,7 @@ impl Fixture {
 
     async fn is_alive(&self, token: &RefreshToken) -> bool {
         let refreshable = self.storage.live_session(token, NOW).await.unwrap().is_some();
-        let bearer = self.storage.bearer(token.user, token.session).await.unwrap().is_some();
+        let bearer = self.storage.active_user_of_session(token.user, token.session).await.unwrap().is_some();
         assert_eq!(refreshable, bearer, "refresh and access tokens end together");
         bearer
     }
@@ -92,6 +92,34 @@ async fn many_may_migrate_at_once_and_again() {
     assert!(storages[0].is_migrated().await.unwrap());
     let files = std::fs::read_dir("migrations/sqlite").unwrap().count().to_string();
     assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, files);
+}
+
+/// Two accounts of a version that compared e-mails in lower case, as migration 6 leaves them.
+#[tokio::test]
+async fn of_two_users_whose_emails_are_one_now_the_first_has_it_and_the_second_is_named() {
+    let Fixture { storage, database } = fixture().await;
+    let rows = [("straße@example.com", "straße@example.com"), ("strasse@example.com", "für_alle")];
+    for (email, username) in rows {
+        let sql = format!(
+            "INSERT INTO users (email, username, username_key, password_hash, first_name, last_name, is_active, is_staff, \
+             is_superuser, is_verified, created_at) \
+             VALUES ('{email}', '{username}', '{username}', 'old', '', '', TRUE, FALSE, FALSE, FALSE, 0)"
+        );
+        database.execute(&sql).await;
+    }
+    database.execute("UPDATE users SET email_key = ' ' || CAST(id AS TEXT)").await;
+    let find = async |email: &str| {
+        let found = storage.find_user(&UserRef::Name(LoginName::email(email))).await.unwrap();
+        found.map(|user| user.email.as_str().to_owned())
+    };
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(2)]);
+    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));
+    let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
+    assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other name is still good");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(2)], "it is named each time");
+    storage.delete_user(UserId(1), NOW).await.unwrap();
+    assert_eq!(storage.migrate().await.unwrap(), []);
+    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
 }
 
 /// A key that was withdrawn and comes back is one that nobody knows any more.

@@ -1,4 +1,4 @@
-//! Accounts, for whoever may do everything: the operator at the command line, and `bootstrap`.
+//! The administration of users, without a check of rights: for the operator's commands and for `bootstrap`.
 
 use super::{AuthError, SignUp};
 use crate::{
@@ -7,20 +7,20 @@ use crate::{
         Email, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, Timestamp, User, UserCursor, UserId,
         Username,
     },
-    storage::{Created, Storage, Who},
+    storage::{Created, Storage, UserRef},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 
-/// The use cases that need no token, and check no right.
+/// The use cases that need no token and check no right.
 #[derive(Clone)]
-pub struct Accounts {
+pub struct UserAdmin {
     storage: Storage,
     passwords: Arc<Passwords>,
     rules: PasswordRules,
 }
 
-impl Accounts {
+impl UserAdmin {
     pub fn new(storage: Storage, passwords: Arc<Passwords>, rules: PasswordRules) -> Self {
         Self { storage, passwords, rules }
     }
@@ -52,15 +52,15 @@ impl Accounts {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn find(&self, who: &str) -> Result<Option<User>, AuthError> {
+    pub async fn find(&self, text: &str) -> Result<Option<User>, AuthError> {
         // Digits are always an id: a username of digits must not be taken for one when that id is gone.
-        if !who.is_empty() && who.bytes().all(|byte| byte.is_ascii_digit()) {
-            let Some(id) = UserId::parse(who) else { return Ok(None) };
-            return Ok(self.storage.find_user(&Who::Id(id)).await?);
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let Some(id) = UserId::parse(text) else { return Ok(None) };
+            return Ok(self.storage.find_user(&UserRef::Id(id)).await?);
         }
-        match self.storage.find_user(&Who::Name(LoginName::email(who))).await? {
+        match self.storage.find_user(&UserRef::Name(LoginName::email(text))).await? {
             Some(user) => Ok(Some(user)),
-            None => Ok(self.storage.find_user(&Who::Name(LoginName::username(who))).await?),
+            None => Ok(self.storage.find_user(&UserRef::Name(LoginName::username(text))).await?),
         }
     }
 

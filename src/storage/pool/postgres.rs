@@ -1,9 +1,11 @@
 //! Connections to PostgreSQL.
 //!
-//! A server in recovery is no server to work with: it answers what was true some time ago. After a failover the name in
-//! `database.url` may lead to one for seconds, and a connection that only reads would stay there for ever. So each new
-//! connection asks for that, and each has a greatest age.
+//! A server in recovery (a standby) answers what was true some time ago. After a failover the host name in `database.url`
+//! may lead to one for seconds, and a connection that only reads would stay there for ever. So every new connection asks
+//! whether the server is in recovery, and every connection has a greatest age.
 
+use super::{OpenError, Pool};
+use crate::config::Database;
 use futures_util::future::join_all;
 use sqlx::{
     Connection, Executor, PgConnection, PgPool, Postgres, Row,
@@ -11,6 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{
+    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -20,13 +23,13 @@ use std::{
 use thread_local::ThreadLocal;
 use tokio::time::{Instant, timeout};
 
-/// The greatest age of a connection. What the name in `database.url` leads to by then is found at the latest then.
+/// The greatest age of a connection: after a failover that closed none, each leads to the new server by then.
 const MAX_AGE: Duration = Duration::from_mins(30);
 
 /// The server is a standby, or was demoted to one.
 #[derive(Debug, thiserror::Error)]
 #[error("the server is in recovery: it is a standby")]
-pub(super) struct InRecovery;
+pub(in crate::storage) struct InRecovery;
 
 impl From<InRecovery> for sqlx::Error {
     fn from(fault: InRecovery) -> Self {
@@ -34,37 +37,52 @@ impl From<InRecovery> for sqlx::Error {
     }
 }
 
-/// A pool of connections for each thread that asks.
+/// Prepares connections. None is opened yet, because the server may be down.
+pub(super) fn open(settings: &Database, workers: usize) -> Result<Pool, OpenError> {
+    let connect = connect_options(settings)?;
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+    let max = settings.max_connections.div_ceil(workers).max(1);
+    Ok(Pool::Postgres(Connections::new(connect, max, settings.acquire_timeout)))
+}
+
+pub(super) fn connect_options(settings: &Database) -> Result<PgConnectOptions, OpenError> {
+    let url = settings.url.expose_secret();
+    let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    Ok(if url.contains("application_name=") { options } else { options.application_name("signet") })
+}
+
+/// A pool of connections for each thread.
 ///
-/// Every HTTP worker has a runtime of its own, and a connection lives in the one that opened it. Shared among workers,
-/// it would break in the hands of one when another, idle, ends first in an orderly stop.
+/// Every HTTP worker has its own runtime, and a connection lives in the runtime that opened it. If workers shared a
+/// connection, it would break in use when the worker that opened it stops first.
 #[derive(Clone)]
-pub(super) struct Connections(Arc<PerThread>);
+pub(in crate::storage) struct Connections(Arc<PerThread>);
 
 struct PerThread {
     options: PgPoolOptions,
     connect: PgConnectOptions,
     pools: ThreadLocal<PgPool>,
-    /// How many connections were opened so far.
-    made: Arc<AtomicUsize>,
-    /// Whether the last server that was reached is in recovery.
+    /// How many connections have been opened.
+    opened: Arc<AtomicUsize>,
+    /// Whether the last server that answered is in recovery.
     is_in_recovery: Arc<AtomicBool>,
     breaks: Arc<Breaks>,
 }
 
 impl Connections {
-    /// At most `max` at a time on each thread; who needs one waits for it for `patience`. None is opened yet.
-    pub(super) fn new(connect: PgConnectOptions, max: u32, patience: Duration) -> Self {
-        // A question before each use would double the round trips.
-        let options = PgPoolOptions::new().max_connections(max).acquire_timeout(patience).test_before_acquire(false);
-        // PgBouncer refuses a connection that asks for this at its start; no number here has a fraction.
+    /// At most `max` at a time on each thread; [`Self::acquire`] waits for one for `acquire_timeout`. None is opened yet.
+    pub(super) fn new(connect: PgConnectOptions, max: u32, acquire_timeout: Duration) -> Self {
+        // A ping before each use would double the round trips.
+        let options =
+            PgPoolOptions::new().max_connections(max).acquire_timeout(acquire_timeout).test_before_acquire(false);
+        // PgBouncer refuses this start-up parameter; no number in the tables has a fraction.
         Self::with(options.max_lifetime(MAX_AGE), connect.extra_float_digits(None))
     }
 
     fn with(options: PgPoolOptions, connect: PgConnectOptions) -> Self {
-        let (made, breaks) = (Arc::new(AtomicUsize::new(0)), Arc::new(Breaks::new()));
+        let (opened, breaks) = (Arc::new(AtomicUsize::new(0)), Arc::new(Breaks::new()));
         let is_in_recovery = Arc::new(AtomicBool::new(false));
-        let (counter, reached, suspicion) = (Arc::clone(&made), Arc::clone(&is_in_recovery), Arc::clone(&breaks));
+        let (counter, reached, suspicion) = (Arc::clone(&opened), Arc::clone(&is_in_recovery), Arc::clone(&breaks));
         let options = options
             .after_connect(move |connection, _| {
                 let (counter, reached) = (Arc::clone(&counter), Arc::clone(&reached));
@@ -72,7 +90,7 @@ impl Connections {
                     let is_in_recovery = greet(connection).await?;
                     reached.store(is_in_recovery, Ordering::Relaxed);
                     if is_in_recovery {
-                        // The pool closes it and tries again, until whoever needs it has waited long enough.
+                        // The pool closes it and tries again until `acquire` times out.
                         return Err(InRecovery.into());
                     }
                     counter.fetch_add(1, Ordering::Relaxed);
@@ -87,14 +105,14 @@ impl Connections {
                     if is_outdated {
                         return Ok(false);
                     }
-                    // What does not answer at once is replaced within the same wait for a connection.
+                    // A connection that does not answer at once is replaced within the same `acquire`.
                     Ok(is_sure || matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
                 })
             });
-        Self(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), made, is_in_recovery, breaks }))
+        Self(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), opened, is_in_recovery, breaks }))
     }
 
-    /// One connection of its own, which stays the same until it breaks or is too old.
+    /// A pool of one connection, which stays the same until it breaks or is too old.
     pub(super) fn only_one(&self) -> Self {
         let options = self.0.options.clone().max_connections(1).idle_timeout(None);
         Self::with(options, self.0.connect.clone())
@@ -104,10 +122,10 @@ impl Connections {
     ///
     /// # Errors
     /// When none is free in time, or none can be opened.
-    pub(super) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
+    pub(in crate::storage) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
         let PerThread { options, connect, pools, is_in_recovery, breaks, .. } = &*self.0;
         let pool = pools.get_or(|| options.clone().connect_lazy_with(connect.clone()));
-        // Boxed: this future has 14 KiB, which every future of a request would have and move about.
+        // Boxed: this future has 14 KiB, and so would every future of a request.
         match Box::pin(pool.acquire()).await {
             Ok(connection) => Ok(Lent { connection: Some(connection), breaks: Arc::clone(breaks) }),
             Err(sqlx::Error::PoolTimedOut) if is_in_recovery.load(Ordering::Relaxed) => Err(InRecovery.into()),
@@ -115,17 +133,17 @@ impl Connections {
         }
     }
 
-    /// Opens one that is nobody else's, closed after its use.
-    pub(super) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+    /// Opens a connection outside the pools. The caller closes it.
+    pub(in crate::storage) async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         PgConnection::connect_with(&self.0.connect).await
     }
 
-    /// How many were opened so far.
-    pub(super) fn made(&self) -> usize {
-        self.0.made.load(Ordering::Relaxed)
+    /// How many connections have been opened.
+    pub(super) fn opened(&self) -> usize {
+        self.0.opened.load(Ordering::Relaxed)
     }
 
-    /// How many are in use, and how many wait for somebody.
+    /// How many are in use, and how many are idle.
     pub(super) fn count(&self) -> (usize, usize) {
         let (all, idle) =
             self.0.pools.iter().fold((0, 0), |(all, idle), pool| (all + pool.size() as usize, idle + pool.num_idle()));
@@ -138,24 +156,24 @@ impl Connections {
     }
 }
 
-/// A connection in use. Unless its work succeeded it is closed instead of given back: the pool would wait without limit
-/// for an answer of a connection that was given up because it does not answer.
-pub(super) struct Lent {
+/// A connection in use. Dropping it closes it; [`Self::give_back`] is for a connection whose work succeeded. (The pool would
+/// wait without limit for the answer that the last caller gave up waiting for.)
+pub(in crate::storage) struct Lent {
     connection: Option<PoolConnection<Postgres>>,
     breaks: Arc<Breaks>,
 }
 
 impl Lent {
-    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    pub(in crate::storage) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
-    pub(super) fn give_back(mut self) {
+    pub(in crate::storage) fn give_back(&mut self) {
         drop(self.connection.take());
     }
 
-    /// Closes it after its work failed.
-    pub(super) fn close(self, error: &sqlx::Error) {
+    /// Notes what the failure of a statement says of other connections.
+    pub(in crate::storage) fn note_failure(&self, error: &sqlx::Error) {
         if has_outdated_plan(error) {
             self.breaks.plans.note();
         }
@@ -172,18 +190,17 @@ impl Drop for Lent {
 }
 
 /// Whether a statement was prepared before a column changed its type ("cached plan must not change result type"). Nothing
-/// was executed; a new connection prepares it anew.
-pub(super) fn has_outdated_plan(error: &sqlx::Error) -> bool {
+/// was executed; a new connection prepares the statement again.
+pub(in crate::storage) fn has_outdated_plan(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
-/// What one connection's failure says of the others.
+/// What the failure of one connection says of the others.
 struct Breaks {
-    /// When a connection last failed in its work. Others may have broken with it, so one that has been idle since then is
-    /// asked whether it lives before it is used again: a restart of PostgreSQL fails the requests in flight and no later
-    /// ones.
+    /// When a connection last failed. Others may have broken with it, so a connection that has been idle since then is
+    /// pinged before it is used again: a restart of PostgreSQL fails the requests in flight and no later ones.
     connections: LastTime,
-    /// When a plan was last found to be outdated. Every connection that is older has the same one.
+    /// When a plan was last found to be outdated. Every older connection has the same plan.
     plans: LastTime,
 }
 
@@ -225,27 +242,22 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The first words on a new connection: whether the server is in recovery. The isolation level is the one that the
-/// transactions here were written for, whatever the role's default is.
+/// Sets the isolation level that the transactions of this service need, whatever the role's default is, and asks whether
+/// the server is in recovery.
 async fn greet(connection: &mut PgConnection) -> sqlx::Result<bool> {
     const SQL: &str =
         "SELECT pg_is_in_recovery() FROM set_config('default_transaction_isolation', 'read committed', false)";
-    match sqlx::raw_sql(SQL).fetch_one(connection).await {
-        Ok(row) => row.try_get(0),
-        // Another engine that speaks PostgreSQL's protocol may know no recovery.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42883") => Ok(false),
-        Err(error) => Err(error),
-    }
+    sqlx::raw_sql(SQL).fetch_one(connection).await?.try_get(0)
 }
 
-/// Has PostgreSQL plan for what is asked here: a few rows, which an index finds.
+/// Makes PostgreSQL use indexes: every query of this service reads a few rows, which an index finds.
 ///
-/// While the statistics of a table are old (after an import, or between a vacuum and the next ANALYZE), it may think that
-/// reading the whole table finds them sooner, or that compiling the query pays: a sign-in of 1 ms takes 3 s then.
+/// While the statistics of a table are old (after an import, or between a vacuum and the next ANALYZE), the planner may
+/// choose to read the whole table or to compile the query: a sign-in of 1 ms takes 3 s then.
 async fn plan_by_index(connection: &mut PgConnection) -> sqlx::Result<()> {
     const SETTINGS: &str = "SET enable_seqscan = off; SET jit = off; SET max_parallel_workers_per_gather = 0";
     match connection.execute(SETTINGS).await {
-        // Another engine that speaks PostgreSQL's protocol has no such settings, and a planner of its own.
+        // Another engine that speaks PostgreSQL's protocol lacks these settings and has its own planner.
         Err(sqlx::Error::Database(_)) => Ok(()),
         done => done.map(drop),
     }

@@ -1,0 +1,226 @@
+//! The feed: [`Ending`] writes it, [`Follower`] reads it.
+
+use super::{Revocation, RevokedSet};
+use crate::{
+    domain::{Timestamp, TokenId},
+    storage::{
+        Storage, StorageError,
+        pool::postgres::InRecovery,
+        query::{Query, Tx},
+    },
+};
+use sqlx::AssertSqlSafe;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The claim of an access token that a revocation names.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::storage) enum Claim {
+    Session,
+    Token,
+}
+
+impl Claim {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Session => "sid",
+            Self::Token => "jti",
+        }
+    }
+}
+
+/// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not take it.
+#[derive(Clone, Copy)]
+pub(in crate::storage) struct EndSessions(pub(in crate::storage) &'static str);
+
+/// A transaction that ends sessions or revokes a token. Only [`Ending::commit`] commits it, with what ended.
+pub(in crate::storage) struct Ending {
+    tx: Tx,
+    claim: Claim,
+    seq: i64,
+    set: Arc<RevokedSet>,
+}
+
+impl Storage {
+    /// Begins a transaction that ends sessions or revokes a token.
+    ///
+    /// It increments the feed's counter first, before it locks users and sessions: two such transactions wait for each
+    /// other here and nowhere later. The `UPDATE` locks the counter until the commit. If A and B only read it, both could
+    /// commit under one number, or B could commit the greater number first; a follower that read B would miss A.
+    pub(in crate::storage) async fn begin_ending(&self, claim: Claim) -> Result<Ending, sqlx::Error> {
+        const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
+        let mut tx = self.begin().await?;
+        let (seq,) = tx.query(NEXT_SEQ).fetch_one().await?;
+        Ok(Ending { tx, claim, seq, set: Arc::clone(&self.revoked) })
+    }
+
+    /// Adds revocations that are in the database already to the set of this replica.
+    pub(in crate::storage) fn learn_revocations(&self, committed: &[Revocation]) {
+        self.revoked.add(committed);
+    }
+
+    /// Revokes a single access token, whose session goes on.
+    pub async fn revoke_token(&self, id: TokenId, now: Timestamp) -> Result<(), StorageError> {
+        self.write(|| async {
+            let ending = self.begin_ending(Claim::Token).await?;
+            ending.commit(&[Revocation { id: id.0, ended_at: now }]).await
+        })
+        .await
+    }
+}
+
+impl Ending {
+    /// Ends sessions. The rows that this returns are for [`Self::commit`].
+    pub(in crate::storage) fn end(&mut self, sql: EndSessions) -> Query<'_> {
+        self.tx.query(sql.0)
+    }
+
+    /// Writes a row for each revocation, commits, and adds them to the set of this replica.
+    pub(in crate::storage) async fn commit(self, ended: &[Revocation]) -> Result<(), sqlx::Error> {
+        // Every number has a row, by which a follower knows its place.
+        const GIVE_BACK_SEQ: &str = "UPDATE revocation_feed SET seq = seq - 1";
+        let Self { mut tx, claim, seq, set } = self;
+        if ended.is_empty() {
+            tx.query(GIVE_BACK_SEQ).execute().await?;
+        }
+        for some in ended.chunks(1000) {
+            let rows = (0..some.len()).map(|row| format!("($1, $2, ${}, ${})", 2 * row + 3, 2 * row + 4));
+            let rows = rows.collect::<Vec<_>>().join(", ");
+            let insert = format!("INSERT INTO revocations (seq, claim, value, ended_at) VALUES {rows}");
+            let mut insert = tx.query(AssertSqlSafe(insert)).bind(seq).bind(claim.name());
+            for revocation in some {
+                insert = insert.bind(revocation.id).bind(revocation.ended_at.0);
+            }
+            insert.execute().await?;
+        }
+        tx.commit().await?;
+        set.add(ended);
+        Ok(())
+    }
+
+    /// Ends nothing after all, and gives the number back.
+    pub(in crate::storage) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.tx.rollback().await
+    }
+}
+
+impl Deref for Ending {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for Ending {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct RevocationRow {
+    seq: i64,
+    value: Uuid,
+    ended_at: i64,
+}
+
+/// How many rows one query reads.
+const PAGE: i64 = 10_000;
+
+/// The last row that was read.
+type Cursor = (i64, Uuid);
+
+/// Before the first row: no row has a `seq` of 0.
+const START: Cursor = (0, Uuid::nil());
+
+/// A replica's place in the feed, and the connection that it reads the feed on.
+pub struct Follower {
+    storage: Storage,
+    /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
+    place: Option<(Uuid, usize)>,
+    cursor: Cursor,
+}
+
+impl Follower {
+    pub fn new(storage: &Storage) -> Self {
+        let storage = Storage { pool: storage.pool.only_one(), ..storage.clone() };
+        Self { storage, place: None, cursor: START }
+    }
+
+    /// Adds the rows after the cursor to the set.
+    ///
+    /// Reads the whole feed again when the database may have another history than the one read so far:
+    /// - `feed_id` is another one: the database was replaced;
+    /// - the connection is another one: a failover may have lost commits and counted on;
+    /// - the row at the cursor is missing: a backup was restored, and other rows may have its number by now. (The purge
+    ///   keeps the last row.)
+    ///
+    /// Revocations in the set stay there: a client that was told that a session has ended may rely on that, even if the
+    /// database has lost the row.
+    pub async fn catch_up(&mut self) -> Result<(), StorageError> {
+        let asked_at = Instant::now();
+        let last_place = self.place.take();
+        let place = (self.read_feed_id().await?, self.storage.pool.opened());
+        if last_place != Some(place) {
+            self.cursor = START;
+        }
+        loop {
+            let rows = self.read_page().await?;
+            let is_cursor_there = rows.first().is_some_and(|row| (row.seq, row.value) == self.cursor);
+            if self.cursor != START && !is_cursor_there {
+                self.cursor = START;
+                continue;
+            }
+            let revocations = rows.iter().map(|row| Revocation { id: row.value, ended_at: Timestamp(row.ended_at) });
+            self.storage.learn_revocations(&revocations.collect::<Vec<_>>());
+            self.cursor = rows.last().map_or(self.cursor, |row| (row.seq, row.value));
+            if i64::try_from(rows.len()) != Ok(PAGE) {
+                break;
+            }
+        }
+        self.place = Some(place);
+        self.storage.revoked.note_reading(asked_at);
+        Ok(())
+    }
+
+    /// The `feed_id`. A standby is refused: it answers from the past, and a proxy may have put it in the place of the
+    /// server that answered so far.
+    async fn read_feed_id(&self) -> Result<Uuid, StorageError> {
+        const FEED: &str = "SELECT feed_id, pg_is_in_recovery() FROM revocation_feed";
+        const FEED_OF_SQLITE: &str = "SELECT feed_id, FALSE FROM revocation_feed";
+        let sql = if self.storage.is_sqlite() { FEED_OF_SQLITE } else { FEED };
+        self.storage
+            .read(|| async {
+                let mut connection = self.storage.connection().await?;
+                let (feed_id, is_in_recovery) = connection.query(sql).fetch_one().await?;
+                if is_in_recovery {
+                    connection.close();
+                    return Err(InRecovery.into());
+                }
+                Ok(feed_id)
+            })
+            .await
+    }
+
+    /// The next rows, beginning with the row at the cursor, which shows that the history is the same.
+    async fn read_page(&self) -> Result<Vec<RevocationRow>, StorageError> {
+        const PAGE_FROM: &str = r"
+            SELECT seq, value, ended_at
+            FROM revocations
+            WHERE (seq, value) >= ($1, $2)
+            ORDER BY seq, value
+            LIMIT $3";
+        let (seq, value) = self.cursor;
+        self.storage
+            .read(|| async {
+                let mut connection = self.storage.connection().await?;
+                connection.query(PAGE_FROM).bind(seq).bind(value).bind(PAGE).fetch_all().await
+            })
+            .await
+    }
+}

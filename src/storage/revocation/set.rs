@@ -1,0 +1,131 @@
+//! The revocations that this replica knows, in memory: every access token is looked up without a query and without a lock.
+
+use super::Revocation;
+use crate::{
+    config::{Jwt, MaxStaleness},
+    domain::{AccessToken, MAX_CLOCK_SKEW, Seconds, Timestamp},
+    storage::Storage,
+};
+use scc::HashIndex;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// The ids of ended sessions and revoked tokens whose access tokens may still be in use, and the time of the last reading
+/// of the feed.
+///
+/// `sid` and `jti` share one table: both are 128 random bits of ours. A reader never waits for a writer.
+pub(in crate::storage) struct RevokedSet {
+    until: HashIndex<Uuid, Timestamp>,
+    opened_at: Instant,
+    /// When the last complete reading of the feed began: milliseconds since `opened_at`, plus one; 0 for never.
+    read_at: AtomicU64,
+    /// How long ago that may be; `None` for any time.
+    max_staleness: Option<Duration>,
+    /// How long an access token can outlive the end of its session.
+    reach: Seconds,
+}
+
+/// What the set says of an access token whose signature and claims are valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    Good,
+    /// The token was revoked, or its session has ended.
+    Revoked,
+    /// The last reading of the feed is too long ago to tell.
+    Stale,
+}
+
+impl Storage {
+    /// Whether an access token that verified may be trusted: from memory, without a query and without a lock.
+    pub fn trust(&self, token: &AccessToken) -> Trust {
+        // Before the look-up: a reading that finishes in between may add to the set but not make this answer wrong.
+        let is_fresh = self.revoked.is_fresh();
+        if self.revoked.has(token.session.0) || self.revoked.has(token.id.0) {
+            Trust::Revoked
+        } else if is_fresh {
+            Trust::Good
+        } else {
+            Trust::Stale
+        }
+    }
+
+    /// Whether tokens can be checked: the feed was read, and not too long ago.
+    pub fn knows_revocations(&self) -> bool {
+        self.revoked.is_fresh()
+    }
+
+    /// How long ago the feed was read to its end; `None` if it never was.
+    pub fn feed_age(&self) -> Option<Duration> {
+        self.revoked.age()
+    }
+
+    /// How many revocations are in memory.
+    pub fn revoked_count(&self) -> usize {
+        self.revoked.until.len()
+    }
+
+    /// Frees the memory of revocations that no access token can contain any more.
+    pub fn forget_revocations(&self, now: Timestamp) {
+        self.revoked.until.retain_sync(|_, until| *until > now);
+    }
+}
+
+impl RevokedSet {
+    pub(in crate::storage) fn new(max_staleness: MaxStaleness, jwt: &Jwt) -> Self {
+        // A refresh may come within the leeway after the session's end, and its access token is accepted for another
+        // leeway after its own end.
+        let leeway = Seconds(2 * jwt.leeway.0 + MAX_CLOCK_SKEW.0);
+        Self {
+            until: HashIndex::default(),
+            opened_at: Instant::now(),
+            read_at: AtomicU64::new(0),
+            max_staleness: match max_staleness {
+                MaxStaleness::After(length) => Some(length),
+                MaxStaleness::Never => None,
+            },
+            reach: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
+        }
+    }
+
+    /// No access token is left of a session that ended before this.
+    pub(in crate::storage) fn start_of(&self, now: Timestamp) -> Timestamp {
+        now - self.reach
+    }
+
+    pub(super) fn add(&self, revocations: &[Revocation]) {
+        for Revocation { id, ended_at } in revocations {
+            let until = *ended_at + self.reach;
+            if self.until.insert_sync(*id, until).is_err()
+                // Known already. A database that lost the first end has a second one, which reaches further.
+                && let Some(mut entry) = self.until.get_sync(id)
+                && *entry.get() < until
+            {
+                entry.update(until);
+            }
+        }
+    }
+
+    fn has(&self, id: Uuid) -> bool {
+        self.until.contains(&id)
+    }
+
+    /// Notes that a reading of the feed that began at `asked_at` reached its end.
+    pub(super) fn note_reading(&self, asked_at: Instant) {
+        let since = asked_at.saturating_duration_since(self.opened_at).as_millis();
+        self.read_at.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), Ordering::Release);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let since = self.read_at.load(Ordering::Acquire).checked_sub(1)?;
+        Some(self.opened_at.elapsed().saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// Whether an id that is missing here was not revoked. Never before the first reading, whatever the settings say.
+    fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| self.max_staleness.is_none_or(|max| age <= max))
+    }
+}

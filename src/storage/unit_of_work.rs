@@ -1,0 +1,119 @@
+//! One unit of work on the database: one read or one transaction, within a deadline, with retries, and with one log line
+//! when the database fails.
+
+use super::{
+    Storage, StorageError,
+    error::{classify, is_worth_a_retry},
+    pool::Pool,
+    query::{Connection, Tx},
+};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+use tracing::Instrument;
+
+/// Whether the last unit of work found the database unable to do it. Reads and writes fail apart: with a full disk or a
+/// locked file the database still answers reads.
+#[derive(Default)]
+pub(super) struct Outages {
+    read: AtomicBool,
+    write: AtomicBool,
+}
+
+/// How often a unit of work is tried while the database gives it up through no fault of the request (40001, 40P01 and
+/// 0A000 in PostgreSQL, busy in SQLite).
+const TRIES: u32 = 4;
+
+// `work` is a closure that returns an `async` block, not an `AsyncFn`: the compiler cannot prove that the future of a
+// generic `AsyncFn` is `Send`, which `tokio::spawn` requires. It runs once for each try.
+impl Storage {
+    /// Runs a unit of work that reads.
+    pub(super) async fn read<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let outcome = self.run(work).await;
+        note_outage(&self.outages.read, "reading", &outcome);
+        outcome
+    }
+
+    /// Runs a unit of work and logs nothing: for a health check or a start, whose caller says why it fails.
+    pub(super) async fn run<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let work = timeout(self.deadline, with_retries(work)).instrument(tracing::debug_span!("database"));
+        work.await.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// Runs a unit of work that writes, in a transaction that it begins and commits.
+    pub(super) async fn write<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let outcome = self.run(work).await;
+        note_outage(&self.outages.write, "writing", &outcome);
+        outcome
+    }
+
+    /// A connection for a read.
+    pub(super) async fn connection(&self) -> Result<Connection, sqlx::Error> {
+        match &self.pool {
+            Pool::Postgres(connections) => connections.acquire().await.map(Connection::from),
+            Pool::Sqlite { read, .. } => read.acquire().await.map(Connection::from),
+        }
+    }
+
+    /// A transaction. One that ends sessions or revokes tokens is an [`Ending`](super::revocation::Ending) instead.
+    pub(super) async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        let connection = match &self.pool {
+            Pool::Postgres(connections) => connections.acquire().await.map(Connection::from),
+            Pool::Sqlite { write, .. } => write.acquire().await.map(Connection::from),
+        };
+        connection?.begin().await
+    }
+
+    pub(super) fn timed_out(&self) -> StorageError {
+        StorageError::Unavailable(format!("no answer within {} s", self.deadline.as_secs_f32()))
+    }
+}
+
+async fn with_retries<T, F>(work: impl Fn() -> F) -> Result<T, StorageError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut tries = TRIES;
+    loop {
+        let outcome = work().await;
+        tries -= 1;
+        match outcome {
+            Err(error) if tries > 0 && is_worth_a_retry(&error) => pause_before_retry(tries).await,
+            outcome => return outcome.map_err(|error| classify(&error)),
+        }
+    }
+}
+
+/// Waits before a retry, with `tries` left: about 5, 20 and 80 ms, each shortened or lengthened at random by up to half,
+/// so that transactions that collided once do not collide again.
+async fn pause_before_retry(tries: u32) {
+    let usual: u64 = 5_000 << (2 * (TRIES - 1).saturating_sub(tries));
+    // Each `RandomState` has its own random keys.
+    let jitter = RandomState::new().hash_one(tries) % usual;
+    sleep(Duration::from_micros(usual / 2 + jitter)).await;
+}
+
+/// Logs one line when the database becomes unavailable and one when it is back, however many requests fail in between.
+fn note_outage<T>(is_out: &AtomicBool, doing: &str, outcome: &Result<T, StorageError>) {
+    match outcome {
+        Err(StorageError::Unavailable(reason)) if !is_out.swap(true, Ordering::Relaxed) => {
+            tracing::error!("the database is unavailable for {doing} ({reason}); answering 503 until it is back");
+        }
+        Ok(_) if is_out.load(Ordering::Relaxed) && is_out.swap(false, Ordering::Relaxed) => {
+            tracing::info!("the database is back for {doing}");
+        }
+        _ => {}
+    }
+}
