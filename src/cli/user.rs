@@ -5,9 +5,9 @@ use crate::{
     auth::{Accounts, AuthError, SignUp},
     clock::Clock,
     config::Settings,
-    crypto::Passwords,
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
+    passwords::Passwords,
     storage::Storage,
     telemetry::HashWaits,
 };
