@@ -140,8 +140,9 @@ fn compare_with_reference() -> io::Result<()> {
     compare().map_err(io::Error::other)
 }
 
-/// Hashes with `argon2-rust`, in the memory of `worker`.
+/// Hashes with `argon2-rust`, in the memory of `worker`, and counts the work.
 fn tag(params: &Params, password: &[u8], salt: &[u8], worker: &mut Worker) -> Result<[u8; TAG], HashError> {
+    worker.work += work(params);
     let (memory, tag_len) = (Memory::kib(params.m_cost().into()), TagLen::bytes(TAG as u64));
     let lanes_and_passes = argon2_rust::Params::builder().passes(params.t_cost()).lanes(params.p_cost());
     let params = lanes_and_passes.memory(memory).tag_len(tag_len).build()?;
@@ -163,7 +164,7 @@ fn reference_tag(params: &Params, password: &[u8], salt: &[u8]) -> argon2::Resul
 impl Cost {
     fn hash(&self, password: &Password, worker: &mut Worker) -> Result<PasswordHash, HashError> {
         let salt = crypto::random::<{ Salt::RECOMMENDED_LENGTH }>();
-        let output = spend(&self.params, password, &salt, worker)?;
+        let output = tag(&self.params, password.expose(), &salt, worker)?;
         // Salt, output and parameters of these sizes always fit into a PHC string.
         #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
         let hash = phc::PasswordHash {
@@ -183,15 +184,15 @@ impl Cost {
         worker: &mut Worker,
     ) -> Result<Verdict, HashError> {
         let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
-            spend(&self.params, password, &[0; 16], worker)?;
+            tag(&self.params, password.expose(), &[0; 16], worker)?;
             return Ok(Verdict::Wrong);
         };
-        let output = spend(&stored.params, password, stored.salt.as_ref(), worker)?;
+        let output = tag(&stored.params, password.expose(), stored.salt.as_ref(), worker)?;
         // `Output` compares in constant time.
         if Output::new(&output).ok() != Some(stored.output) {
             // An older, cheaper hash must take as long as an account that does not exist.
             for params in self.missing_work(work(&stored.params)) {
-                spend(&params, password, &[0; 16], worker)?;
+                tag(&params, password.expose(), &[0; 16], worker)?;
             }
             return Ok(Verdict::Wrong);
         }
@@ -243,12 +244,6 @@ impl Cost {
 
 /// The work that a stored hash may take, in new hashes.
 const MAX_WORK: u64 = 16;
-
-/// Hashes, and counts the work.
-fn spend(params: &Params, password: &Password, salt: &[u8], worker: &mut Worker) -> Result<[u8; TAG], HashError> {
-    worker.work += work(params);
-    tag(params, password.expose(), salt, worker)
-}
 
 /// The work of a hash: the KiB that it fills, over all its passes.
 fn work(params: &Params) -> u64 {
