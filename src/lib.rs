@@ -19,9 +19,9 @@
 //! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto, storage} → domain`. `storage`
-//! and the other two never see each other. `telemetry` is below them all: whoever has something to count is handed where to. `config` is
-//! read where things are built; it asks `crypto` whether a key is one.
+//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto, storage} → domain`. `passwords` takes
+//! salts from `crypto`; `storage` sees neither of them. `telemetry` is below them all: whoever has something to count is
+//! handed where to. `config` is read where things are built; it asks `crypto` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
 //! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.
