@@ -383,9 +383,12 @@ mod tests {
     async fn an_idle_thread_frees_its_memory_and_allocates_it_again_for_the_next_hash() {
         let pool = pool(&PoolOptions { idle_timeout: Duration::from_millis(1), ..OPTIONS });
         let tag = pool.run_now(hash_with(64)).await.unwrap();
-        while pool.run_now(|worker| worker.hasher.reserved_blocks()).await != Ok(0) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let freed = async {
+            while pool.run_now(|worker| worker.hasher.reserved_blocks()).await != Ok(0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), freed).await.expect("the memory is freed");
         assert_eq!(pool.run_now(hash_with(64)).await, Ok(tag));
     }
 }
