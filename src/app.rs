@@ -5,12 +5,13 @@ use crate::{
     clock::Clock,
     config::Settings,
     crypto::{
-        AddedClaims, Beginning, Issuer, KeyFault, KeyRing, Keys, Passwords, SigningKey, Tokens,
+        AddedClaims, Beginning, Issuer, KeyFault, KeyRing, Keys, SigningKey, Tokens,
         key_files::{self, KeyFileError},
     },
     domain::{Algorithm, Email, Timestamp},
     http::{self, Server, State},
     jobs::Jobs,
+    passwords::Passwords,
     storage::{self, Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
 };
@@ -64,8 +65,8 @@ pub enum StartError {
     Open(#[from] OpenError),
     #[error("{0}")]
     Storage(#[from] StorageError),
-    #[error("no threads for hashing: {0}")]
-    Threads(io::Error),
+    #[error("password hashing cannot start: {0}")]
+    Passwords(io::Error),
     #[error("{0}: cannot listen on {1}: {2}")]
     Bind(&'static str, SocketAddr, io::Error),
     #[error("bootstrap: {0}")]
@@ -235,10 +236,10 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// Wires the use cases.
 ///
 /// # Errors
-/// When a key cannot be used, or the system gives no threads.
+/// When a key cannot be used, or password hashing cannot start.
 pub fn auth(settings: &Settings, storage: Storage, waits: &HashWaits, now: Timestamp) -> Result<Auth, StartError> {
     let tokens = Tokens::new(issuer(settings), keys(settings, now)?);
-    let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Threads)?;
+    let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Passwords)?;
     Ok(Auth::new(settings, storage, passwords, tokens))
 }
 

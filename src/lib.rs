@@ -11,16 +11,17 @@
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
-//! | [`crypto`] | passwords, hash threads, keys, tokens; the only place that knows argon2, jsonwebtoken and randomness |
+//! | [`crypto`] | keys, tokens; the only place that knows jsonwebtoken and randomness |
+//! | [`passwords`] | hash and verify, on a pool of threads; the only place that knows argon2 |
 //! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
 //! | [`clock`] | the only clock there is, handed to `App::build` |
 //! | [`secret_file`] | reads a secret from a file |
 //! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! Dependencies point one way: `main → cli → app → http → auth → {crypto, storage} → domain`. `crypto` and `storage`
-//! never see each other. `telemetry` is below them all: whoever has something to count is handed where to. `config` is
-//! read where things are built; it asks `crypto` whether a key is one.
+//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto, storage} → domain`. `passwords` takes
+//! salts from `crypto`; `storage` sees neither of them. `telemetry` is below them all: whoever has something to count is
+//! handed where to. `config` is read where things are built; it asks `crypto` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
 //! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.
@@ -35,6 +36,7 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod passwords;
 pub mod secret_file;
 pub mod storage;
 pub mod telemetry;

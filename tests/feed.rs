@@ -9,8 +9,8 @@ use crate::support::{
 use futures_util::future::join_all;
 use signet::{
     auth::UserAdmin,
-    crypto::Passwords,
     domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId},
+    passwords::Passwords,
 };
 use std::{sync::Arc, time::Duration};
 

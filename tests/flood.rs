@@ -133,6 +133,23 @@ async fn an_unusual_hash_has_its_memory_only_while_it_is_made() {
     assert_eq!(flooded.sign_in().await, 200, "and it is a hash like any other");
 }
 
+#[tokio::test]
+async fn a_service_without_work_frees_the_memory_of_its_hash_threads() {
+    let flooded = Flooded::start(&[]).await;
+    assert_eq!(flooded.at_once(2 * THREADS).await, BTreeMap::from([(200, 2 * THREADS)]));
+    let used = flooded.memory("VmRSS");
+    // At least one thread has hashed. Ten seconds later it frees its memory.
+    let freed = || used.saturating_sub(flooded.memory("VmRSS"));
+    within(60, async {
+        while freed() < MEMORY * 3 / 4 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    println!("{} MiB after the last hash, {} MiB of them freed", used / 1024, freed() / 1024);
+    assert_eq!(flooded.sign_in().await, 200, "the next hash allocates it again");
+}
+
 /// A queue that stays full: everybody is answered at once or within the time-out, and others are served.
 #[tokio::test]
 async fn a_queue_that_stays_full_refuses_and_others_are_served() {

@@ -12,8 +12,8 @@ use reqwest::Method;
 use serde_json::json;
 use signet::{
     auth::UserAdmin,
-    crypto::Passwords,
     domain::{Password, Timestamp, UserId},
+    passwords::Passwords,
 };
 use std::sync::Arc;
 

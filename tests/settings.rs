@@ -190,7 +190,6 @@ fn a_value_that_cannot_be_is_refused() {
         ("JWT__LEEWAY", "2m"),
         ("JWT__AUTH_HEADER_TYPES", ""),
         ("JWT__AUTH_HEADER_TYPES", "Bearer token"),
-        ("PASSWORDS__KERNEL", "sse2"),
         ("JWT__AUTHORIZATION_HEADER", "a b"),
         ("JWT__AUTHORIZATION_HEADER", "Host"),
         ("JWT__AUTHORIZATION_HEADER", "content-length"),

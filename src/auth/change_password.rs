@@ -2,8 +2,8 @@
 
 use super::{Auth, AuthError, Caller};
 use crate::{
-    crypto::Verdict,
     domain::{Password, Timestamp},
+    passwords::Verdict,
 };
 
 /// The password that is, and the one that is to be.
@@ -35,7 +35,8 @@ impl Auth {
     /// Changes the password of a caller who knows it; `false` when the stored hash was replaced while we were hashing.
     async fn try_to_change(&self, caller: &Caller, change: &PasswordChange, now: Timestamp) -> Result<bool, AuthError> {
         let stored = self.storage.password_hash(caller.user.id).await?;
-        let verdict = self.passwords.verify(self.passwords.place()?, change.current.clone(), stored.clone()).await?;
+        let verdict =
+            self.passwords.verify(self.passwords.try_acquire()?, change.current.clone(), stored.clone()).await?;
         let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
             return Err(AuthError::InvalidCredentials);
         };

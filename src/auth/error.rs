@@ -1,8 +1,9 @@
 //! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
 
 use crate::{
-    crypto::{HashError, SigningFailed},
+    crypto::SigningFailed,
     domain::{Invalid, WeakPassword},
+    passwords::HashError,
     storage::StorageError,
 };
 
@@ -66,7 +67,7 @@ impl From<HashError> for AuthError {
     fn from(error: HashError) -> Self {
         match error {
             HashError::Overloaded => Self::Overloaded,
-            HashError::BrokeOff => Self::Internal(error.to_string()),
+            HashError::Argon2(_) | HashError::Panicked => Self::Internal(error.to_string()),
         }
     }
 }

@@ -22,8 +22,9 @@ pub use users::ProfileUpdate;
 
 use crate::{
     config::{Listing, RegistrationMode, Settings},
-    crypto::{KeyFault, Keys, Passwords, Tokens},
+    crypto::{KeyFault, Keys, Tokens},
     domain::{Invalid, Publication, Seconds, Timestamp, Username},
+    passwords::Passwords,
     storage::Storage,
 };
 use serde::Serialize;

@@ -2,8 +2,9 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    crypto::{Verdict, random},
+    crypto::random,
     domain::{LoginName, NewSession, Password, RefreshToken, Seconds, SessionId, Timestamp, User},
+    passwords::Verdict,
 };
 
 /// A try to sign in.
@@ -83,13 +84,13 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
         // First: in a flood most are refused, and should cost no query.
-        let place = self.passwords.place()?;
+        let permit = self.passwords.try_acquire()?;
         let max_sessions = self.policy.max_sessions;
         let account = self.storage.credentials(&sign_in.login, max_sessions, now).await?;
 
         // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
         let stored = account.as_ref().map(|account| account.password_hash.clone());
-        let verdict = self.passwords.verify(place, sign_in.password.clone(), stored).await?;
+        let verdict = self.passwords.verify(permit, sign_in.password.clone(), stored).await?;
 
         let (Some(account), Verdict::Right { rehashed }) = (account, verdict) else {
             return Err(AuthError::InvalidCredentials);

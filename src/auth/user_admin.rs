@@ -2,11 +2,11 @@
 
 use super::{AuthError, SignUp};
 use crate::{
-    crypto::Passwords,
     domain::{
         Email, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, Timestamp, User, UserCursor, UserId,
         Username,
     },
+    passwords::Passwords,
     storage::{Created, Storage, UserRef},
 };
 use secrecy::{ExposeSecret, SecretString};

@@ -5,9 +5,9 @@ use crate::{
     auth::{AuthError, SignUp, UserAdmin},
     clock::Clock,
     config::Settings,
-    crypto::Passwords,
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
+    passwords::Passwords,
     storage::{NAME_CONFLICT, Storage},
     telemetry::HashWaits,
 };

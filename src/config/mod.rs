@@ -14,8 +14,8 @@ pub use value::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode
 
 use crate::{
     cpu_quota::cpu_quota,
-    crypto::{Hashing, Kernel},
     domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
+    passwords::Hashing,
 };
 use database_url::DatabaseUrl;
 use ipnet::IpNet;
@@ -110,8 +110,6 @@ section! {
         iterations: u32,
         parallelism: u32,
         max_memory_kib: u32,
-        /// The code that hashes; the quickest that there is, if none is named.
-        kernel: Option<Kernel>,
         hash_threads: Option<NonZero<usize>>,
         queue: Option<NonZero<usize>>,
         queue_timeout: Duration,
@@ -307,14 +305,14 @@ impl Passwords {
             threads: self.hash_threads(),
             queue: self.queue(),
             queue_timeout: self.queue_timeout,
-            kernel: self.kernel,
-            rest: self.rest(),
+            cooldown: self.cooldown(),
         }
     }
 
-    /// For how long a hash thread rests after each hash, as a share of what the hash took. All threads together leave a
-    /// tenth of a container's quota to everybody else: whoever uses it up is stopped, whatever waits.
-    fn rest(&self) -> f64 {
+    /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
+    /// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
+    /// quota until the next period, whatever the priority of its threads.
+    fn cooldown(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
         let threads = self.hash_threads() as f64;
         cpu_quota().map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))

@@ -6,7 +6,7 @@ use super::{
     value::is_plain,
 };
 use crate::{
-    crypto::{Argon2id, REGISTERED, SigningKey, is_monotonous},
+    crypto::{REGISTERED, SigningKey, is_monotonous},
     domain::{Algorithm, Password, Seconds, UserIdField},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -127,8 +127,6 @@ fn numbers(settings: &Settings, reader: &mut Reader) {
     let memory = passwords.parallelism.saturating_mul(8)..=4 * 1024 * 1024;
     must(memory.contains(&passwords.memory_kib), "passwords.memory_kib", "from 8 for each lane to 4194304");
     must(passwords.max_memory_kib <= 4 * 1024 * 1024, "passwords.max_memory_kib", "at most 4194304");
-    let is_there = passwords.kernel.is_none_or(|kernel| Argon2id::with(kernel).is_some());
-    must(is_there, "passwords.kernel", "one that this processor has");
     must(passwords.hash_threads() <= 1024, "passwords.hash_threads", "at most 1024");
     let queue_timeout = Duration::from_millis(10)..=Duration::from_hours(1);
     must(queue_timeout.contains(&passwords.queue_timeout), "passwords.queue_timeout", "from 10ms to 1h");

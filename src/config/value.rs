@@ -1,9 +1,6 @@
 //! How each kind of setting is written. A message says what would be right and never repeats the value.
 
-use crate::{
-    crypto::Kernel,
-    domain::{Algorithm, Email, Seconds, UserIdField},
-};
+use crate::domain::{Algorithm, Email, Seconds, UserIdField};
 use config::{Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -169,13 +166,6 @@ impl Setting for Email {
 }
 
 impl Setting for Algorithm {
-    fn parse(value: &Value) -> Result<Self, String> {
-        let names = || Self::ALL.map(Self::name).join(", ");
-        Self::parse(&text(value, "a word")?).ok_or_else(|| format!("must be one of {}", names()))
-    }
-}
-
-impl Setting for Kernel {
     fn parse(value: &Value) -> Result<Self, String> {
         let names = || Self::ALL.map(Self::name).join(", ");
         Self::parse(&text(value, "a word")?).ok_or_else(|| format!("must be one of {}", names()))

@@ -30,7 +30,7 @@ impl Password {
     }
 }
 
-/// What is stored of a password: a PHC string, made and read by `crypto`. Never shown, though it is no secret of the first rank.
+/// What is stored of a password: a PHC string, made and read by `passwords`. Never shown, though it is no secret of the first rank.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 

@@ -9,7 +9,6 @@ use crate::support::{
 use serde_json::{Value, json};
 use signet::{
     auth::{Client, SignIn},
-    crypto::{Argon2id, Kernel},
     domain::{LoginName, Password, Timestamp},
     storage::Storage,
 };
@@ -281,25 +280,4 @@ async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
     auth.sign_in(sign_in, Client::default(), Timestamp(app.now())).await.unwrap();
     app.database.value("SELECT password_hash FROM users").await
-}
-
-/// Replicas on different processors, at the cost of production.
-#[tokio::test]
-async fn every_kernel_verifies_what_the_others_made() {
-    let cost = [("PASSWORDS__MEMORY_KIB", "19456"), ("PASSWORDS__ITERATIONS", "2")];
-    let with = |kernel: Kernel| [cost[0], cost[1], ("PASSWORDS__KERNEL", kernel.name())];
-    let app = TestApp::with(&with(Kernel::Portable)).await;
-    let ann = app.user().await;
-    for kernel in Kernel::ALL.into_iter().filter(|kernel| Argon2id::with(*kernel).is_some()) {
-        let replica = app.replica(&with(kernel)).await;
-        let sign_in = async |email: &str, password: &str| {
-            replica.anon().post("/auth/signin", &json!({"email": email, "password": password})).await.status
-        };
-        assert_eq!(sign_in(&ann.email, PASSWORD).await, 200, "{}", kernel.name());
-        assert_eq!(sign_in(&ann.email, "correct horse batterY").await, 401, "{}", kernel.name());
-        let email = email();
-        let created = replica.anon().post("/auth/create", &json!({"email": email, "password": PASSWORD})).await;
-        assert_eq!(created.status, 201, "{}", kernel.name());
-        app.sign_in(&email).await;
-    }
 }

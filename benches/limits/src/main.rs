@@ -1,20 +1,8 @@
-//! How many passwords a second can be hashed on so many threads, by each kernel and by the C reference: `limits THREADS
+//! How many passwords a second so many threads hash, with `argon2-rust`, `argon2` and the C reference: `limits THREADS
 //! SECONDS NAME…`, in turn, three rounds, so that a machine that slows down slows all of them. Prints the medians as JSON.
 
-// The very files: all of Signet would be compiled once more for them.
-#[path = "../../../src/crypto/argon2_kernel.rs"]
-mod argon2_kernel;
-#[allow(dead_code)]
-#[path = "../../../src/crypto/argon2_memory.rs"]
-mod argon2_memory;
-#[path = "../../../src/crypto/argon2id.rs"]
-#[allow(dead_code)]
-mod argon2id;
-
-use argon2::Params;
-use argon2_kdf::{Algorithm, Hasher};
-use argon2_memory::Memory;
-use argon2id::{Argon2id, Kernel};
+use argon2::Block;
+use argon2_rust::params::Memory;
 use std::{
     hint::black_box,
     thread,
@@ -26,24 +14,44 @@ const ITERATIONS: u32 = 2;
 const SALT: &[u8; 16] = b"sixteen bytes...";
 const ROUNDS: usize = 3;
 
+const PASSWORD: &[u8] = b"correct horse";
+
 /// Hashes once for each call.
 fn hasher(name: &str) -> Box<dyn FnMut()> {
-    if name == "c" {
-        let hasher = Hasher::new()
-            .algorithm(Algorithm::Argon2id)
-            .custom_salt(SALT)
-            .hash_length(32)
-            .iterations(ITERATIONS)
-            .memory_cost_kib(MEMORY_KIB)
-            .threads(1);
-        return Box::new(move || drop(black_box(hasher.clone().hash(b"correct horse").unwrap())));
+    match name {
+        "argon2-rust" => {
+            use argon2_rust::{Algorithm, Argon2, Params, Version};
+            let params = Params::builder().memory(Memory::kib(MEMORY_KIB.into())).passes(ITERATIONS).lanes(1);
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.build().unwrap());
+            let (mut hasher, mut tag) = (argon2.hasher(), [0; 32]);
+            Box::new(move || {
+                hasher.hash_into(PASSWORD, SALT, &mut tag).unwrap();
+                black_box(tag);
+            })
+        }
+        "argon2" => {
+            use argon2::{Algorithm, Argon2, Params, Version};
+            let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).unwrap();
+            let (mut memory, mut tag) = (vec![Block::new(); params.block_count()], [0; 32]);
+            let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+            Box::new(move || {
+                argon2.hash_password_into_with_memory(PASSWORD, SALT, &mut tag, &mut memory).unwrap();
+                black_box(tag);
+            })
+        }
+        "c" => {
+            use argon2_kdf::{Algorithm, Hasher};
+            let hasher = Hasher::new()
+                .algorithm(Algorithm::Argon2id)
+                .custom_salt(SALT)
+                .hash_length(32)
+                .iterations(ITERATIONS)
+                .memory_cost_kib(MEMORY_KIB)
+                .threads(1);
+            Box::new(move || drop(black_box(hasher.clone().hash(PASSWORD).unwrap())))
+        }
+        _ => panic!("argon2-rust, argon2 or c, not {name}"),
     }
-    let argon2id = Kernel::parse(name).and_then(Argon2id::with).expect("a kernel that this processor has");
-    let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).unwrap();
-    let mut memory = Memory::default();
-    Box::new(move || {
-        black_box(argon2id.hash(&params, b"correct horse", SALT, memory.blocks(params.block_count()), || ()));
-    })
 }
 
 /// Hashes a second on `threads` threads.

@@ -1,0 +1,370 @@
+//! Passwords as Argon2id hashes (RFC 9106): made, verified, and the same work done for an account that does not exist.
+//!
+//! The crate `argon2-rust` hashes, with the vector instructions that the processor has. The crate `argon2` reads and writes
+//! PHC strings, and is the reference that `argon2-rust` must agree with when the service starts.
+
+mod hash_pool;
+
+pub use hash_pool::{HashError, Permit};
+
+use crate::{
+    crypto,
+    domain::{Password, PasswordHash},
+    telemetry::HashWaits,
+};
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::phc::{self, Output, ParamsString, Salt},
+};
+use argon2_rust::params::{Memory, TagLen};
+use hash_pool::{HashPool, PoolOptions, Worker};
+use std::{io, time::Duration};
+use tracing::Instrument;
+
+/// The length of a hash, in bytes.
+const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
+
+/// A hash thread that has no work for this long frees its memory.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The result of verifying a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    /// Right; with a new hash where the stored one was made with other parameters than today's.
+    Right {
+        rehashed: Option<PasswordHash>,
+    },
+}
+
+/// Argon2id's parameters for a new hash, and the size of the pool of hash threads. Memory in KiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashing {
+    pub memory_kib: u32,
+    pub iterations: u32,
+    pub parallelism: u32,
+    /// A stored hash that needs more is not verified.
+    pub max_memory_kib: u32,
+    pub threads: usize,
+    pub queue: usize,
+    pub queue_timeout: Duration,
+    /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took.
+    pub cooldown: f64,
+}
+
+/// Hashes and verifies, on threads of its own.
+pub struct Passwords {
+    pool: HashPool,
+    cost: Cost,
+}
+
+/// The cost of a new hash, and the most that a stored one may cost.
+#[derive(Debug, Clone)]
+struct Cost {
+    params: Params,
+    max_memory_kib: u32,
+}
+
+impl Passwords {
+    /// # Errors
+    /// When `argon2-rust` computes wrong hashes on this processor, the system refuses to start a thread, or Argon2 does
+    /// not allow these parameters.
+    pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
+        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout, cooldown } =
+            hashing;
+        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
+        let params = params.map_err(|error| io::Error::other(error.to_string()))?;
+        compare_with_reference()?;
+        let backend = argon2_rust::detected_backend().name();
+        tracing::info!(backend, threads, cooldown, "hashing passwords");
+        let usual_memory_kib = params.block_count();
+        let options =
+            PoolOptions { threads, queue, queue_timeout, usual_memory_kib, idle_timeout: IDLE_TIMEOUT, cooldown };
+        Ok(Self { pool: HashPool::start(&options, waits)?, cost: Cost { params, max_memory_kib } })
+    }
+
+    /// How many requests wait for a hash thread.
+    pub fn waiting(&self) -> usize {
+        self.pool.waiting()
+    }
+
+    /// Takes the permit for one [`Passwords::verify`]. A request takes it before it does any other work, so that a refused
+    /// request costs nothing.
+    ///
+    /// # Errors
+    /// [`HashError::Overloaded`], at once, when there is none.
+    pub fn try_acquire(&self) -> Result<Permit, HashError> {
+        self.pool.try_acquire()
+    }
+
+    /// The hash to store for a new password.
+    ///
+    /// # Errors
+    /// When too many requests wait for a hash thread, or there is no memory for the hash.
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
+        let cost = self.cost.clone();
+        let hashing = self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker));
+        hashing.instrument(tracing::debug_span!("hash")).await?
+    }
+
+    /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether
+    /// an account exists.
+    ///
+    /// # Errors
+    /// When no hash thread was free in time, or there is no memory for the hash.
+    pub async fn verify(
+        &self,
+        permit: Permit,
+        password: Password,
+        stored: Option<PasswordHash>,
+    ) -> Result<Verdict, HashError> {
+        let cost = self.cost.clone();
+        let hashing = self.pool.run(permit, move |worker| cost.verify(&password, stored.as_ref(), worker));
+        hashing.instrument(tracing::debug_span!("hash")).await?
+    }
+}
+
+/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor.
+fn compare_with_reference() -> io::Result<()> {
+    let compare = || {
+        // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
+        let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| error.to_string())?;
+        let (password, salt) = (b"password", b"somesalt");
+        let tag = tag(&params, password, salt, &mut Worker::default()).map_err(|error| error.to_string())?;
+        let reference = reference_tag(&params, password, salt).map_err(|error| error.to_string())?;
+        let backend = argon2_rust::detected_backend();
+        (tag == reference).then_some(()).ok_or_else(|| {
+            format!("argon2-rust ({backend}) and argon2 compute different hashes on this processor; please report it")
+        })
+    };
+    compare().map_err(io::Error::other)
+}
+
+/// Hashes with `argon2-rust`, in the memory of `worker`, and counts the work.
+fn tag(params: &Params, password: &[u8], salt: &[u8], worker: &mut Worker) -> Result<[u8; TAG], HashError> {
+    worker.work += work(params);
+    let (memory, tag_len) = (Memory::kib(params.m_cost().into()), TagLen::bytes(TAG as u64));
+    let lanes_and_passes = argon2_rust::Params::builder().passes(params.t_cost()).lanes(params.p_cost());
+    let params = lanes_and_passes.memory(memory).tag_len(tag_len).build()?;
+    let (algorithm, version) = (argon2_rust::Algorithm::Argon2id, argon2_rust::Version::V0x13);
+    worker.hasher.set_argon2(argon2_rust::Argon2::new(algorithm, version, params));
+    let mut tag = [0; TAG];
+    worker.hasher.hash_into(password, salt, &mut tag)?;
+    Ok(tag)
+}
+
+/// Hashes with `argon2`.
+fn reference_tag(params: &Params, password: &[u8], salt: &[u8]) -> argon2::Result<[u8; TAG]> {
+    let mut tag = [0; TAG];
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    argon2.hash_password_into(password, salt, &mut tag)?;
+    Ok(tag)
+}
+
+impl Cost {
+    fn hash(&self, password: &Password, worker: &mut Worker) -> Result<PasswordHash, HashError> {
+        let salt = crypto::random::<{ Salt::RECOMMENDED_LENGTH }>();
+        let output = tag(&self.params, password.expose(), &salt, worker)?;
+        // Salt, output and parameters of these sizes always fit into a PHC string.
+        #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
+        let hash = phc::PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&self.params).expect("the parameters fit"),
+            salt: Some(Salt::new(&salt).expect("16 bytes are a salt")),
+            hash: Some(Output::new(&output).expect("32 bytes are an output")),
+        };
+        Ok(PasswordHash::new(hash.to_string()))
+    }
+
+    fn verify(
+        &self,
+        password: &Password,
+        stored: Option<&PasswordHash>,
+        worker: &mut Worker,
+    ) -> Result<Verdict, HashError> {
+        let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
+            tag(&self.params, password.expose(), &[0; 16], worker)?;
+            return Ok(Verdict::Wrong);
+        };
+        let output = tag(&stored.params, password.expose(), stored.salt.as_ref(), worker)?;
+        // `Output` compares in constant time.
+        if Output::new(&output).ok() != Some(stored.output) {
+            // An older, cheaper hash must take as long as an account that does not exist.
+            for params in self.missing_work(work(&stored.params)) {
+                tag(&params, password.expose(), &[0; 16], worker)?;
+            }
+            return Ok(Verdict::Wrong);
+        }
+        let is_todays = stored.params.m_cost() == self.params.m_cost()
+            && stored.params.t_cost() == self.params.t_cost()
+            && stored.params.p_cost() == self.params.p_cost();
+        let rehashed = if is_todays { None } else { Some(self.hash(password, worker)?) };
+        Ok(Verdict::Right { rehashed })
+    }
+
+    /// The hashes that add up, with one that cost `spent`, to the cost of a new one.
+    fn missing_work(&self, spent: u64) -> Vec<Params> {
+        let missing = work(&self.params).saturating_sub(spent);
+        let memory = u64::from(self.params.m_cost());
+        let hashes = [(memory, missing / memory), (missing % memory, 1)];
+        let params = hashes.into_iter().filter_map(|(memory, passes)| {
+            let (memory, passes) = (u32::try_from(memory).ok()?, u32::try_from(passes).ok()?);
+            // Less than the smallest hash takes microseconds.
+            Params::new(memory, passes, self.params.p_cost(), Some(TAG)).ok()
+        });
+        params.collect()
+    }
+
+    /// Parses a stored hash; `None` if it cannot be verified. It must be Argon2id, version 19, of 32 bytes, with no more
+    /// memory than allowed and no more work than [`MAX_WORK`] new hashes: otherwise one row could occupy a hash thread for
+    /// days.
+    fn read(&self, stored: &PasswordHash) -> Option<Stored> {
+        let read = || {
+            let hash = phc::PasswordHash::new(stored.as_str()).ok()?;
+            let params = Params::try_from(&hash).ok()?;
+            let (salt, output) = (hash.salt?, hash.hash?);
+            let is_ours = hash.algorithm == Algorithm::Argon2id.ident()
+                && hash.version == Some(Version::V0x13.into())
+                && output.len() == TAG
+                && params.m_cost() <= self.max_memory_kib
+                && work(&params) <= MAX_WORK * work(&self.params);
+            is_ours.then_some(Stored { params, salt, output })
+        };
+        let read = read();
+        if read.is_none() {
+            tracing::error!(
+                "a stored password hash cannot be verified: it is not Argon2id, or needs more than passwords.max_memory_kib \
+                 or than 16 times the work of a new one"
+            );
+        }
+        read
+    }
+}
+
+/// The work that a stored hash may take, in new hashes.
+const MAX_WORK: u64 = 16;
+
+/// The work of a hash: the KiB that it fills, over all its passes.
+fn work(params: &Params) -> u64 {
+    u64::from(params.m_cost()) * u64::from(params.t_cost())
+}
+
+struct Stored {
+    params: Params,
+    salt: Salt,
+    output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{prelude::*, test_runner::TestRunner};
+
+    fn cost(memory_kib: u32, iterations: u32) -> Cost {
+        Cost { params: Params::new(memory_kib, iterations, 1, Some(TAG)).unwrap(), max_memory_kib: 1024 }
+    }
+
+    impl Cost {
+        fn hash_of(&self, password: &str) -> PasswordHash {
+            self.hash(&Password::attempt(password), &mut Worker::default()).unwrap()
+        }
+
+        fn verdict(&self, password: &str, stored: Option<&PasswordHash>) -> Verdict {
+            self.verify(&Password::attempt(password), stored, &mut Worker::default()).unwrap()
+        }
+    }
+
+    #[test]
+    fn the_right_password_is_right_and_any_other_is_wrong() {
+        let cost = cost(64, 1);
+        let hash = cost.hash_of("correct horse");
+        assert_eq!(cost.verdict("correct horse", Some(&hash)), Verdict::Right { rehashed: None });
+        for wrong in ["", "correct horsE", "correct horse ", "correct hors"] {
+            assert_eq!(cost.verdict(wrong, Some(&hash)), Verdict::Wrong, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_the_same_in_every_unicode_form() {
+        let cost = cost(64, 1);
+        let hash = cost.hash_of("caf\u{e9} au lait");
+        assert_eq!(cost.verdict("cafe\u{301} au lait", Some(&hash)), Verdict::Right { rehashed: None });
+    }
+
+    #[test]
+    fn a_hash_with_other_parameters_is_verified_and_replaced() {
+        let (old, new) = (cost(32, 2), cost(64, 1));
+        let hash = old.hash_of("correct horse");
+        let Verdict::Right { rehashed: Some(rehashed) } = new.verdict("correct horse", Some(&hash)) else {
+            panic!("no new hash");
+        };
+        assert!(rehashed.as_str().contains("m=64,t=1,p=1"));
+        assert_eq!(new.verdict("correct horse", Some(&rehashed)), Verdict::Right { rehashed: None });
+    }
+
+    /// Counted, not timed: the work must not reveal which address has an account.
+    #[test]
+    fn a_wrong_password_costs_the_same_work_whatever_the_stored_hash_cost() {
+        let (now, mut worker) = (cost(64, 3), Worker::default());
+        let mut spent = |stored: Option<&PasswordHash>| {
+            worker.work = 0;
+            assert_eq!(now.verify(&Password::attempt("wrong"), stored, &mut worker), Ok(Verdict::Wrong));
+            worker.work
+        };
+        let unknown = spent(None);
+        for (memory_kib, iterations) in [(64, 3), (64, 1), (8, 1), (24, 2), (100, 1), (8, 24)] {
+            let hash = cost(memory_kib, iterations).hash_of("right");
+            assert_eq!(spent(Some(&hash)), unknown, "{}", hash.as_str());
+        }
+    }
+
+    #[test]
+    fn a_stored_hash_of_more_than_sixteen_times_the_work_is_refused() {
+        let now = cost(64, 1);
+        for (iterations, is_tried) in [(16, true), (17, false)] {
+            let hash = cost(64, iterations).hash_of("correct horse");
+            assert_eq!(now.verdict("correct horse", Some(&hash)) != Verdict::Wrong, is_tried, "{iterations}");
+        }
+    }
+
+    #[test]
+    fn a_stored_hash_that_cannot_be_verified_makes_every_password_wrong() {
+        let cost = cost(64, 1);
+        let too_large = self::cost(2048, 1).hash_of("a");
+        for stored in ["", "a", "$2b$12$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=64,t=1,p=1", too_large.as_str()] {
+            let stored = PasswordHash::new(stored.to_owned());
+            assert_eq!(cost.verdict("a", Some(&stored)), Verdict::Wrong);
+        }
+        assert_eq!(cost.verdict("a", None), Verdict::Wrong);
+    }
+
+    /// A vector of the C reference (`echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1`, its test.c).
+    #[test]
+    fn a_hash_of_the_c_reference_is_verified() {
+        const HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let cost = Cost { max_memory_kib: 65536, ..cost(65536, 2) };
+        let verdict = cost.verdict("password", Some(&PasswordHash::new(HASH.into())));
+        assert_eq!(verdict, Verdict::Right { rehashed: None });
+    }
+
+    /// For all parameters and inputs, and whatever the last hash left in the memory.
+    #[test]
+    fn argon2_rust_computes_what_argon2_computes() {
+        let inputs = (1_u32..=4, 1_u32..=4, 0_u32..60, any::<Vec<u8>>(), prop::collection::vec(any::<u8>(), 8..40));
+        let mut runner = TestRunner::new(ProptestConfig { cases: 1500, ..ProptestConfig::default() });
+        let worker = std::cell::RefCell::new(Worker::default());
+        let result = runner.run(&inputs, |(passes, lanes, more, password, salt)| {
+            let params = Params::new(8 * lanes + more, passes, lanes, Some(TAG)).unwrap();
+            let tag = tag(&params, &password, &salt, &mut worker.borrow_mut());
+            prop_assert_eq!(tag, Ok(reference_tag(&params, &password, &salt).unwrap()));
+            Ok(())
+        });
+        result.unwrap();
+        // As large as in production.
+        let params = Params::new(19_456, 2, 1, Some(TAG)).unwrap();
+        let tag = tag(&params, b"correct horse", &[7; 16], &mut worker.borrow_mut());
+        assert_eq!(tag, Ok(reference_tag(&params, b"correct horse", &[7; 16]).unwrap()));
+        compare_with_reference().unwrap();
+    }
+}
