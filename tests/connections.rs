@@ -171,12 +171,11 @@ async fn clients_that_pipeline_and_do_not_read_take_less_than_a_mebibyte_each() 
 async fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
     let watched = Watched::start(&[]).await;
     let (mut from, mut to) = watched.connect().await.into_split();
-    let requests: String = (0..3000)
-        .map(|number| {
-            let path = if number % 3 == 0 { "/livez" } else { "/nowhere" };
-            format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-request-id: number-{number}\r\n\r\n")
-        })
-        .collect();
+    let request = |number: u32| {
+        let path = if number.is_multiple_of(3) { "/livez" } else { "/nowhere" };
+        format!("GET {path} HTTP/1.1\r\nhost: a\r\nx-request-id: number-{number}\r\n\r\n")
+    };
+    let requests = (0..3000).map(request).collect::<Vec<_>>().concat();
     let sending = tokio::spawn(async move {
         to.write_all(requests.as_bytes()).await.unwrap();
         to

@@ -221,6 +221,8 @@ async fn migrate(settings: &Settings) -> Result<(), Failure> {
     let conflicts = storage.migrate().await?;
     storage.close().await;
     say("The database is up to date.");
-    conflicts.iter().for_each(|user| say(format_args!("warning: user {user}: {}", storage::NAME_CONFLICT)));
+    for user in conflicts {
+        say(format_args!("warning: user {user}: {}", storage::NAME_CONFLICT));
+    }
     Ok(())
 }
