@@ -255,3 +255,34 @@ async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
         }
     }
 }
+
+/// actix-http encodes a response for the request that it parsed last: it must not parse the next one before.
+#[tokio::test]
+async fn a_request_that_is_pipelined_changes_no_other_response() {
+    let app = TestApp::start().await;
+    let body = json!({"email": email(), "password": PASSWORD}).to_string();
+    let sign_in = format!(
+        "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let ask = |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    let last = "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    for (requests, bodies) in [
+        (ask("GET", "/readyz") + &ask("HEAD", "/livez") + last, 2),
+        (ask("HEAD", "/readyz") + &ask("GET", "/livez") + last, 2),
+        (sign_in.clone() + &ask("HEAD", "/livez") + last, 2),
+        (ask("HEAD", "/livez") + &sign_in + last, 2),
+        (ask("HEAD", "/livez") + &ask("HEAD", "/readyz") + last, 1),
+    ] {
+        let (mut rest, _) = until_closed(&app, &requests).await;
+        let mut found = 0;
+        while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
+            let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+            // A response to HEAD is followed by the next one, or by nothing.
+            let is_head = behind.is_empty() || behind.starts_with("HTTP/1.1 ");
+            found += usize::from(!is_head);
+            rest = behind[if is_head { 0 } else { length }..].to_owned();
+        }
+        assert_eq!((found, rest.as_str()), (bodies, ""), "{requests}");
+    }
+}

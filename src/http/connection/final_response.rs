@@ -29,6 +29,8 @@ pub(super) struct ConnectionState(Rc<Shared>);
 struct Shared {
     stage: Cell<Stage>,
     is_serving: Cell<bool>,
+    /// How many bytes are left of the body of the request that is served; `None` where no `Content-Length` says so.
+    body_left: Cell<Option<u64>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -61,7 +63,29 @@ impl ConnectionState {
 
     /// Whether a request is served of which nothing is left to read.
     pub(super) fn is_serving(&self) -> bool {
-        self.0.is_serving.get()
+        self.0.is_serving.get() || self.body_left() == Some(0)
+    }
+
+    pub(super) fn body_left(&self) -> Option<u64> {
+        self.0.body_left.get()
+    }
+
+    /// Notes that so many bytes were handed to actix-http.
+    pub(super) fn handed_on(&self, count: usize) {
+        let left = self.body_left().map(|left| left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX)));
+        self.0.body_left.set(left);
+    }
+
+    fn begin(&self, request: &HttpRequest) {
+        self.0.is_serving.set(!has_body(request));
+        let is_counted = has_body(request) && !request.headers().contains_key(header::TRANSFER_ENCODING);
+        let length = request.headers().get(header::CONTENT_LENGTH).filter(|_| is_counted);
+        self.0.body_left.set(length.and_then(|length| length.to_str().ok()?.parse().ok()));
+    }
+
+    fn end(&self) {
+        self.0.is_serving.set(false);
+        self.0.body_left.set(None);
     }
 }
 
@@ -71,12 +95,8 @@ struct BodyRead;
 /// Notes that a request's body was read to its end.
 pub fn body_is_read(request: &HttpRequest) {
     request.extensions_mut().insert(BodyRead);
-    set_serving(request, true);
-}
-
-fn set_serving(request: &HttpRequest, is_serving: bool) {
     if let Some(connection) = request.conn_data::<ConnectionState>() {
-        connection.0.is_serving.set(is_serving);
+        connection.0.is_serving.set(true);
     }
 }
 
@@ -93,13 +113,17 @@ pub async fn final_response(
     if arrived_after_close(request.request()).await {
         return Ok(request.into_response(HttpResponse::BadRequest().force_close().finish()));
     }
-    set_serving(request.request(), !has_body(request.request()));
+    if let Some(connection) = request.request().conn_data::<ConnectionState>() {
+        connection.begin(request.request());
+    }
     // The service speaks no other protocol, and after an `Upgrade` actix-http does not know where the next request begins.
     let asks_for_close = request.head().connection_type() != ConnectionType::KeepAlive
         || request.headers().contains_key(header::UPGRADE);
     let state = request.app_data::<Data<State>>().cloned();
     let mut response = next.call(request).await?.map_into_boxed_body();
-    set_serving(response.request(), false);
+    if let Some(connection) = response.request().conn_data::<ConnectionState>() {
+        connection.end();
+    }
     let is_stopping = state.is_some_and(|state| state.is_stopping());
     if asks_for_close || is_stopping || has_unread_body(response.request()) {
         // Every body of this service is one piece, so the first flush after this has all of the response.

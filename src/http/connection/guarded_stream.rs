@@ -42,8 +42,8 @@ pub(super) struct GuardedStream {
     piece: Vec<u8>,
     handed: usize,
     head_end: HeadEnd,
-    /// Whether actix-http was handed the end of a head, and has not parsed it yet.
-    is_head_complete: bool,
+    /// Whether actix-http was handed the end of a head or of a body, and has not parsed it yet.
+    is_part_complete: bool,
     /// Whether reading waits until a response is written.
     is_paused: bool,
     /// Whether the socket takes no more bytes.
@@ -67,7 +67,7 @@ impl GuardedStream {
             piece: Vec::new(),
             handed: 0,
             head_end: HeadEnd::default(),
-            is_head_complete: false,
+            is_part_complete: false,
             is_paused: false,
             is_blocked: false,
             write_deadline: None,
@@ -113,16 +113,20 @@ impl GuardedStream {
         Poll::Ready(Ok(read))
     }
 
-    /// Hands on what was read, up to the end of a head.
+    /// Hands on what was read, up to the end of a head or of a body.
     fn hand_on(&mut self, into: &mut ReadBuf<'_>) {
         let rest = &self.piece[self.handed..];
         let most = &rest[..rest.len().min(into.remaining())];
-        let end = self.head_end.find(most);
+        let end = match self.connection.body_left().map(|left| usize::try_from(left).unwrap_or(usize::MAX)) {
+            Some(left) => (left <= most.len()).then_some(left),
+            None => self.head_end.find(most),
+        };
         let next = &most[..end.unwrap_or(most.len())];
         into.put_slice(next);
         let count = next.len();
         self.handed += count;
-        self.is_head_complete = end.is_some();
+        self.connection.handed_on(count);
+        self.is_part_complete = end.is_some();
         if self.unanswered == 0 {
             self.restart_read_deadline();
         }
@@ -184,7 +188,7 @@ impl AsyncRead for GuardedStream {
             // `has_written` wakes the dispatcher.
             return Poll::Pending;
         }
-        if std::mem::take(&mut self.is_head_complete) {
+        if std::mem::take(&mut self.is_part_complete) {
             // The dispatcher reads until nothing comes, and parses then: so nothing comes until it is polled again.
             if self.has_piece() || self.tcp.poll_read_ready(context).is_ready() {
                 context.waker().wake_by_ref();

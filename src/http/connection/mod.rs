@@ -6,6 +6,7 @@
 //! | It waits without limit for a client that does not take its response. | Such connections stay for ever. | [`guarded_stream`] |
 //! | It times the first head of a connection and no later one, and waits without limit for the end of a body that no handler reads. | The same. | [`guarded_stream`] |
 //! | It goes on with a request whose client has disconnected. | Passwords are hashed for clients that are gone; in a flood most are. | [`client_connection`] |
+//! | It encodes a response for the request that it parsed last, not for the one that is answered. | A `HEAD` behind another request takes the body from the response to that one. | [`guarded_stream`], which hands on one request at a time |
 //! | After a response with `connection: close` it goes on with what it has read behind that request. | A proxy in front can be made to see the response to a request that it never sent (request smuggling). | [`final_response`] |
 //!
 //! `docs/upstream-actix-http.md` reports these gaps to its maintainers. Input that is no HTTP request is left to
