@@ -324,16 +324,16 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
         rest().await;
         // Another algorithm, too: the ring knows the one of each key.
         let next = folder.generate(Algorithm::EdDsa, app.now());
-        for taken in [app.take_up_keys(&folder.settings()), replica.take_up_keys(&app, &folder.settings())] {
+        for taken in [app.reload_keys(&folder.settings()), replica.reload_keys(&app, &folder.settings())] {
             assert_eq!(taken.unwrap(), first[0]);
             rest().await;
         }
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, and not signing");
         assert_eq!(signer().await, first[0]);
         assert_eq!(folder.rotate(app.now()), next);
-        app.take_up_keys(&folder.settings()).unwrap();
+        app.reload_keys(&folder.settings()).unwrap();
         rest().await;
-        replica.take_up_keys(&app, &folder.settings()).unwrap();
+        replica.reload_keys(&app, &folder.settings()).unwrap();
         assert_eq!(signer().await, first[0], "everybody has the time to see it in the key set");
         for _ in 0..12 {
             app.pass(10);
@@ -361,8 +361,8 @@ async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
     let (folder, app) = with_one_key().await;
     let replica = app.replica(&folder.settings()).await;
     let take_up = || {
-        app.take_up_keys(&folder.settings()).unwrap();
-        replica.take_up_keys(&app, &folder.settings()).unwrap();
+        app.reload_keys(&folder.settings()).unwrap();
+        replica.reload_keys(&app, &folder.settings()).unwrap();
     };
     let first = kids(&key_set(&app).await)[0].clone();
     let next = folder.generate(Algorithm::Es256, app.now());
@@ -414,7 +414,7 @@ async fn a_restart_does_not_skip_the_publication() {
     assert_eq!(signer(&replica).await, next, "everybody had a minute to see it");
     minute().await;
     assert_eq!(signer(&again().await).await, next, "and whoever is started again knows that");
-    app.take_up_keys(&folder.settings()).unwrap();
+    app.reload_keys(&folder.settings()).unwrap();
     assert_eq!(kid(&app.user().await.access), first, "this one has not published it yet");
 }
 
@@ -442,13 +442,13 @@ async fn keys_that_cannot_be_taken_up_change_nothing() {
     let ann = app.user().await;
     let before = key_set(&app).await;
     fs::write(folder.path.join("broken.pem"), "-----BEGIN PRIVATE KEY-----\nbroken").unwrap();
-    let fault = app.take_up_keys(&folder.settings()).unwrap_err().to_string();
+    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
     assert!(fault.contains("broken.pem"), "{fault}");
     fs::rename(&folder.path, folder.path.with_extension("gone")).unwrap();
-    let fault = app.take_up_keys(&folder.settings()).unwrap_err().to_string();
+    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
     assert!(fault.contains("cannot be read"), "{fault}");
     fs::create_dir(&folder.path).unwrap();
-    let fault = app.take_up_keys(&folder.settings()).unwrap_err().to_string();
+    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
     assert!(fault.contains("no key that signs"), "{fault}");
     assert_eq!(key_set(&app).await, before);
     assert_eq!((app.verify(&ann.access).await, app.user().await.actor.get("/auth/users/me").await.status), (204, 200));
@@ -466,11 +466,11 @@ async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
         (REFRESH_KEY, "is also jwt.refresh_key"),
     ] {
         fs::write(&file, secret).unwrap();
-        let said = app.take_up_keys(&folder.settings()).unwrap_err().to_string();
+        let said = app.reload_keys(&folder.settings()).unwrap_err().to_string();
         assert!(said.contains(fault) && !said.contains(secret), "{said}");
     }
     fs::write(&file, format!("{LONG_SECRET}\n")).unwrap();
-    let kid_now = app.take_up_keys(&folder.settings()).unwrap();
+    let kid_now = app.reload_keys(&folder.settings()).unwrap();
     assert_eq!(kid(&app.user().await.access), kid_now);
 }
 
@@ -482,7 +482,7 @@ async fn a_key_that_leaked_is_gone_at_once() {
     app.pass(1);
     key_files::rotate(&folder.path, Algorithm::Es256, true, Timestamp(app.now())).unwrap();
     fs::remove_file(leaked).unwrap();
-    let new = app.take_up_keys(&folder.settings()).unwrap();
+    let new = app.reload_keys(&folder.settings()).unwrap();
     assert_ne!(new, kid(&ann.access));
     assert_eq!(app.verify(&ann.access).await, 401);
     let again = app.refresh(&ann.refresh).await;
@@ -512,7 +512,7 @@ async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
         // Without it in either setting it is nobody's key any more.
         let later = old.replica(&[("JWT__REFRESH_KEY", NEW), rotation]).await;
         assert_eq!(later.refresh(&ann.refresh).await.status, 401);
-        old.take_up_keys(&[after[0], after[1]]).unwrap();
+        old.reload_keys(&[after[0], after[1]]).unwrap();
         assert_eq!(old.refresh(&token).await.status, 200, "and a key is taken up without a restart");
     }
 }

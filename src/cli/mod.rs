@@ -5,7 +5,7 @@ mod keys;
 mod user;
 
 use crate::{
-    app::{self, App, KeySwitch, KeysError, StartError},
+    app::{self, App, KeyReloader, KeysError, StartError},
     clock::Clock,
     config::{Settings, Sources},
     crypto::key_files::KeyFileError,
@@ -158,7 +158,7 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     if settings.profile == crate::config::Profile::Development {
         welcome(settings, &app);
     }
-    tokio::spawn(take_up_keys(hang_up, app.key_switch()));
+    tokio::spawn(reload_keys(hang_up, app.key_reloader()));
     app.run_until(async { drop(stop.await) }).await?;
     tracing::info!("stopped");
     Ok(())
@@ -201,15 +201,15 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
 }
 
 /// Reads the keys again at each SIGHUP. Whatever is wrong then is said, and the service goes on with the keys it has.
-async fn take_up_keys(mut hang_up: Signal, switch: KeySwitch) {
+async fn reload_keys(mut hang_up: Signal, reloader: KeyReloader) {
     while hang_up.recv().await.is_some() {
-        let switch = switch.clone();
+        let reloader = reloader.clone();
         // Files may be slow, and this thread has to follow the feed of revocations.
-        let take_up = move || match Settings::load(&Sources::of_process()) {
-            Ok(settings) => switch.turn(&settings).map_err(|error| error.to_string()),
+        let reload = move || match Settings::load(&Sources::of_process()) {
+            Ok(settings) => reloader.reload(&settings).map_err(|error| error.to_string()),
             Err(faults) => Err(faults.to_string()),
         };
-        match spawn_blocking(take_up).await.unwrap_or_else(|_| Err("reading them broke off".to_owned())) {
+        match spawn_blocking(reload).await.unwrap_or_else(|_| Err("reading them broke off".to_owned())) {
             Ok(kid) => tracing::info!(kid, "took up the keys anew; this one signs"),
             Err(reason) => tracing::error!("the keys stay as they are: {}", reason.trim_end()),
         }

@@ -8,7 +8,7 @@ mod openapi;
 mod problem;
 mod routes;
 
-pub use actix_web::dev::Server;
+pub use actix_web::dev::{Server, ServerHandle};
 pub use connection::{Options, close, listen, serve};
 pub use handlers::users::UserResponse;
 pub use openapi::default_document;

@@ -6,7 +6,7 @@ use super::{
     email,
 };
 use signet::{
-    app::{self, App, KeySwitch, KeysError},
+    app::{self, App, KeyReloader, KeysError},
     auth::Auth,
     clock::Clock,
     config::{Settings, Sources},
@@ -62,7 +62,7 @@ pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
 /// A service and its thread.
 struct Running {
     address: SocketAddr,
-    key_switch: KeySwitch,
+    key_reloader: KeyReloader,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,12 +75,12 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let app = App::build(&settings, clock).await.unwrap_or_else(|error| panic!("{error}"));
-                started.send((app.address(), app.key_switch())).ok().unwrap();
+                started.send((app.address(), app.key_reloader())).ok().unwrap();
                 app.run_until(async { drop(stopped.await) }).await.unwrap();
             });
         });
-        let (address, key_switch) = start.await.expect("the service starts");
-        Self { address, key_switch, stop: Some(stop), thread: Some(thread) }
+        let (address, key_reloader) = start.await.expect("the service starts");
+        Self { address, key_reloader, stop: Some(stop), thread: Some(thread) }
     }
 
     fn stop(&mut self) {
@@ -114,8 +114,8 @@ pub struct Replica {
 
 impl Replica {
     /// What SIGHUP does, on the database of `app`.
-    pub fn take_up_keys(&self, app: &TestApp, changes: &[(&str, &str)]) -> Result<String, KeysError> {
-        self.running.key_switch.turn(&settings(&app.database, changes))
+    pub fn reload_keys(&self, app: &TestApp, changes: &[(&str, &str)]) -> Result<String, KeysError> {
+        self.running.key_reloader.reload(&settings(&app.database, changes))
     }
 
     pub fn anon(&self) -> Actor {
@@ -162,8 +162,8 @@ impl TestApp {
     }
 
     /// What SIGHUP does: takes up the keys that these settings name.
-    pub fn take_up_keys(&self, changes: &[(&str, &str)]) -> Result<String, KeysError> {
-        self.running.key_switch.turn(&settings(&self.database, changes))
+    pub fn reload_keys(&self, changes: &[(&str, &str)]) -> Result<String, KeysError> {
+        self.running.key_reloader.reload(&settings(&self.database, changes))
     }
 
     /// Moves the only clock there is.

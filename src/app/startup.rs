@@ -1,0 +1,96 @@
+//! What must be done once before the service can answer: wait for the database, migrate it, make the first superuser.
+
+use super::StartError;
+use crate::{
+    auth::{Auth, AuthError},
+    clock::Clock,
+    config::Settings,
+    domain::Email,
+    storage::{self, Follower, Storage, StorageError},
+};
+use secrecy::SecretString;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
+
+/// How long the start waits for PostgreSQL before the service answers 503 and goes on waiting.
+const DB_STARTUP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often the service tries again to reach a database that was unavailable at the start.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The preparation of the database.
+pub(super) struct Startup {
+    auth: Arc<Auth>,
+    storage: Storage,
+    clock: Clock,
+    migrates: bool,
+    first_superuser: Option<(Email, SecretString)>,
+}
+
+impl Startup {
+    pub fn new(settings: &Settings, auth: &Arc<Auth>, storage: &Storage, clock: &Clock) -> Self {
+        Self {
+            auth: Arc::clone(auth),
+            storage: storage.clone(),
+            clock: clock.clone(),
+            migrates: storage.is_sqlite() || settings.database.migrate_on_start,
+            first_superuser: settings.first_superuser(),
+        }
+    }
+
+    /// Prepares the database, and returns `self` where PostgreSQL is not ready in time: then [`Startup::finish`] goes on
+    /// beside serving.
+    ///
+    /// # Errors
+    /// When waiting would not help.
+    pub async fn begin(self, follower: &mut Follower) -> Result<Option<Self>, StartError> {
+        if self.storage.is_sqlite() {
+            return self.run(follower).await.map(|()| None);
+        }
+        match timeout(DB_STARTUP_TIMEOUT, self.run(follower)).await {
+            Ok(Ok(())) => return Ok(None),
+            Ok(Err(error)) if !error.is_temporary() => return Err(error),
+            Ok(Err(error)) => tracing::error!("{error}; answering 503 until it is back"),
+            // Another replica may be migrating.
+            Err(_) => tracing::warn!("the database is not ready yet; answering 503 until it is"),
+        }
+        Ok(Some(self))
+    }
+
+    /// Prepares the database as soon as it is available.
+    ///
+    /// # Errors
+    /// When waiting would not help.
+    pub async fn finish(&self, follower: &mut Follower) -> Result<(), StartError> {
+        while let Err(error) = self.run(follower).await {
+            if !error.is_temporary() {
+                return Err(error);
+            }
+            sleep(RETRY_INTERVAL).await;
+        }
+        tracing::info!("the database is ready");
+        Ok(())
+    }
+
+    async fn run(&self, follower: &mut Follower) -> Result<(), StartError> {
+        if self.migrates {
+            for user in self.storage.migrate().await? {
+                tracing::error!(user.id = user.0, "{}", storage::NAME_CONFLICT);
+            }
+        }
+        // Before the service trusts the first token.
+        follower.catch_up().await?;
+        if let Some((email, password)) = &self.first_superuser {
+            match self.auth.user_admin().bootstrap(email, password, self.clock.now()).await {
+                Ok(Some(user)) => tracing::info!(user.id = user.id.0, "created the first superuser"),
+                Ok(None) => {}
+                Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),
+                Err(error) => return Err(StartError::Bootstrap(error)),
+            }
+        }
+        // Last: other services could not see a key while all this was done.
+        let published = self.storage.publications().await?;
+        self.auth.heard_of(&published, self.clock.now());
+        Ok(())
+    }
+}
