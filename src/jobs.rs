@@ -4,10 +4,10 @@ use crate::{
     auth::Auth,
     clock::Clock,
     domain::Timestamp,
-    storage::{Expiring, Follower, Storage, StorageError},
+    storage::{Expiring, Follower, NAME_CONFLICT, Storage, StorageError},
     telemetry::Metrics,
 };
-use futures_util::future::join4;
+use futures_util::future::{join, join4};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -37,7 +37,7 @@ impl Jobs {
         let Self { auth, storage, follower, poll_interval, clock, metrics } = self;
         let following = follow(follower, poll_interval);
         let forgetting = forget(&storage, &clock);
-        let purging = purge(&storage, &clock, &metrics);
+        let purging = join(purge(&storage, &clock, &metrics), fold_names(&storage));
         let telling = Box::pin(tell_of_keys(&auth, &storage, &clock));
         let (never, ..) = join4(following, forgetting, purging, telling).await;
         never
@@ -61,6 +61,24 @@ async fn tell_of_keys(auth: &Auth, storage: &Storage, clock: &Clock) -> Infallib
         let recorded = storage.record_publications(&auth.publications(clock.now())).await;
         failures.note("other replicas cannot be told of the keys", recorded.err());
         sleep(TELL_INTERVAL).await;
+    }
+}
+
+/// Makes the keys of the names of users that a replica of a version before created meanwhile.
+async fn fold_names(storage: &Storage) -> Infallible {
+    let (mut failures, mut known) = (Failures::default(), Vec::new());
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        match storage.fold_names().await {
+            Ok(conflicts) => {
+                for user in conflicts.iter().filter(|user| !known.contains(*user)) {
+                    tracing::error!(user.id = user.0, "{NAME_CONFLICT}");
+                }
+                known = conflicts;
+                failures.note("", None);
+            }
+            Err(error) => failures.note("the keys of names cannot be made", Some(error)),
+        }
     }
 }
 

@@ -49,7 +49,11 @@ impl Email {
             return Err(SHAPE);
         }
         let email = format!("{local}@{domain}");
-        if email.chars().count() > Self::MAX_CHARS { Err(TOO_LONG) } else { Ok(Self::stored(email)) }
+        if email.chars().count() > Self::MAX_CHARS {
+            Err(TOO_LONG)
+        } else {
+            Ok(Self::stored(email.clone(), Some(Self::key_of(&email))))
+        }
     }
 
     /// What an address is compared by, of whatever text somebody claims to be their address.
@@ -72,11 +76,9 @@ impl Email {
         Ok(prefix)
     }
 
-    /// An address that was parsed before it was stored.
-    pub(crate) fn stored(text: String) -> Self {
-        let is_its_own =
-            text.is_ascii() && !text.contains("xn--") && !text.bytes().any(|byte| byte.is_ascii_uppercase());
-        let key = if is_its_own { None } else { Some(Self::key_of(&text)).filter(|key| *key != text).map(Into::into) };
+    /// An address that was parsed before it was stored, with the key that it was stored with.
+    pub(crate) fn stored(text: String, key: Option<String>) -> Self {
+        let key = key.filter(|key| *key != text).map(Into::into);
         Self { text, key }
     }
 
@@ -87,12 +89,7 @@ impl Email {
 
     /// As it is compared.
     pub fn key(&self) -> &str {
-        self.own_key().unwrap_or(&self.text)
-    }
-
-    /// [`Email::key`] where it is not the address itself.
-    pub fn own_key(&self) -> Option<&str> {
-        self.key.as_deref()
+        self.key.as_deref().unwrap_or(&self.text)
     }
 }
 

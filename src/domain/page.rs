@@ -61,7 +61,8 @@ impl UserCursor {
     pub fn next_after(&self, last: &User) -> String {
         match self {
             Self::ById { .. } => last.id.to_string(),
-            Self::ByEmail { .. } => last.email.as_str().to_owned(),
+            // Its key, by which the database has ordered it.
+            Self::ByEmail { .. } => last.email.key().to_owned(),
         }
     }
 }

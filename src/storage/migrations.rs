@@ -1,7 +1,7 @@
 //! The migrations that create the tables. A migration only expands; a later release removes what it made superfluous, so
 //! that two versions can serve at once.
 
-use super::{Storage, StorageError, error::classify, pool::Pool, users::email_key};
+use super::{Storage, StorageError, error::classify, pool::Pool};
 use crate::domain::{Email, UserId, Username};
 use sqlx::{
     Connection, SqlSafeStr,
@@ -88,34 +88,36 @@ impl Storage {
         self.fold_names().await
     }
 
-    /// Sets the keys of the e-mail and username of every user that migration 6 marked with a blank. Where another user has
-    /// a key already, the later user is marked with `!` and keeps its row: the next call tries again.
-    async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
-        const MARKED: &str = concat!(
-            r"
+    /// Sets the keys of the e-mail and username of every user that a version before migration 6 created, as far as they may
+    /// be others than that version stored. Where another user has the key of the e-mail already, the later user gets the same
+    /// key with a blank and its id behind it, and the next call tries again. Returns those users, and those whose username
+    /// is another user's.
+    pub async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
+        // The condition is that of the index `users_to_fold`, which is empty but for these users.
+        const TO_FOLD: &str = r"
             SELECT id, email, username
             FROM users
-            WHERE ",
-            email_key!(),
-            " >= ' ' AND ",
-            email_key!(),
-            r#" < '"' AND id > $1 ORDER BY id LIMIT 500"#
-        );
+            WHERE (email_key IS NULL AND (octet_length(email) <> length(email)
+                    OR octet_length(username) <> length(username) OR replace(email, 'xn--', '') <> email)
+                OR replace(email_key, ' ', '') <> email_key)
+                AND id > $1
+            ORDER BY id
+            LIMIT 500";
         const EMAIL: &str = "UPDATE users SET email_key = $2 WHERE id = $1";
         const USERNAME: &str = "UPDATE users SET username_key = $2 WHERE id = $1";
         let (mut after, mut conflicts) = (0, Vec::new());
         loop {
             let users: Vec<(i64, String, String)> =
-                self.read(|| async { self.connection().await?.query(MARKED).bind(after).fetch_all().await }).await?;
+                self.read(|| async { self.connection().await?.query(TO_FOLD).bind(after).fetch_all().await }).await?;
             let Some((last, ..)) = users.last() else { return Ok(conflicts) };
             after = *last;
             for (id, email, username) in users {
-                let (email, username) = (Email::stored(email), Username::stored(username));
-                let has_email = self.set_key(EMAIL, id, email.own_key()).await?;
+                let (email_key, username_key) = (Email::key_of(&email), Username::key_of(&username));
+                let has_email = self.set_key(EMAIL, id, &email_key).await?;
                 if !has_email {
-                    self.set_key(EMAIL, id, Some(&format!("!{id}"))).await?;
+                    self.set_key(EMAIL, id, &format!("{email_key} {id}")).await?;
                 }
-                let has_username = self.set_key(USERNAME, id, Some(username.key())).await?;
+                let has_username = self.set_key(USERNAME, id, &username_key).await?;
                 if !(has_email && has_username) {
                     conflicts.push(UserId(id));
                 }
@@ -124,7 +126,7 @@ impl Storage {
     }
 
     /// Sets one key of a user; `false` when another user has it.
-    async fn set_key(&self, sql: &'static str, id: i64, key: Option<&str>) -> Result<bool, StorageError> {
+    async fn set_key(&self, sql: &'static str, id: i64, key: &str) -> Result<bool, StorageError> {
         self.write(|| async {
             let mut tx = self.begin().await?;
             match tx.query(sql).bind(id).bind(key).execute().await {

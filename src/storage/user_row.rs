@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 macro_rules! user_columns {
     () => {
         "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
-         users.is_superuser, users.is_verified, users.created_at, users.last_login, users.claims"
+         users.is_superuser, users.is_verified, users.created_at, users.last_login, users.claims, users.email_key"
     };
 }
 pub(super) use user_columns;
@@ -26,13 +26,14 @@ pub(super) struct UserRow {
     created_at: i64,
     last_login: Option<i64>,
     claims: String,
+    email_key: Option<String>,
 }
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
         Self {
             id: UserId(row.id),
-            email: Email::stored(row.email),
+            email: Email::stored(row.email, row.email_key),
             username: Username::stored(row.username),
             first_name: Name::stored(row.first_name),
             last_name: Name::stored(row.last_name),

@@ -57,8 +57,6 @@ macro_rules! email_key {
         "COALESCE(email_key, email)"
     };
 }
-pub(super) use email_key;
-
 impl Storage {
     /// Stores a new, active user. If many calls with one e-mail run at once, the unique index lets exactly one create it.
     pub async fn create_user(
@@ -89,7 +87,7 @@ impl Storage {
                     .bind(user.last_name.as_str())
                     .bind(user.is_superuser)
                     .bind(now.0)
-                    .bind(user.email.own_key())
+                    .bind(user.email.key())
                     .fetch_optional()
                     .await?;
                 tx.commit().await?;

@@ -94,11 +94,16 @@ async fn many_may_migrate_at_once_and_again() {
     assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, files);
 }
 
-/// Two accounts of a version that compared e-mails in lower case, as migration 6 leaves them.
+/// Accounts of a version that compared e-mails in lower case: from before migration 6, or of a replica beside it.
 #[tokio::test]
-async fn of_two_users_whose_emails_are_one_now_the_first_has_it_and_the_second_is_named() {
+async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named() {
     let Fixture { storage, database } = fixture().await;
-    let rows = [("straße@example.com", "straße@example.com"), ("strasse@example.com", "für_alle")];
+    let rows = [
+        ("straße@example.com", "straße@example.com"),
+        ("strasse@example.com", "für_alle"),
+        ("anna@example.com", "anna"),
+        ("νίκος@xn--mnchen-3ya.example", "νίκος"),
+    ];
     for (email, username) in rows {
         let sql = format!(
             "INSERT INTO users (email, username, username_key, password_hash, first_name, last_name, is_active, is_staff, \
@@ -107,19 +112,30 @@ async fn of_two_users_whose_emails_are_one_now_the_first_has_it_and_the_second_i
         );
         database.execute(&sql).await;
     }
-    database.execute("UPDATE users SET email_key = ' ' || CAST(id AS TEXT)").await;
     let find = async |email: &str| {
         let found = storage.find_user(&UserRef::Name(LoginName::email(email))).await.unwrap();
         found.map(|user| user.email.as_str().to_owned())
     };
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(2)]);
-    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));
+    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "there is nothing to do for it");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1)], "the other one is spelled as the key is");
+    assert_eq!(find("ΝΊΚΟΣ@münchen.example").await.as_deref(), Some("νίκος@xn--mnchen-3ya.example"));
+    // The list shows each once, in pages of one, the second beside the first.
+    let (mut after, mut listed) = (None, Vec::new());
+    loop {
+        let cursor = UserCursor::parse(Some("s"), after.as_deref()).unwrap();
+        let page = storage.list_users(&cursor, Limit::parse("1").unwrap()).await.unwrap();
+        let Some(last) = page.items.last() else { break };
+        listed.push(last.id.0);
+        after = Some(cursor.next_after(last));
+    }
+    assert_eq!(listed, [2, 1]);
+    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
     let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
     assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other name is still good");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(2)], "it is named each time");
-    storage.delete_user(UserId(1), NOW).await.unwrap();
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1)], "it is named each time");
+    storage.delete_user(UserId(2), NOW).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
-    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
+    assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));
 }
 
 /// A key that was withdrawn and comes back is one that nobody knows any more.
