@@ -10,7 +10,7 @@ use crate::{
     domain::{Algorithm, Password, Seconds, UserIdField},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 use url::Url;
 
 /// Notes whatever is wrong with settings beyond how each is written.
@@ -174,7 +174,11 @@ fn names(settings: &Settings, reader: &mut Reader) {
             reader.fault_at(key, "must have at most 500 bytes, none of them a control character");
         }
     }
-    if server.metrics_bind == Some(server.bind) && server.bind.port() != 0 {
+    let overlaps = |bind: SocketAddr| {
+        let is_any = bind.ip().is_unspecified() || server.bind.ip().is_unspecified();
+        bind.port() == server.bind.port() && bind.port() != 0 && (is_any || bind.ip() == server.bind.ip())
+    };
+    if server.metrics_bind.is_some_and(overlaps) {
         reader.fault_at("server.metrics_bind", "must not be server.bind");
     }
     let taken = ["token_type", "expires_in", "refresh_expires_in"];
@@ -194,12 +198,16 @@ fn names(settings: &Settings, reader: &mut Reader) {
     if let Some(url) = &server.public_url
         && !((url.starts_with("https://") || url.starts_with("http://"))
             && url.len() <= 500
-            && url.chars().all(|c| c.is_ascii_graphic()))
+            && url.chars().all(|c| c.is_ascii_graphic())
+            && Url::parse(url).is_ok_and(|url| url.has_host()))
     {
         reader.fault_at("server.public_url", "must be a URL such as https://id.example.com");
     }
-    let is_http =
-        |url: &String| Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    // The exporter reads it more strictly than a browser would.
+    let is_http = |text: &String| {
+        let is_url = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        is_url && text.chars().all(|c| c.is_ascii_graphic())
+    };
     if telemetry.otlp_endpoint.as_ref().is_some_and(|url| !is_http(url)) {
         reader.fault_at("telemetry.otlp_endpoint", "must be the URL of a collector such as http://127.0.0.1:4318");
     }

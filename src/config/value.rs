@@ -294,7 +294,11 @@ checked_text! {
     /// What goes before every route.
     BasePath, "empty, or a path such as /id without a slash at its end", |text| {
         text.is_empty()
-            || text.split('/').skip(1).all(|part| !part.is_empty() && part.chars().all(is_plain)) && text.starts_with('/')
+            || text.starts_with('/')
+                && text.split('/').skip(1).all(|part| {
+                    // Clients take `.` and `..` out of an address.
+                    !part.is_empty() && !matches!(part, "." | "..") && part.chars().all(is_plain)
+                })
     };
     /// The name of an HTTP header.
     HeaderName, "the name of an HTTP header", |text| !text.is_empty() && text.chars().all(is_plain);

@@ -31,15 +31,19 @@ use tokio::{
 pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
     const HEAD: &[u8; 16] = b"SQLite format 3\0";
     let unusable = |why: &str| Err(OpenError::File(path.display().to_string(), why.to_owned()));
-    let Ok(file) = path.metadata() else {
+    let file = match path.metadata() {
+        Ok(file) => file,
         // `open` creates the file and its folder.
-        let above =
-            path.ancestors().skip(1).map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
-        let folder = above.into_iter().find(|folder| folder.exists());
-        return match folder {
-            Some(folder) if folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() => Ok(()),
-            _ => unusable("it cannot be made there"),
-        };
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = path.ancestors().skip(1);
+            let mut above = above.map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
+            return match above.find(|folder| folder.exists()) {
+                Some(folder) if folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() => Ok(()),
+                _ => unusable("it cannot be made there"),
+            };
+        }
+        // A name that is too long, a file where a folder belongs.
+        Err(error) => return unusable(&format!("it cannot be made there: {}", error.kind())),
     };
     if !file.is_file() {
         return unusable("it is not a regular file");
