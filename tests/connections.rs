@@ -195,3 +195,20 @@ async fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
     assert_eq!(ids, expected);
     drop(sending.await.unwrap());
 }
+
+/// actix-http skips line ends in front of a request, each time from the first of them.
+#[tokio::test]
+async fn line_ends_in_front_of_a_request_cost_next_to_nothing() {
+    let watched = Watched::start(&[]).await;
+    let before = watched.computed();
+    for _ in 0..5 {
+        let mut client = watched.connect().await;
+        push(&mut client, &vec![b'\n'; 100_000]).await;
+        push(&mut client, b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        let mut reply = String::new();
+        let _ = within(20, client.read_to_string(&mut reply)).await;
+        assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 "), "{reply}");
+    }
+    let computed = watched.computed().saturating_sub(before);
+    assert!(computed < Duration::from_millis(500), "{computed:?}");
+}

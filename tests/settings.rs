@@ -228,6 +228,7 @@ fn a_value_that_cannot_be_is_refused() {
         ("SERVER__PUBLIC_URL", "https://"),
         ("SERVER__PUBLIC_URL", "https://[::1"),
         ("SERVER__PUBLIC_URL", "https://x:99999/"),
+        ("SERVER__PUBLIC_URL", "https://id.example.com/?q"),
         ("SERVER__BASE_PATH", "/.."),
         ("SERVER__METRICS_BIND", "0.0.0.0:8000"),
         ("DATABASE__URL", "sqlite://file:signet.db"),

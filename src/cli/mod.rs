@@ -18,7 +18,9 @@ use std::{
     fmt::Display,
     io::{self, Write},
     process::{self, ExitCode},
+    sync::mpsc,
     thread,
+    time::Duration,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -86,14 +88,14 @@ pub fn main() -> ExitCode {
     let settings = match Settings::load(&Sources::of_process()) {
         Ok(settings) => settings,
         Err(faults) => {
-            eprint!("The settings are not right; nothing was started.\n{faults}");
+            complain(format!("The settings are not right; nothing was started.\n{faults}"));
             return ExitCode::from(EXIT_CONFIG);
         }
     };
     match run(command, &settings) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("signet: {failure}");
+            complain(format!("signet: {failure}\n"));
             // Keys and database are a part of the configuration, wherever they are kept.
             let is_about_settings = failure.is::<KeysError>()
                 || failure.is::<KeyFileError>()
@@ -102,6 +104,16 @@ pub fn main() -> ExitCode {
             if is_about_settings { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Writes to standard error, for a second at most: a reader that has stalled must not keep the process from ending.
+fn complain(text: String) {
+    let (written, wait) = mpsc::channel();
+    thread::spawn(move || {
+        eprint!("{text}");
+        let _ = written.send(());
+    });
+    let _ = wait.recv_timeout(Duration::from_secs(1));
 }
 
 /// Writes a line of what was asked for. That nobody reads on (`| head`) is no failure; a full disk is.

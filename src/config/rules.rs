@@ -199,7 +199,9 @@ fn names(settings: &Settings, reader: &mut Reader) {
         && !((url.starts_with("https://") || url.starts_with("http://"))
             && url.len() <= 500
             && url.chars().all(|c| c.is_ascii_graphic())
-            && Url::parse(url).is_ok_and(|url| url.has_host()))
+            && Url::parse(url).is_ok_and(|url| {
+                url.has_host() && url.username().is_empty() && url.query().is_none() && url.fragment().is_none()
+            }))
     {
         reader.fault_at("server.public_url", "must be a URL such as https://id.example.com");
     }

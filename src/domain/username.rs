@@ -2,7 +2,7 @@
 
 use super::{
     Email, Invalid,
-    text::{folded, is_word, nfc, stands_for_another},
+    text::{folded, is_word, lower, nfc, stands_for_another},
 };
 
 /// The name of an account: the account's own e-mail, or letters, marks, digits and `.+-_`.
@@ -69,13 +69,20 @@ impl Username {
 /// What somebody who signs in claims to be. Any text is a try; most name no account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginName {
-    Email(String),
+    Email {
+        key: String,
+        /// The address as it may be stored, where that is not the key: of two users whose e-mails are one since they were
+        /// created, each signs in by its own.
+        exact: Option<String>,
+    },
     Username(String),
 }
 
 impl LoginName {
     pub fn email(text: &str) -> Self {
-        Self::Email(Email::key_of(text))
+        let (key, exact) = (Email::key_of(text), lower(text));
+        let exact = Some(exact).filter(|exact| *exact != key && !exact.contains('\0'));
+        Self::Email { key, exact }
     }
 
     pub fn username(text: &str) -> Self {
@@ -84,7 +91,7 @@ impl LoginName {
 
     /// The normalised text to look up, or `None` where no account can have it (PostgreSQL refuses NUL in text).
     pub fn key(&self) -> Option<&str> {
-        let (Self::Email(key) | Self::Username(key)) = self;
+        let (Self::Email { key, .. } | Self::Username(key)) = self;
         (!key.contains('\0')).then_some(key)
     }
 }

@@ -49,8 +49,8 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
 ];
 
 /// What to do about a user that [`Storage::migrate`] returns.
-pub const NAME_CONFLICT: &str = "the e-mail or username differs from another user's in letter case alone, so this user \
-     cannot sign in by it; delete one of the two, then run `signet migrate`";
+pub const NAME_CONFLICT: &str = "the e-mail or username of this user is compared as the same as another user's; this user \
+     signs in by the e-mail as it is stored, and not by the username; delete one of the two, then run `signet migrate`";
 
 impl Storage {
     /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once. Returns the users that cannot
@@ -113,11 +113,16 @@ impl Storage {
             after = *last;
             for (id, email, username) in users {
                 let (email_key, username_key) = (Email::key_of(&email), Username::key_of(&username));
+                let has_username = self.set_key(USERNAME, id, &username_key).await?;
+                if !has_username && email_key == email {
+                    // The e-mail needs no key, and without one the next call finds this user again.
+                    conflicts.push(UserId(id));
+                    continue;
+                }
                 let has_email = self.set_key(EMAIL, id, &email_key).await?;
                 if !has_email {
                     self.set_key(EMAIL, id, &format!("{email_key} {id}")).await?;
                 }
-                let has_username = self.set_key(USERNAME, id, &username_key).await?;
                 if !(has_email && has_username) {
                     conflicts.push(UserId(id));
                 }

@@ -136,16 +136,23 @@ impl Storage {
             };
         }
         const BY_EMAIL: &str = account_where!(email_key!());
+        const BY_EXACT_EMAIL: &str = account_where!("email");
         const BY_USERNAME: &str = account_where!("username_key");
         let Some(key) = login.key() else { return Ok(None) };
         let sql = match login {
-            LoginName::Email(_) => BY_EMAIL,
+            LoginName::Email { .. } => BY_EMAIL,
             LoginName::Username(_) => BY_USERNAME,
         };
         let max_sessions = i64::from(max_sessions);
         let row: Option<(i64, String, bool, i64)> = self
             .read(|| async {
                 let mut connection = self.connection().await?;
+                if let LoginName::Email { exact: Some(exact), .. } = login {
+                    let query = connection.query(BY_EXACT_EMAIL).bind(exact.as_str()).bind(now.0).bind(max_sessions);
+                    if let Some(row) = query.fetch_optional().await? {
+                        return Ok(Some(row));
+                    }
+                }
                 connection.query(sql).bind(key).bind(now.0).bind(max_sessions).fetch_optional().await
             })
             .await?;
@@ -178,7 +185,7 @@ impl Storage {
                     UserRef::Name(login) => {
                         let Some(key) = login.key() else { return Ok(None) };
                         let sql = match login {
-                            LoginName::Email(_) => BY_EMAIL,
+                            LoginName::Email { .. } => BY_EMAIL,
                             LoginName::Username(_) => BY_USERNAME,
                         };
                         connection.query(sql).bind(key)

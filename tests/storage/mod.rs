@@ -103,6 +103,8 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
         ("strasse@example.com", "für_alle"),
         ("anna@example.com", "anna"),
         ("νίκος@xn--mnchen-3ya.example", "νίκος"),
+        ("a1@example.com", "fuß"),
+        ("a2@example.com", "fuss"),
     ];
     for (email, username) in rows {
         let sql = format!(
@@ -117,8 +119,14 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
         found.map(|user| user.email.as_str().to_owned())
     };
     assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "there is nothing to do for it");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1)], "the other one is spelled as the key is");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the other ones are spelled as the keys are");
     assert_eq!(find("ΝΊΚΟΣ@münchen.example").await.as_deref(), Some("νίκος@xn--mnchen-3ya.example"));
+    let named = async |email: &str| {
+        let found = storage.credentials(&LoginName::email(email), 10, NOW).await.unwrap();
+        found.map(|account| account.id)
+    };
+    assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own e-mail is still good");
+    assert_eq!(named("STRASSE@example.com").await, Some(UserId(2)));
     // The list shows each once, in pages of one, the second beside the first.
     let (mut after, mut listed) = (None, Vec::new());
     loop {
@@ -132,7 +140,8 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
     let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
     assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other name is still good");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1)], "it is named each time");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "they are named each time");
+    storage.delete_user(UserId(6), NOW).await.unwrap();
     storage.delete_user(UserId(2), NOW).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));

@@ -212,6 +212,8 @@ impl AsyncRead for GuardedStream {
 /// Finds the end of a request's head: an empty line. (In a body it finds nothing that matters.)
 #[derive(Default)]
 struct HeadEnd {
+    /// Whether there was anything but line ends. actix-http skips those in front of a request, each time from the first.
+    has_text: bool,
     /// Whether the last byte was the end of a line, but for a carriage return.
     is_line_begun: bool,
 }
@@ -221,13 +223,16 @@ impl HeadEnd {
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         for (place, byte) in bytes.iter().enumerate() {
             match byte {
-                b'\n' if self.is_line_begun => {
-                    self.is_line_begun = false;
+                b'\n' if self.is_line_begun && self.has_text => {
+                    *self = Self::default();
                     return Some(place + 1);
                 }
                 b'\n' => self.is_line_begun = true,
                 b'\r' => {}
-                _ => self.is_line_begun = false,
+                _ => {
+                    self.has_text = true;
+                    self.is_line_begun = false;
+                }
             }
         }
         None
@@ -281,6 +286,7 @@ mod tests {
             }
             assert_eq!(ends, [27, 44], "{cut}");
         }
+        assert_eq!(HeadEnd::default().find(b"\r\n\r\n\n\n"), None, "line ends alone are no head");
     }
 
     #[test]
