@@ -1,4 +1,14 @@
 //! Keys that sign tokens: a shared secret or a key pair, bound to one algorithm (RFC 8725 §3.1).
+//!
+//! This file has the single key, `ring` the states of several, `files` the folder that they are kept in. Nothing here
+//! knows tokens, users or settings.
+
+pub mod files;
+mod ring;
+#[cfg(test)]
+mod vectors;
+
+pub use ring::{Activation, KeyRing, KeyState, MAX_AGE, PUBLISHED_BEFORE, RingKey};
 
 use crate::domain::Algorithm;
 use aws_lc_rs::{
@@ -18,6 +28,7 @@ use jsonwebtoken::{
 };
 use pem::Pem;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use std::collections::HashSet;
 
 /// Keys that somebody has published and that are long enough: documentation, examples and generators.
@@ -47,7 +58,7 @@ pub struct SigningKey {
     encoding: EncodingKey,
     decoding: DecodingKey,
     /// What the key set says of it; `None` for a secret, of which there is nothing to say.
-    pub(super) public: Option<Jwk>,
+    pub(crate) public: Option<Jwk>,
 }
 
 impl SigningKey {
@@ -152,17 +163,17 @@ impl SigningKey {
         self.algorithm
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<String, Error> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<String, Error> {
         crypto::sign(message, &self.encoding, jwa(self.algorithm))
     }
 
-    pub(super) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
         crypto::verify(signature, message, &self.decoding, jwa(self.algorithm)).unwrap_or(false)
     }
 
     /// A key that others have the private half of.
     #[cfg(test)]
-    pub(super) fn verifying(algorithm: Algorithm, decoding: DecodingKey) -> Self {
+    pub(crate) fn verifying(algorithm: Algorithm, decoding: DecodingKey) -> Self {
         let nothing = EncodingKey::from_secret(&[]);
         Self { kid: String::new(), algorithm, encoding: nothing, decoding, public: None }
     }
@@ -191,6 +202,22 @@ impl SigningKey {
         } else {
             Err("is not the public half of the signing key: nobody could verify what that signs".into())
         }
+    }
+}
+
+/// A key for tokens of one `typ`, which keeps the kinds of token apart (RFC 8725 §3.11).
+#[derive(Clone)]
+pub(crate) struct TokenKey {
+    pub signing: SigningKey,
+    pub typ: &'static str,
+    /// The encoded header of its tokens, which is always the same.
+    pub header: String,
+}
+
+impl TokenKey {
+    pub fn new(signing: SigningKey, typ: &'static str) -> Self {
+        let header = json!({ "alg": signing.algorithm().name(), "kid": signing.kid(), "typ": typ });
+        Self { header: URL_SAFE_NO_PAD.encode(header.to_string()), typ, signing }
     }
 }
 
@@ -253,7 +280,7 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
     let failed = |_| KeyFault("cannot be made".to_owned());
     let der = match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
-            return Ok(URL_SAFE_NO_PAD.encode(super::random::<64>()).into());
+            return Ok(URL_SAFE_NO_PAD.encode(crate::random::random::<64>()).into());
         }
         Algorithm::Es256 => {
             let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
