@@ -279,6 +279,21 @@ impl Folder {
         files::generate(&self.path, algorithm, Timestamp(now)).unwrap().key.kid().to_owned()
     }
 
+    /// The folder of another replica, with the same files.
+    fn copy(&self) -> Self {
+        let copy = Self::new();
+        fs::create_dir(&copy.path).unwrap();
+        self.copy_to(&copy);
+        copy
+    }
+
+    /// Brings the files of this folder to another replica.
+    fn copy_to(&self, other: &Self) {
+        for file in fs::read_dir(&self.path).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), other.path.join(file.file_name())).unwrap();
+        }
+    }
+
     fn rotate(&self, now: i64) -> String {
         files::rotate(&self.path, Algorithm::Es256, false, Timestamp(now)).unwrap().key.kid().to_owned()
     }
@@ -292,7 +307,7 @@ async fn with_one_key() -> (Folder, TestApp) {
     (folder, app)
 }
 
-/// Somebody who refreshes and uses tokens at both replicas, on and on, until told to stop; how often that was.
+/// A client that refreshes and uses tokens at both replicas until `stop` is set; returns how often.
 async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
     let ann = app.user().await;
     let (mut refresh, mut used, mut tokens) = (ann.refresh, 0, vec![ann.access]);
@@ -366,12 +381,14 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
 #[tokio::test]
 async fn two_replicas_publish_a_key_before_they_sign_with_it() {
     let (folder, app) = with_one_key().await;
-    let replica = app.replica(&folder.settings()).await;
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
     let first = kids(&key_set(&app).await)[0].clone();
     // Without a next key `rotate` makes one, and it is activated five minutes later.
     let next = folder.rotate(app.now());
     app.look_at_keys().unwrap();
     app.pass(240);
+    folder.copy_to(&elsewhere);
     replica.look_at_keys().unwrap();
     let published = [key_set(&app).await, replica.anon().get("/.well-known/jwks.json").await.json];
     assert_eq!(published.map(|keys| kids(&keys)), [[&first[..], &next], [&first, &next]]);
@@ -420,7 +437,8 @@ async fn a_restart_changes_no_state() {
 #[tokio::test]
 async fn a_file_that_arrives_late_costs_no_session() {
     let (folder, app) = with_one_key().await;
-    let replica = app.replica(&folder.settings()).await;
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
     let first = kids(&key_set(&app).await)[0].clone();
     let next = folder.rotate(app.now());
     app.look_at_keys().unwrap();
@@ -428,6 +446,7 @@ async fn a_file_that_arrives_late_costs_no_session() {
     assert_eq!(signers(&app, &replica).await, [&next[..], &first]);
     let ann = app.user().await;
     let late = replica.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    folder.copy_to(&elsewhere);
     replica.look_at_keys().unwrap();
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
     app.pass(200);

@@ -352,7 +352,7 @@ fn write_new(path: &Path, text: &SecretString) -> Result<(), KeyFileError> {
         writeln!(file, "{}", text.expose_secret().trim())?;
         file.sync_all()?;
         match fs::hard_link(&draft, path) {
-            // Somebody else was quicker; theirs is what is read.
+            // Another process was quicker; its file is read.
             Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }

@@ -31,7 +31,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use std::collections::HashSet;
 
-/// Keys that somebody has published and that are long enough: documentation, examples and generators.
+/// Long enough keys that documentation, examples and generators have published.
 const KNOWN_KEYS: &[&str] = &[
     "a-string-secret-at-least-256-bits-long",
     "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
@@ -57,7 +57,7 @@ pub struct SigningKey {
     algorithm: Algorithm,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    /// What the key set says of it; `None` for a secret, of which there is nothing to say.
+    /// What the key set says of it; `None` for a shared secret, which is not published.
     pub(crate) public: Option<Jwk>,
 }
 
@@ -71,7 +71,7 @@ impl SigningKey {
             Some(length) => Self::secret(text, algorithm, length)?,
             None => Self::pair(text.expose_secret(), algorithm)?,
         };
-        // What does not do what it is for comes out now, and not at the first sign-in.
+        // A key that cannot sign is refused now, not at the first sign-in.
         let probe = key.sign(b"probe").ok().filter(|signature| key.verifies(signature, b"probe"));
         probe.map(|_| key).ok_or_else(|| KeyFault(format!("is a key that cannot sign and verify {}", algorithm.name())))
     }
@@ -86,13 +86,13 @@ impl SigningKey {
         }
         let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| text.trim_start().starts_with(kind));
         if is_ssh || (text.trim_start().starts_with('{') && text.contains("\"kty\"")) {
-            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that nobody else has")));
+            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that only Signet has")));
         }
         if text.len() < length {
             return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
         }
         if is_guessable(text) {
-            return Err("is a published or trivial key: anybody could sign".into());
+            return Err("is a published or trivial key, with which anyone can sign".into());
         }
         let bytes = text.as_bytes();
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"signet kid");
@@ -112,7 +112,7 @@ impl SigningKey {
         let mut private = blocks.iter().filter(|block| block.tag().ends_with("PRIVATE KEY"));
         let (first, second) = (private.next(), private.next());
         if second.is_some() {
-            return Err("holds more than one private key; which of them signs?".into());
+            return Err("holds more than one private key".into());
         }
         let pem = match first.map(|block| (block.tag(), block)) {
             Some(("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY", block)) => block,
@@ -148,7 +148,7 @@ impl SigningKey {
         })?;
         let failed = |_| KeyFault(format!("cannot be used with {name}"));
         let decoding = DecodingKey::from_jwk(&public).map_err(failed)?;
-        // RFC 7638: whoever has the key finds the same name for it.
+        // RFC 7638: every program that has the key computes the same name for it.
         let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(failed)?;
         public.common.key_id = Some(kid.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -200,7 +200,7 @@ impl SigningKey {
         if theirs.algorithm == mine.algorithm {
             Ok(())
         } else {
-            Err("is not the public half of the signing key: nobody could verify what that signs".into())
+            Err("is not the public half of the signing key, whose tokens it could not verify".into())
         }
     }
 }
@@ -221,7 +221,7 @@ impl TokenKey {
     }
 }
 
-/// A published key, or one that repeats the words that everybody tries first.
+/// A published key, or one that repeats the words that attackers try first.
 fn is_guessable(key: &str) -> bool {
     const WORDS: &[&str] =
         &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
@@ -233,7 +233,7 @@ fn is_guessable(key: &str) -> bool {
     !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
 }
 
-/// Whether a secret has so few different characters that nobody can have drawn it at random.
+/// Whether a secret has so few different characters that it is not random.
 pub fn is_monotonous(key: &SecretString) -> bool {
     key.expose_secret().chars().collect::<HashSet<_>>().len() < 8
 }
