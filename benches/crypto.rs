@@ -7,8 +7,9 @@
 
 use argon2_rust::{Argon2, Params, Version};
 use signet::{
-    crypto::{AddedClaims, Beginning, Issuer, KeyRing, Keys, SigningKey, TokenNames, Tokens, generate},
+    crypto::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
     domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
+    keys::{Activation, KeyRing, SigningKey, generate},
 };
 use std::{hint::black_box, time::Instant};
 
@@ -58,9 +59,9 @@ fn tokens(algorithm: Algorithm) -> Tokens {
         added: AddedClaims::default(),
     };
     let key = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
-    let ring = vec![(key, Some(Beginning::LONG_AGO))];
-    let ring = KeyRing::new(Keys::ACCESS, ring, issuer.access_reach(), NOW).unwrap();
-    Tokens::new(issuer, Keys::new(ring, &generate(Algorithm::Hs256).unwrap(), None).unwrap())
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let refresh = RefreshKeys::new(&generate(Algorithm::Hs256).unwrap(), None).unwrap();
+    Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
 }
 
 fn user() -> User {

@@ -171,7 +171,6 @@ fn main() {
     let auth =
         app::auth(&settings, storage, &signet::telemetry::HashWaits::default(), signet::clock::Clock::System.now())
             .unwrap();
-    auth.heard_of(&[], NOW);
     let token = runtime.block_on(token(&auth));
     let (message, signature) = token.rsplit_once('.').unwrap();
     let key = DecodingKey::from_secret(KEY.as_bytes());

@@ -1,20 +1,22 @@
-//! Background work: follow the feed of revocations, purge what has expired, and tell other replicas of our keys.
+//! Background work: follow the feed of revocations, purge what has expired, and look for changed keys.
 
 use crate::{
-    auth::Auth,
     clock::Clock,
     domain::Timestamp,
     storage::{Expiring, Follower, NAME_CONFLICT, Storage, StorageError},
     telemetry::Metrics,
 };
-use futures_util::future::{join, join4};
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
+use futures_util::future::join4;
+use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 /// How often the service looks for what has expired.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-/// How often the service tells of its keys: between the first time and the second a key set's `max-age` has passed.
-const TELL_INTERVAL: Duration = Duration::from_secs(62);
+/// How often the service reads the folder of keys.
+const KEYS_INTERVAL: Duration = Duration::from_secs(10);
 /// How many rows go at once: few enough that a sign-in does not notice waiting for them.
 const BATCH: u32 = 200;
 /// After each batch the database is left alone for so many times as long as the batch took: a purge takes at most a
@@ -23,7 +25,6 @@ const PAUSE: u32 = 4;
 
 /// What the service does without being asked.
 pub struct Jobs {
-    pub auth: Arc<Auth>,
     pub storage: Storage,
     pub follower: Follower,
     pub poll_interval: Duration,
@@ -34,12 +35,11 @@ pub struct Jobs {
 impl Jobs {
     /// Works until it is dropped; what is in the middle then is rolled back.
     pub async fn run(self) -> Infallible {
-        let Self { auth, storage, follower, poll_interval, clock, metrics } = self;
+        let Self { storage, follower, poll_interval, clock, metrics } = self;
         let following = follow(follower, poll_interval);
         let forgetting = forget(&storage, &clock);
-        let purging = join(purge(&storage, &clock, &metrics), fold_names(&storage));
-        let telling = Box::pin(tell_of_keys(&auth, &storage, &clock));
-        let (never, ..) = join4(following, forgetting, purging, telling).await;
+        let purging = purge(&storage, &clock, &metrics);
+        let (never, ..) = join4(following, forgetting, purging, fold_names(&storage)).await;
         never
     }
 }
@@ -53,14 +53,23 @@ async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     }
 }
 
-/// Tells whoever starts later which keys have been published, and since when: the keys may have been taken up anew, and
-/// the database may have been restored.
-async fn tell_of_keys(auth: &Auth, storage: &Storage, clock: &Clock) -> Infallible {
+/// Reads the folder of keys again and again, on a thread that may wait for a disk. A fault is logged once until it has
+/// passed; the service keeps its keys meanwhile.
+pub async fn watch_keys<E: Display + Send + 'static>(
+    read: impl Fn() -> Result<(), E> + Clone + Send + 'static,
+) -> Infallible {
     let mut failures = Failures::default();
     loop {
-        let recorded = storage.record_publications(&auth.publications(clock.now())).await;
-        failures.note("other replicas cannot be told of the keys", recorded.err());
-        sleep(TELL_INTERVAL).await;
+        sleep(KEYS_INTERVAL).await;
+        // One at a time: a disk that does not answer must not block more than one thread.
+        let fault = match spawn_blocking(read.clone()).await {
+            Ok(read) => read.err().map(|error| error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        if failures.has_failed && fault.is_none() {
+            tracing::info!("the keys can be read again");
+        }
+        failures.note_any("the keys stay as they are", fault.as_ref());
     }
 }
 
@@ -140,7 +149,11 @@ struct Failures {
 impl Failures {
     fn note(&mut self, what: &str, error: Option<StorageError>) {
         let fault = error.filter(|error| matches!(error, StorageError::Fault(_)));
-        if let Some(fault) = &fault
+        self.note_any(what, fault.as_ref());
+    }
+
+    fn note_any(&mut self, what: &str, fault: Option<&impl Display>) {
+        if let Some(fault) = fault
             && !self.has_failed
         {
             tracing::error!("{what}: {fault}");

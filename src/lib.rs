@@ -7,21 +7,22 @@
 //! | [`cli`] | the command line: which words there are, and which code they run |
 //! | [`app`] | builds the service and runs it; the only wiring |
 //! | [`config`] | settings: layers, every fault at once |
-//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired, tell of our keys |
+//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired, look for changed keys |
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
-//! | [`crypto`] | keys, tokens; the only place that knows jsonwebtoken and randomness |
+//! | [`crypto`] | tokens: mint and verify |
+//! | [`keys`] | the keys that sign, their states, their files |
 //! | [`passwords`] | hash and verify, on a pool of threads; the only place that knows argon2 |
-//! | [`storage`] | users, sessions, revocations, published keys, migrations; the only place that knows sqlx |
-//! | [`clock`] | the only clock there is, handed to `App::build` |
+//! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
+//! | [`clock`], [`random`] | the only clock there is, handed to `App::build`; the only source of random bytes |
 //! | [`secret_file`] | reads a secret from a file |
 //! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto, storage} → domain`. `passwords` takes
-//! salts from `crypto`; `storage` sees neither of them. `telemetry` is below them all: whoever has something to count is
-//! handed where to. `config` is read where things are built; it asks `crypto` whether a key is one.
+//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto → keys, storage} → domain`.
+//! `passwords`, `crypto` and `storage` never see each other. `telemetry` is below them all: whoever has something to count
+//! is handed where to. `config` is read where things are built; it asks `keys` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
 //! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.
@@ -36,7 +37,9 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
+pub mod keys;
 pub mod passwords;
+pub mod random;
 pub mod secret_file;
 pub mod storage;
 pub mod telemetry;

@@ -1,8 +1,8 @@
 //! Keys: every algorithm, the key set, rotation without a lost request, and what attackers make of a public key.
 
 use crate::support::{
-    PASSWORD, TestApp, all,
-    app::{REFRESH_KEY, Replica, SIGNING_KEY, settings},
+    TestApp, all,
+    app::{REFRESH_KEY, Replica, SIGNING_KEY},
     eventually,
     token::{sign_with, take_apart},
 };
@@ -11,12 +11,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{DecodingKey, Validation, decode, jwk::JwkSet};
 use serde_json::{Value, json};
 use signet::{
-    auth::{AuthError, Client, SignIn},
     clock::Clock,
-    crypto::key_files,
-    domain::{Algorithm, LoginName, Password, Timestamp},
-    storage::Storage,
-    telemetry::HashWaits,
+    domain::{Algorithm, Timestamp},
+    keys::files,
 };
 use std::{cell::Cell, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
@@ -279,11 +276,26 @@ impl Folder {
     }
 
     fn generate(&self, algorithm: Algorithm, now: i64) -> String {
-        key_files::generate(&self.path, algorithm, Timestamp(now)).unwrap().key.kid().to_owned()
+        files::generate(&self.path, algorithm, Timestamp(now)).unwrap().key.kid().to_owned()
+    }
+
+    /// The folder of another replica, with the same files.
+    fn copy(&self) -> Self {
+        let copy = Self::new();
+        fs::create_dir(&copy.path).unwrap();
+        self.copy_to(&copy);
+        copy
+    }
+
+    /// Brings the files of this folder to another replica.
+    fn copy_to(&self, other: &Self) {
+        for file in fs::read_dir(&self.path).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), other.path.join(file.file_name())).unwrap();
+        }
     }
 
     fn rotate(&self, now: i64) -> String {
-        key_files::rotate(&self.path, Algorithm::Es256, false, Timestamp(now)).unwrap().key.kid().to_owned()
+        files::rotate(&self.path, Algorithm::Es256, false, Timestamp(now)).unwrap().key.kid().to_owned()
     }
 }
 
@@ -295,7 +307,7 @@ async fn with_one_key() -> (Folder, TestApp) {
     (folder, app)
 }
 
-/// Somebody who refreshes and uses tokens at both replicas, on and on, until told to stop; how often that was.
+/// A client that refreshes and uses tokens at both replicas until `stop` is set; returns how often.
 async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
     let ann = app.user().await;
     let (mut refresh, mut used, mut tokens) = (ann.refresh, 0, vec![ann.access]);
@@ -312,6 +324,13 @@ async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> u
     used
 }
 
+/// Which key signs at each of two replicas.
+async fn signers(app: &TestApp, replica: &Replica) -> [String; 2] {
+    let ann = app.user().await;
+    let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
+    tokens.map(|reply| kid(reply.json["access_token"].as_str().unwrap()))
+}
+
 #[tokio::test]
 async fn a_rotation_under_load_loses_no_request_and_no_session() {
     let (folder, app) = with_one_key().await;
@@ -320,31 +339,33 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     let first = kids(&key_set(&app).await);
     let rest = async || tokio::time::sleep(Duration::from_millis(100)).await;
     let signer = async || kid(&app.user().await.access);
+    let look = async || {
+        app.look_at_keys().unwrap();
+        rest().await;
+        replica.look_at_keys().unwrap();
+        rest().await;
+    };
+    let pass = async |seconds: i64| {
+        for _ in 0..seconds / 10 {
+            app.pass(10);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
     let operator = async {
         rest().await;
         // Another algorithm, too: the ring knows the one of each key.
         let next = folder.generate(Algorithm::EdDsa, app.now());
-        for taken in [app.reload_keys(&folder.settings()), replica.reload_keys(&app, &folder.settings())] {
-            assert_eq!(taken.unwrap(), first[0]);
-            rest().await;
-        }
+        look().await;
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, and not signing");
         assert_eq!(signer().await, first[0]);
         assert_eq!(folder.rotate(app.now()), next);
-        app.reload_keys(&folder.settings()).unwrap();
-        rest().await;
-        replica.reload_keys(&app, &folder.settings()).unwrap();
-        assert_eq!(signer().await, first[0], "everybody has the time to see it in the key set");
-        for _ in 0..12 {
-            app.pass(10);
-            rest().await;
-        }
-        assert_eq!(signer().await, next, "nobody told it: it was time");
-        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "what the first signed is still good");
-        for _ in 0..45 {
-            app.pass(10);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        look().await;
+        pass(290).await;
+        assert_eq!(signer().await, first[0], "every key set that a client caches has the next key before it signs");
+        pass(10).await;
+        assert_eq!(signer().await, next);
+        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "tokens of the first are still accepted");
+        pass(600).await;
         assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first has ended");
         rest().await;
         stop.set(true);
@@ -355,103 +376,113 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     assert!(one > 10 && two > 10);
 }
 
-/// An operator who told nobody of the next key before it was to sign, and a replica that was told first that it is next.
+/// Replica A gets the file of the next key at once, replica B four minutes later. Both publish it for a minute before
+/// either signs with it, and both begin in the same second, without a message from A to B.
 #[tokio::test]
-async fn a_key_that_nobody_knows_yet_is_published_before_it_signs() {
+async fn two_replicas_publish_a_key_before_they_sign_with_it() {
     let (folder, app) = with_one_key().await;
-    let replica = app.replica(&folder.settings()).await;
-    let take_up = || {
-        app.reload_keys(&folder.settings()).unwrap();
-        replica.reload_keys(&app, &folder.settings()).unwrap();
-    };
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
     let first = kids(&key_set(&app).await)[0].clone();
-    let next = folder.generate(Algorithm::Es256, app.now());
-    app.pass(300);
-    take_up();
-    assert_eq!(folder.rotate(app.now()), next);
-    let before = app.user().await;
-    take_up();
-    let signers = async || {
-        let ann = app.user().await;
-        let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
-        tokens.map(|reply| kid(reply.json["access_token"].as_str().unwrap()))
-    };
+    // Without a next key `rotate` makes one, and it is activated five minutes later.
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    app.pass(240);
+    folder.copy_to(&elsewhere);
+    replica.look_at_keys().unwrap();
+    let published = [key_set(&app).await, replica.anon().get("/.well-known/jwks.json").await.json];
+    assert_eq!(published.map(|keys| kids(&keys)), [[&first[..], &next], [&first, &next]]);
     for _ in 0..6 {
-        assert_eq!(signers().await, [&first[..], &first], "it is in the key set, and that may be kept for a minute");
+        assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
         app.pass(10);
     }
-    app.pass(1);
-    assert_eq!(signers().await, [&next[..], &next]);
-    assert_eq!((app.verify(&before.access).await, replica.verify(&before.access).await), (204, 204));
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
 }
 
-/// A replica that is started again takes keys up, too: one that should sign already, of which nobody has heard.
 #[tokio::test]
-async fn a_restart_does_not_skip_the_publication() {
+async fn a_token_of_a_retiring_key_verifies_until_it_ends() {
+    let (folder, app) = with_one_key().await;
+    let replica = app.replica(&folder.settings()).await;
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    replica.look_at_keys().unwrap();
+    app.pass(299);
+    let last = app.user().await.access;
+    app.pass(1);
+    assert_ne!(kid(&last), next);
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    app.pass(298);
+    assert_eq!((app.verify(&last).await, replica.verify(&last).await), (204, 204));
+    app.pass(1);
+    assert_eq!((app.verify(&last).await, replica.verify(&last).await), (401, 401));
+}
+
+/// A replica that starts in the middle of a rotation reads the same names, so it signs with the same key.
+#[tokio::test]
+async fn a_restart_changes_no_state() {
     let (folder, app) = with_one_key().await;
     let first = kids(&key_set(&app).await)[0].clone();
-    let told = async || app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM published_keys").await;
-    eventually("1".to_owned(), told).await;
-    let next = folder.generate(Algorithm::Es256, app.now());
-    assert_eq!(folder.rotate(app.now()), next);
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    app.pass(299);
+    let replica = app.replica(&folder.settings()).await;
+    assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
+    app.pass(1);
+    let again = app.replica(&folder.settings()).await;
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    assert_eq!(signers(&app, &again).await, [&next[..], &next]);
+}
+
+/// The file of a key reaches one replica only after the activation: what that replica signed until then is accepted.
+#[tokio::test]
+async fn a_file_that_arrives_late_costs_no_session() {
+    let (folder, app) = with_one_key().await;
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
+    let first = kids(&key_set(&app).await)[0].clone();
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
     app.pass(400);
-    // Replicas tell of their keys every minute, by a clock that does not wait for ours.
-    let minute = async || app.database.execute(&format!("UPDATE published_keys SET seen_at = {}", app.now())).await;
-    minute().await;
+    assert_eq!(signers(&app, &replica).await, [&next[..], &first]);
     let ann = app.user().await;
-    let signer = async |replica: &Replica| {
-        kid(replica.refresh(&app.sign_in(&ann.email).await.refresh).await.json["access_token"].as_str().unwrap())
-    };
-    let again = async || app.replica(&folder.settings()).await;
-    let replica = again().await;
-    eventually("2".to_owned(), told).await;
-    for seconds in 0..61 {
-        if seconds % 20 == 0 {
-            assert_eq!((signer(&replica).await, signer(&again().await).await), (first.clone(), first.clone()));
-        }
-        app.pass(1);
-    }
-    assert_eq!(signer(&replica).await, next, "everybody had a minute to see it");
-    minute().await;
-    assert_eq!(signer(&again().await).await, next, "and whoever is started again knows that");
-    app.reload_keys(&folder.settings()).unwrap();
-    assert_eq!(kid(&app.user().await.access), first, "this one has not published it yet");
-}
-
-/// Which key is right is not known before that: a token of the wrong one would be refused elsewhere.
-#[tokio::test]
-async fn nobody_gets_a_token_before_it_is_known_which_keys_are_published() {
-    let app = TestApp::start().await;
-    let ann = app.user().await;
-    let settings = settings(&app.database, &[]);
-    let storage = Storage::open(&settings, 1).await.unwrap();
-    let (waits, now) = (HashWaits::default(), Timestamp(app.now()));
-    let auth = signet::app::auth(&settings, storage, &waits, now).unwrap();
-    let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
-    let refused = |error: AuthError| matches!(error, AuthError::Unavailable(_));
-    assert!(auth.sign_in(sign_in(), Client::default(), now).await.is_err_and(refused));
-    assert!(auth.refresh(&ann.refresh, now).await.is_err_and(refused));
-    auth.heard_of(&[], now);
-    auth.sign_in(sign_in(), Client::default(), now).await.unwrap();
-    auth.refresh(&ann.refresh, now).await.unwrap();
+    let late = replica.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    folder.copy_to(&elsewhere);
+    replica.look_at_keys().unwrap();
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    app.pass(200);
+    assert_eq!((app.verify(&late).await, replica.verify(&late).await), (204, 204));
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_taken_up_change_nothing() {
+async fn keys_that_cannot_be_read_change_nothing() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let before = key_set(&app).await;
-    fs::write(folder.path.join("broken.pem"), "-----BEGIN PRIVATE KEY-----\nbroken").unwrap();
-    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
-    assert!(fault.contains("broken.pem"), "{fault}");
-    fs::rename(&folder.path, folder.path.with_extension("gone")).unwrap();
-    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
-    assert!(fault.contains("cannot be read"), "{fault}");
+    // At a look at the folder, and at SIGHUP.
+    let faults = |expected: &str| {
+        let faults = [app.look_at_keys().err(), app.reload_keys(&folder.settings()).err()];
+        for fault in faults.map(|fault| fault.expect("a fault").to_string()) {
+            assert!(fault.contains(expected), "{fault}");
+        }
+    };
+    let broken = folder.path.join("broken.pem");
+    fs::write(&broken, "-----BEGIN PRIVATE KEY-----\nbroken").unwrap();
+    faults("broken.pem");
+    fs::remove_file(&broken).unwrap();
+    let elsewhere = folder.path.with_extension("gone");
+    fs::rename(&folder.path, &elsewhere).unwrap();
+    faults("cannot be read");
     fs::create_dir(&folder.path).unwrap();
-    let fault = app.reload_keys(&folder.settings()).unwrap_err().to_string();
-    assert!(fault.contains("no key that signs"), "{fault}");
+    faults("there is no key");
+    fs::write(folder.path.join("next.pem"), PAIRS[6].1).unwrap();
+    faults("no key is active");
     assert_eq!(key_set(&app).await, before);
     assert_eq!((app.verify(&ann.access).await, app.user().await.actor.get("/auth/users/me").await.status), (204, 200));
+    fs::remove_dir_all(&folder.path).unwrap();
+    fs::rename(&elsewhere, &folder.path).unwrap();
+    let next = folder.generate(Algorithm::Es256, app.now());
+    app.look_at_keys().unwrap();
+    assert!(kids(&key_set(&app).await).contains(&next), "the folder is back, and its changes are seen");
 }
 
 #[tokio::test]
@@ -480,9 +511,10 @@ async fn a_key_that_leaked_is_gone_at_once() {
     let ann = app.user().await;
     let leaked = fs::read_dir(&folder.path).unwrap().next().unwrap().unwrap().path();
     app.pass(1);
-    key_files::rotate(&folder.path, Algorithm::Es256, true, Timestamp(app.now())).unwrap();
+    files::rotate(&folder.path, Algorithm::Es256, true, Timestamp(app.now())).unwrap();
     fs::remove_file(leaked).unwrap();
-    let new = app.reload_keys(&folder.settings()).unwrap();
+    app.look_at_keys().unwrap();
+    let new = kids(&key_set(&app).await).remove(0);
     assert_ne!(new, kid(&ann.access));
     assert_eq!(app.verify(&ann.access).await, 401);
     let again = app.refresh(&ann.refresh).await;
@@ -513,7 +545,7 @@ async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
         let later = old.replica(&[("JWT__REFRESH_KEY", NEW), rotation]).await;
         assert_eq!(later.refresh(&ann.refresh).await.status, 401);
         old.reload_keys(&[after[0], after[1]]).unwrap();
-        assert_eq!(old.refresh(&token).await.status, 200, "and a key is taken up without a restart");
+        assert_eq!(old.refresh(&token).await.status, 200, "and a key is reloaded without a restart");
     }
 }
 

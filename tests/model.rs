@@ -13,8 +13,8 @@ use proptest::{
 };
 use signet::{
     auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
-    crypto::random,
     domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
+    random::random,
     storage::{Expiring, Follower, Storage},
 };
 use std::cell::Cell;

@@ -1,20 +1,24 @@
-//! The keys that the settings name: read at the start, checked by `signet config check`, read again at SIGHUP.
+//! Loads the keys that the settings name: at the start, when `jwt.keys_dir` changes, and at SIGHUP.
 
 use crate::{
     auth::Auth,
     clock::Clock,
     config::Settings,
-    crypto::{
-        AddedClaims, Beginning, Issuer, KeyFault, KeyRing, Keys, SigningKey,
-        key_files::{self, KeyFileError},
-    },
-    domain::{Algorithm, Timestamp},
+    crypto::{AddedClaims, Issuer, Keys, RefreshKeys},
+    domain::{Algorithm, Seconds, Timestamp},
     http,
+    keys::{
+        Activation, KeyFault, KeyRing, SigningKey,
+        files::{self, KeyFile, KeyFileError},
+    },
 };
 use secrecy::SecretString;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-/// Why there are no keys to work with.
+/// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     #[error(transparent)]
@@ -41,35 +45,35 @@ pub(super) fn issuer(settings: &Settings) -> Issuer {
     }
 }
 
-/// The keys that the settings name: at the start, and whenever they are read again. The development profile makes those
-/// that are missing.
+/// The keys of both kinds of token. The development profile makes those that are missing.
 ///
 /// # Errors
-/// When one is missing or cannot be used.
-pub fn keys(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
-    let made = |name: &str, algorithm| key_files::load_or_create(&settings.data_dir(), name, algorithm);
-    let access = match access_keys(settings, now)? {
+/// A key is missing or cannot be used.
+pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Keys, KeysError> {
+    let made = |name: &str, algorithm| files::load_or_create(&settings.data_dir(), name, algorithm);
+    let access = match access_keys(settings, token_lifetime, now)? {
         Some(ring) => ring,
-        // Only in development: production does not get past its settings without a key.
-        None => single_key(settings, &made(&made_signing_key(settings), settings.jwt.algorithm)?, now)?,
+        // Only in development: the production profile refuses settings without a key.
+        None => single_key(settings, &made(&made_signing_key(settings), settings.jwt.algorithm)?, token_lifetime)?,
     };
     let refresh = match &settings.jwt.refresh_key {
         Some(key) => key.clone(),
         None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
     };
-    Ok(Keys::new(access, &refresh, settings.jwt.refresh_key_previous.as_ref())?)
+    both(settings, access, &refresh, now)
 }
 
 /// Whether the keys that the settings name can be used; makes none.
 ///
 /// # Errors
-/// As [`keys`].
+/// As the start of the service.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    let made = |name: &str, algorithm| key_files::load(&settings.data_dir(), name, algorithm);
-    let access = match access_keys(settings, now)? {
+    let token_lifetime = issuer(settings).access_reach();
+    let made = |name: &str, algorithm| files::load(&settings.data_dir(), name, algorithm);
+    let access = match access_keys(settings, token_lifetime, now)? {
         Some(ring) => Some(ring),
         None => made(&made_signing_key(settings), settings.jwt.algorithm)?
-            .map(|key| single_key(settings, &key, now))
+            .map(|key| single_key(settings, &key, token_lifetime))
             .transpose()?,
     };
     let refresh = match &settings.jwt.refresh_key {
@@ -77,7 +81,7 @@ pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> 
         None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
     };
     if let (Some(access), Some(refresh)) = (access, refresh) {
-        Keys::new(access, &refresh, settings.jwt.refresh_key_previous.as_ref())?;
+        both(settings, access, &refresh, now)?;
     }
     Ok(())
 }
@@ -94,48 +98,103 @@ fn made_signing_key(settings: &Settings) -> String {
 }
 
 /// The keys of access tokens; `None` where neither a folder nor a key is set.
-fn access_keys(settings: &Settings, now: Timestamp) -> Result<Option<KeyRing>, KeysError> {
+fn access_keys(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Option<KeyRing>, KeysError> {
     match (&settings.jwt.keys_dir, &settings.jwt.signing_key) {
-        (Some(folder), _) => key_ring(settings, folder, now).map(Some),
-        (None, Some(key)) => single_key(settings, key, now).map(Some),
+        (Some(folder), _) => {
+            let read = read_folder(folder, settings.jwt.algorithm, token_lifetime)?;
+            read.check_active(now)?;
+            read.files.iter().for_each(KeyFile::log_warnings);
+            Ok(Some(read.ring))
+        }
+        (None, Some(key)) => single_key(settings, key, token_lifetime).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-fn single_key(settings: &Settings, text: &SecretString, now: Timestamp) -> Result<KeyRing, KeysError> {
+fn single_key(settings: &Settings, text: &SecretString, token_lifetime: Seconds) -> Result<KeyRing, KeysError> {
     let key = SigningKey::parse(text, settings.jwt.algorithm)?;
-    let reach = issuer(settings).access_reach();
-    Ok(KeyRing::new(Keys::ACCESS, vec![(key, Some(Beginning::LONG_AGO))], reach, now)?)
+    Ok(KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], token_lifetime)?)
 }
 
-/// The keys of `jwt.keys_dir`.
+fn both(settings: &Settings, access: KeyRing, refresh: &SecretString, now: Timestamp) -> Result<Keys, KeysError> {
+    Ok(Keys::new(access, RefreshKeys::new(refresh, settings.jwt.refresh_key_previous.as_ref())?, now)?)
+}
+
+/// What a folder of keys holds.
+pub struct KeyFolder {
+    path: PathBuf,
+    pub files: Vec<KeyFile>,
+    pub ring: KeyRing,
+}
+
+impl KeyFolder {
+    fn check_active(&self, now: Timestamp) -> Result<(), KeysError> {
+        self.ring.check_active(now).map_err(|fault| KeysError::Folder(self.path.display().to_string(), fault))
+    }
+}
+
+/// Reads a folder of keys, whether or not one is active.
 ///
 /// # Errors
-/// When the folder or one of its keys cannot be used.
-pub fn key_ring(settings: &Settings, folder: &Path, now: Timestamp) -> Result<KeyRing, KeysError> {
-    let files = key_files::read_folder(folder, settings.jwt.algorithm)?;
-    let keys = files.into_iter().map(|file| (file.key, file.begins)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, issuer(settings).access_reach(), now);
-    ring.map_err(|fault| KeysError::Folder(folder.display().to_string(), fault))
+/// The folder is empty, or it or one of its keys cannot be used.
+pub fn key_folder(settings: &Settings, folder: &Path) -> Result<KeyFolder, KeysError> {
+    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
 }
 
-/// Replaces the keys of a running service.
+fn read_folder(folder: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
+    let files = files::read_folder(folder, algorithm)?;
+    let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
+    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
+    let ring = ring.map_err(|fault| KeysError::Folder(folder.display().to_string(), fault))?;
+    Ok(KeyFolder { path: folder.to_owned(), files, ring })
+}
+
+/// Replaces the keys of a service that runs. Reads files: not for the threads that answer requests.
 #[derive(Clone)]
 pub struct KeyReloader {
-    pub(super) auth: Arc<Auth>,
-    pub(super) clock: Clock,
+    auth: Arc<Auth>,
+    clock: Clock,
+    /// As the service issues tokens, whatever settings say that are read later.
+    token_lifetime: Seconds,
+    /// The folder of the keys that are in use. Locked during a reload: the last one to begin wins.
+    folder: Arc<Mutex<Option<(PathBuf, Algorithm)>>>,
 }
 
 impl KeyReloader {
-    /// Takes the keys that these settings name, and nothing else of them. Returns the `kid` of the key that signs now.
-    ///
-    /// Reads files, so an async thread must not call it.
+    pub(super) fn new(settings: &Settings, auth: Arc<Auth>, clock: Clock) -> Self {
+        let token_lifetime = issuer(settings).access_reach();
+        Self { auth, clock, token_lifetime, folder: Arc::new(Mutex::new(folder_of(settings))) }
+    }
+
+    /// Loads the keys that these settings name, and uses nothing else of them. Returns the `kid` of the active key.
     ///
     /// # Errors
-    /// When a key is missing or cannot be used. The service keeps its keys.
+    /// A key is missing or cannot be used. The service keeps its keys.
     pub fn reload(&self, settings: &Settings) -> Result<String, KeysError> {
-        let keys = keys(settings, self.clock.now())?;
-        // Read the clock again: the keys are published from now on, and reading them took time.
-        Ok(self.auth.replace_keys(keys, self.clock.now())?)
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = load(settings, self.token_lifetime, self.clock.now())?;
+        *folder = folder_of(settings);
+        Ok(self.auth.replace_keys(keys, self.clock.now()))
     }
+
+    /// Reads `jwt.keys_dir`, if it is set, and takes its keys when they differ from those in use.
+    ///
+    /// # Errors
+    /// As [`KeyReloader::reload`].
+    pub fn reload_folder(&self) -> Result<(), KeysError> {
+        let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((path, algorithm)) = &*folder else { return Ok(()) };
+        let read = read_folder(path, *algorithm, self.token_lifetime)?;
+        let now = self.clock.now();
+        read.check_active(now)?;
+        if let Some(kid) = self.auth.replace_access_keys(read.ring, now)? {
+            read.files.iter().for_each(KeyFile::log_warnings);
+            tracing::info!(kid, "reloaded the keys; this one is active");
+        }
+        Ok(())
+    }
+}
+
+fn folder_of(settings: &Settings) -> Option<(PathBuf, Algorithm)> {
+    settings.jwt.keys_dir.clone().map(|folder| (folder, settings.jwt.algorithm))
 }

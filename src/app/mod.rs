@@ -4,7 +4,7 @@ mod keys;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyReloader, KeysError, check_keys, key_ring, keys};
+pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
 
 use crate::{
     auth::{Auth, AuthError},
@@ -13,7 +13,7 @@ use crate::{
     crypto::Tokens,
     domain::Timestamp,
     http::{self, Server, State},
-    jobs::Jobs,
+    jobs::{self, Jobs},
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
@@ -100,14 +100,13 @@ impl App {
         let metrics = Arc::new(Metrics::new(hash_waits));
         let poll_interval = settings.revocation.poll_interval;
         let jobs = Jobs {
-            auth: Arc::clone(&auth),
             storage: storage.clone(),
             follower,
             poll_interval,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
-        let key_reloader = KeyReloader { auth: Arc::clone(&auth), clock: clock.clone() };
+        let key_reloader = KeyReloader::new(settings, Arc::clone(&auth), clock.clone());
         let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
         let metrics_server = metrics_listener.map(|listener| {
             let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
@@ -135,7 +134,7 @@ impl App {
     /// # Errors
     /// When the server fails, or the database turns out to be one that cannot be used.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { listener, server, metrics_server, storage, startup, jobs, state, .. } = self;
+        let Self { listener, server, metrics_server, storage, startup, jobs, key_reloader, state, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
         metrics_server.map(|server| {
@@ -147,7 +146,7 @@ impl App {
         });
         let mut serving = tokio::spawn(server);
         // Beside serving, until the last request is answered.
-        let mut working = Box::pin(work(startup, jobs));
+        let mut working = Box::pin(work(startup, jobs, key_reloader));
         let reason_to_stop = tokio::select! {
             ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
             () = shutdown => Ok(()),
@@ -181,16 +180,26 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// # Errors
 /// When a key cannot be used, or password hashing cannot start.
 pub fn auth(settings: &Settings, storage: Storage, waits: &HashWaits, now: Timestamp) -> Result<Auth, StartError> {
-    let tokens = Tokens::new(keys::issuer(settings), keys(settings, now)?);
+    let issuer = keys::issuer(settings);
+    let keys = keys::load(settings, issuer.access_reach(), now)?;
+    let tokens = Tokens::new(issuer, keys);
     let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Passwords)?;
     Ok(Auth::new(settings, storage, passwords, tokens))
 }
 
-/// Waits for the database if it was unavailable at the start, then runs the background jobs; returns only when waiting
-/// would not help.
-async fn work(startup: Option<Startup>, mut jobs: Jobs) -> Result<Infallible, StartError> {
-    if let Some(startup) = startup {
-        startup.finish(&mut jobs.follower).await?;
+/// Watches the keys. Waits for the database if it was unavailable at the start, then runs the background jobs. Returns only
+/// when waiting would not help.
+async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Result<Infallible, StartError> {
+    let working = pin!(async {
+        if let Some(startup) = startup {
+            startup.finish(&mut jobs.follower).await?;
+        }
+        Ok(jobs.run().await)
+    });
+    // The key set is served while the database is unavailable, so its keys are watched then, too.
+    let watching = pin!(jobs::watch_keys(move || keys.reload_folder()));
+    match select(working, watching).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right((never, _)) => Ok(never),
     }
-    Ok(jobs.run().await)
 }

@@ -88,9 +88,6 @@ impl Startup {
                 Err(error) => return Err(StartError::Bootstrap(error)),
             }
         }
-        // Last: other services could not see a key while all this was done.
-        let published = self.storage.publications().await?;
-        self.auth.heard_of(&published, self.clock.now());
         Ok(())
     }
 }

@@ -22,8 +22,9 @@ pub use users::ProfileUpdate;
 
 use crate::{
     config::{Listing, RegistrationMode, Settings},
-    crypto::{KeyFault, Keys, Tokens},
-    domain::{Invalid, Publication, Seconds, Timestamp, Username},
+    crypto::{Keys, Tokens},
+    domain::{Invalid, Seconds, Timestamp, Username},
+    keys::{KeyFault, KeyRing},
     passwords::Passwords,
     storage::Storage,
 };
@@ -84,25 +85,17 @@ impl Auth {
         Self { storage, user_admin, passwords, tokens, policy }
     }
 
-    /// Goes on with other keys, and says which signs now.
-    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> Result<String, KeyFault> {
+    /// Replaces all keys. Returns the `kid` of the active one.
+    pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
         self.tokens.replace_keys(keys, now)
     }
 
-    /// Hears which keys replicas have published: nobody gets a token before that.
-    pub fn heard_of(&self, published: &[Publication], now: Timestamp) {
-        self.tokens.heard_of(published, now);
-    }
-
-    /// Lets nobody begin or refresh a session before it is known which keys others have published.
-    fn may_sign(&self) -> Result<(), AuthError> {
-        let reason = || AuthError::Unavailable("it has not been read yet which keys are published".to_owned());
-        self.tokens.may_sign().then_some(()).ok_or_else(reason)
-    }
-
-    /// The keys that this replica has published, for others to hear of.
-    pub fn publications(&self, now: Timestamp) -> Vec<Publication> {
-        self.tokens.publications(now)
+    /// Replaces the keys of access tokens. Returns the `kid` of the active one after a change.
+    ///
+    /// # Errors
+    /// No key is active, or one is also a key of refresh tokens.
+    pub fn replace_access_keys(&self, access: KeyRing, now: Timestamp) -> Result<Option<String>, KeyFault> {
+        self.tokens.replace_access_keys(access, now)
     }
 
     /// The public keys with which others verify access tokens, as a JWK set.

@@ -40,7 +40,6 @@ impl Auth {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
-        self.may_sign()?;
         if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
     }
 

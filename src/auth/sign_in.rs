@@ -2,9 +2,9 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    crypto::random,
     domain::{LoginName, NewSession, Password, RefreshToken, Seconds, SessionId, Timestamp, User},
     passwords::Verdict,
+    random::random,
 };
 
 /// A try to sign in.
@@ -43,7 +43,6 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidCredentials`] for whatever is wrong with them, or the service cannot work now.
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
-        self.may_sign()?;
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
             id: SessionId::from_random(random()),

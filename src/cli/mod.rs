@@ -8,8 +8,8 @@ use crate::{
     app::{self, App, KeyReloader, KeysError, StartError},
     clock::Clock,
     config::{Settings, Sources},
-    crypto::key_files::KeyFileError,
     http,
+    keys::files::KeyFileError,
     storage::{self, OpenError, Storage},
     telemetry, time_slice,
 };
@@ -54,7 +54,7 @@ enum Command {
     /// Check or show the settings
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look after the keys that sign
+    /// Manage the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Look after users
@@ -212,17 +212,18 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
     Ok(stopped)
 }
 
-/// Reads the keys again at each SIGHUP. Whatever is wrong then is said, and the service goes on with the keys it has.
+/// Reads settings and keys at each SIGHUP, without waiting for the next look at the folder. After a fault the service
+/// keeps its keys.
 async fn reload_keys(mut hang_up: Signal, reloader: KeyReloader) {
     while hang_up.recv().await.is_some() {
         let reloader = reloader.clone();
-        // Files may be slow, and this thread has to follow the feed of revocations.
+        // Files may be slow, and this thread follows the feed of revocations.
         let reload = move || match Settings::load(&Sources::of_process()) {
             Ok(settings) => reloader.reload(&settings).map_err(|error| error.to_string()),
             Err(faults) => Err(faults.to_string()),
         };
-        match spawn_blocking(reload).await.unwrap_or_else(|_| Err("reading them broke off".to_owned())) {
-            Ok(kid) => tracing::info!(kid, "took up the keys anew; this one signs"),
+        match spawn_blocking(reload).await.unwrap_or_else(|panic| Err(panic.to_string())) {
+            Ok(kid) => tracing::info!(kid, "reloaded the keys; this one is active"),
             Err(reason) => tracing::error!("the keys stay as they are: {}", reason.trim_end()),
         }
     }

@@ -6,8 +6,9 @@ use super::{
     value::is_plain,
 };
 use crate::{
-    crypto::{REGISTERED, SigningKey, is_monotonous},
+    crypto::REGISTERED,
     domain::{Algorithm, Password, Seconds, UserIdField},
+    keys::{SigningKey, is_monotonous},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{net::SocketAddr, time::Duration};

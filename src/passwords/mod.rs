@@ -8,8 +8,8 @@ mod hash_pool;
 pub use hash_pool::{HashError, Permit};
 
 use crate::{
-    crypto,
     domain::{Password, PasswordHash},
+    random::random,
     telemetry::HashWaits,
 };
 use argon2::{
@@ -163,7 +163,7 @@ fn reference_tag(params: &Params, password: &[u8], salt: &[u8]) -> argon2::Resul
 
 impl Cost {
     fn hash(&self, password: &Password, worker: &mut Worker) -> Result<PasswordHash, HashError> {
-        let salt = crypto::random::<{ Salt::RECOMMENDED_LENGTH }>();
+        let salt = random::<{ Salt::RECOMMENDED_LENGTH }>();
         let output = tag(&self.params, password.expose(), &salt, worker)?;
         // Salt, output and parameters of these sizes always fit into a PHC string.
         #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]

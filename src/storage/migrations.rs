@@ -34,6 +34,8 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../migrations/postgres/0004_claims.sql"),
         include_str!("../../migrations/sqlite/0004_claims.sql"),
     ),
+    // Nothing uses this table any more: key states follow from file names. It stays in this release, because replicas of
+    // the version before write into it during an update; the release after this one drops it.
     (
         5,
         "published keys",

@@ -22,7 +22,6 @@ mod error;
 mod health;
 mod migrations;
 mod pool;
-mod published_keys;
 mod purge;
 mod query;
 mod revocation;

@@ -3,11 +3,11 @@
 use crate::support::{TestDatabase, app::settings, email};
 use futures_util::future::join_all;
 use signet::{
-    crypto::random,
     domain::{
-        Algorithm, Email, Limit, LoginName, Name, NewSession, NewUser, PasswordHash, Publication, RefreshToken,
-        SessionId, Timestamp, User, UserCursor, UserId, Username,
+        Email, Limit, LoginName, Name, NewSession, NewUser, PasswordHash, RefreshToken, SessionId, Timestamp, User,
+        UserCursor, UserId, Username,
     },
+    random::random,
     storage::{Created, ProfileChange, Storage, StorageError, Updated, UserRef},
 };
 use std::time::Duration;
@@ -145,31 +145,6 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
     storage.delete_user(UserId(2), NOW).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));
-}
-
-/// A key that was withdrawn and comes back is one that nobody knows any more.
-#[tokio::test]
-async fn since_when_a_key_is_published_is_told_first_and_anew_when_it_was_away() {
-    let Fixture { storage, database: _database } = fixture().await;
-    let told = |since: i64, seen_at: i64| Publication {
-        kid: "a".to_owned(),
-        algorithm: Algorithm::Es256,
-        since: Timestamp(NOW.0 + since),
-        seen_at: Timestamp(NOW.0 + seen_at),
-    };
-    // What is told, and what is known then: since when, and when it was there last.
-    let rows = [
-        ("the first", told(0, 1), told(0, 1)),
-        ("another replica", told(30, 40), told(0, 40)),
-        ("a clock that is behind", told(0, 20), told(0, 40)),
-        ("missed once", told(0, 160), told(0, 160)),
-        ("away", told(281, 281), told(281, 281)),
-        ("there again", told(281, 340), told(281, 340)),
-    ];
-    for (name, tell, known) in rows {
-        storage.record_publications(&[tell]).await.unwrap();
-        assert_eq!(storage.publications().await.unwrap(), [known], "{name}");
-    }
 }
 
 #[tokio::test]

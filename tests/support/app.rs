@@ -51,12 +51,9 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// The use cases without HTTP, and nobody else who signs.
+/// The use cases without HTTP.
 pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
-    let now = Clock::System.now();
-    let auth = app::auth(settings, storage, &HashWaits::default(), now).unwrap();
-    auth.heard_of(&[], now);
-    auth
+    app::auth(settings, storage, &HashWaits::default(), Clock::System.now()).unwrap()
 }
 
 /// A service and its thread.
@@ -113,9 +110,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// What SIGHUP does, on the database of `app`.
-    pub fn reload_keys(&self, app: &TestApp, changes: &[(&str, &str)]) -> Result<String, KeysError> {
-        self.running.key_reloader.reload(&settings(&app.database, changes))
+    /// What this replica does every ten seconds.
+    pub fn look_at_keys(&self) -> Result<(), KeysError> {
+        self.running.key_reloader.reload_folder()
     }
 
     pub fn anon(&self) -> Actor {
@@ -161,9 +158,14 @@ impl TestApp {
         Replica { running, client: http_client() }
     }
 
-    /// What SIGHUP does: takes up the keys that these settings name.
+    /// What SIGHUP does: loads the keys that these settings name.
     pub fn reload_keys(&self, changes: &[(&str, &str)]) -> Result<String, KeysError> {
         self.running.key_reloader.reload(&settings(&self.database, changes))
+    }
+
+    /// What the service does every ten seconds.
+    pub fn look_at_keys(&self) -> Result<(), KeysError> {
+        self.running.key_reloader.reload_folder()
     }
 
     /// Moves the only clock there is.

@@ -1,6 +1,6 @@
 //! The public keys, for services that verify access tokens.
 
-use crate::{crypto::MAX_AGE, http::State};
+use crate::{http::State, keys::MAX_AGE};
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 
 /// The public keys of access tokens (RFC 7517).

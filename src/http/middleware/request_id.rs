@@ -1,6 +1,6 @@
 //! The id of a request, and the headers that every reply has.
 
-use crate::{crypto::random, http::State};
+use crate::{http::State, random::random};
 use actix_web::{
     Error, HttpMessage, HttpRequest,
     body::MessageBody,

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use signet::{crypto::SigningKey, domain::Algorithm};
+use signet::{domain::Algorithm, keys::SigningKey};
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, text)) = data.split_first() else { return };

@@ -9,8 +9,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use signet::{
-    crypto::{AddedClaims, Beginning, Issuer, KeyRing, Keys, SigningKey, TokenNames, Tokens},
+    crypto::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
     domain::{Algorithm, Seconds, Timestamp},
+    keys::{Activation, KeyRing, SigningKey},
 };
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -29,9 +30,9 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
         added: AddedClaims::default(),
     };
     let key = SigningKey::parse(&SIGNING_KEY.into(), Algorithm::Hs256).unwrap();
-    let ring = vec![(key, Some(Beginning::LONG_AGO))];
-    let ring = KeyRing::new(Keys::ACCESS, ring, issuer.access_reach(), Timestamp(NOW)).unwrap();
-    Tokens::new(issuer, Keys::new(ring, &REFRESH_KEY.into(), None).unwrap())
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let refresh = RefreshKeys::new(&REFRESH_KEY.into(), None).unwrap();
+    Tokens::new(issuer, Keys::new(ring, refresh, Timestamp(NOW)).unwrap())
 });
 
 fn kid(key: &str) -> String {

@@ -1,4 +1,14 @@
 //! Keys that sign tokens: a shared secret or a key pair, bound to one algorithm (RFC 8725 §3.1).
+//!
+//! This file has the single key, `ring` the states of several, `files` the folder that they are kept in. Nothing here
+//! knows tokens, users or settings.
+
+pub mod files;
+mod ring;
+#[cfg(test)]
+mod vectors;
+
+pub use ring::{Activation, KeyRing, KeyState, MAX_AGE, PUBLISHED_BEFORE, RingKey};
 
 use crate::domain::Algorithm;
 use aws_lc_rs::{
@@ -18,9 +28,10 @@ use jsonwebtoken::{
 };
 use pem::Pem;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use std::collections::HashSet;
 
-/// Keys that somebody has published and that are long enough: documentation, examples and generators.
+/// Long enough keys that documentation, examples and generators have published.
 const KNOWN_KEYS: &[&str] = &[
     "a-string-secret-at-least-256-bits-long",
     "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
@@ -46,8 +57,8 @@ pub struct SigningKey {
     algorithm: Algorithm,
     encoding: EncodingKey,
     decoding: DecodingKey,
-    /// What the key set says of it; `None` for a secret, of which there is nothing to say.
-    pub(super) public: Option<Jwk>,
+    /// What the key set says of it; `None` for a shared secret, which is not published.
+    pub(crate) public: Option<Jwk>,
 }
 
 impl SigningKey {
@@ -60,7 +71,7 @@ impl SigningKey {
             Some(length) => Self::secret(text, algorithm, length)?,
             None => Self::pair(text.expose_secret(), algorithm)?,
         };
-        // What does not do what it is for comes out now, and not at the first sign-in.
+        // A key that cannot sign is refused now, not at the first sign-in.
         let probe = key.sign(b"probe").ok().filter(|signature| key.verifies(signature, b"probe"));
         probe.map(|_| key).ok_or_else(|| KeyFault(format!("is a key that cannot sign and verify {}", algorithm.name())))
     }
@@ -75,13 +86,13 @@ impl SigningKey {
         }
         let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| text.trim_start().starts_with(kind));
         if is_ssh || (text.trim_start().starts_with('{') && text.contains("\"kty\"")) {
-            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that nobody else has")));
+            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that only Signet has")));
         }
         if text.len() < length {
             return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
         }
         if is_guessable(text) {
-            return Err("is a published or trivial key: anybody could sign".into());
+            return Err("is a published or trivial key, with which anyone can sign".into());
         }
         let bytes = text.as_bytes();
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"signet kid");
@@ -101,7 +112,7 @@ impl SigningKey {
         let mut private = blocks.iter().filter(|block| block.tag().ends_with("PRIVATE KEY"));
         let (first, second) = (private.next(), private.next());
         if second.is_some() {
-            return Err("holds more than one private key; which of them signs?".into());
+            return Err("holds more than one private key".into());
         }
         let pem = match first.map(|block| (block.tag(), block)) {
             Some(("PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY", block)) => block,
@@ -137,7 +148,7 @@ impl SigningKey {
         })?;
         let failed = |_| KeyFault(format!("cannot be used with {name}"));
         let decoding = DecodingKey::from_jwk(&public).map_err(failed)?;
-        // RFC 7638: whoever has the key finds the same name for it.
+        // RFC 7638: every program that has the key computes the same name for it.
         let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(failed)?;
         public.common.key_id = Some(kid.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -152,17 +163,17 @@ impl SigningKey {
         self.algorithm
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<String, Error> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<String, Error> {
         crypto::sign(message, &self.encoding, jwa(self.algorithm))
     }
 
-    pub(super) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
+    pub(crate) fn verifies(&self, signature: &str, message: &[u8]) -> bool {
         crypto::verify(signature, message, &self.decoding, jwa(self.algorithm)).unwrap_or(false)
     }
 
     /// A key that others have the private half of.
     #[cfg(test)]
-    pub(super) fn verifying(algorithm: Algorithm, decoding: DecodingKey) -> Self {
+    pub(crate) fn verifying(algorithm: Algorithm, decoding: DecodingKey) -> Self {
         let nothing = EncodingKey::from_secret(&[]);
         Self { kid: String::new(), algorithm, encoding: nothing, decoding, public: None }
     }
@@ -189,12 +200,28 @@ impl SigningKey {
         if theirs.algorithm == mine.algorithm {
             Ok(())
         } else {
-            Err("is not the public half of the signing key: nobody could verify what that signs".into())
+            Err("is not the public half of the signing key, whose tokens it could not verify".into())
         }
     }
 }
 
-/// A published key, or one that repeats the words that everybody tries first.
+/// A key for tokens of one `typ`, which keeps the kinds of token apart (RFC 8725 §3.11).
+#[derive(Clone)]
+pub(crate) struct TokenKey {
+    pub signing: SigningKey,
+    pub typ: &'static str,
+    /// The encoded header of its tokens, which is always the same.
+    pub header: String,
+}
+
+impl TokenKey {
+    pub fn new(signing: SigningKey, typ: &'static str) -> Self {
+        let header = json!({ "alg": signing.algorithm().name(), "kid": signing.kid(), "typ": typ });
+        Self { header: URL_SAFE_NO_PAD.encode(header.to_string()), typ, signing }
+    }
+}
+
+/// A published key, or one that repeats the words that attackers try first.
 fn is_guessable(key: &str) -> bool {
     const WORDS: &[&str] =
         &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
@@ -206,7 +233,7 @@ fn is_guessable(key: &str) -> bool {
     !letters.is_empty() && WORDS.iter().fold(letters, |rest, word| rest.replace(word, "")).is_empty()
 }
 
-/// Whether a secret has so few different characters that nobody can have drawn it at random.
+/// Whether a secret has so few different characters that it is not random.
 pub fn is_monotonous(key: &SecretString) -> bool {
     key.expose_secret().chars().collect::<HashSet<_>>().len() < 8
 }
@@ -253,7 +280,7 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
     let failed = |_| KeyFault("cannot be made".to_owned());
     let der = match algorithm {
         Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => {
-            return Ok(URL_SAFE_NO_PAD.encode(super::random::<64>()).into());
+            return Ok(URL_SAFE_NO_PAD.encode(crate::random::random::<64>()).into());
         }
         Algorithm::Es256 => {
             let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;

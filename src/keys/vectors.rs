@@ -3,7 +3,7 @@
 //! A vector's signature is over a message of its own, which is no token; so the vector goes to
 //! [`SigningKey::verifies`], behind the gate that splits a token, with its signature written as a token writes it.
 
-use super::keys::SigningKey;
+use super::SigningKey;
 use crate::domain::Algorithm;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::DecodingKey;
