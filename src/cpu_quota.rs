@@ -7,7 +7,7 @@ use std::{
 
 /// The quota of this process's control group, in cores; `None` where there is none.
 ///
-/// Whoever uses it up is stopped for the rest of the period, whatever the priority of what was to be done
+/// A container that uses it up is stopped for the rest of the period, whatever the priority of what was to be done
 /// (Linux, `sched-bwc`). [`std::thread::available_parallelism`] knows it, too, but only in whole cores.
 pub fn cpu_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;

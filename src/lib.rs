@@ -17,11 +17,11 @@
 //! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
 //! | [`clock`], [`random`] | the only clock there is, handed to `App::build`; the only source of random bytes |
 //! | [`secret_file`] | reads a secret from a file |
-//! | [`cpu_quota`], [`time_slice`] | what a container may use; who runs how long at a stretch |
+//! | [`cpu_quota`], [`time_slice`] | what a container may use; how long a thread runs at a stretch |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto → keys, storage} → domain`.
-//! `passwords`, `crypto` and `storage` never see each other. `telemetry` is below them all: whoever has something to count
+//! `passwords`, `crypto` and `storage` never see each other. `telemetry` is below them all: code that counts something
 //! is handed where to. `config` is read where things are built; it asks `keys` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →

@@ -168,10 +168,10 @@ async fn a_stop_under_load_answers_every_request_that_it_accepted() {
     let again = start(&folder, &database.url(), &[]);
     let lost = load.lost(&again).await;
     load.report("SIGTERM under load", lost, Duration::ZERO);
-    // The kernel resets the connections that it has queued in the instant in which the port is closed. The service has
-    // accepted none of them: it has done nothing that it did not answer.
+    // The kernel resets the connections that it has queued when the port is closed: one of each client at most. The service
+    // has accepted none of them: it has done nothing that it did not answer.
     let answers = load.answers.take();
-    assert!(answers.get("broken off").is_none_or(|count| *count < 8) && answers["not connected"] > 0, "{answers:?}");
+    assert!(answers.get("broken off").is_none_or(|count| *count <= 16) && answers["not connected"] > 0, "{answers:?}");
     let users = database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
     assert_eq!(users, load.acknowledged.get().to_string());
 }

@@ -11,6 +11,9 @@ use tokio::time::{sleep, timeout};
 /// How long the service accepts connections after it was asked to stop. Each gets a response with `connection: close`.
 const ACCEPT_GRACE: Duration = Duration::from_millis(500);
 
+/// How long the thread that accepts connections has to hear that it is to accept no more.
+const PAUSE_GRACE: Duration = Duration::from_millis(50);
+
 /// How long a client has to send its first request on a connection that was accepted last.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 
@@ -31,7 +34,7 @@ pub(super) async fn drain(
     // A server that stops drops a connection that it has accepted and not begun to serve. So the server first accepts no
     // more, then the port is closed, and what was accepted by then is served.
     server.pause().await;
-    sleep(Duration::from_millis(1)).await;
+    sleep(PAUSE_GRACE).await;
     http::close(listener);
     sleep(FIRST_REQUEST_GRACE).await;
     join(server.stop(true), OptionFuture::from(metrics_server.map(|server| server.stop(true)))).await;

@@ -17,7 +17,7 @@ pub enum Presented<'a> {
     Token(&'a str),
 }
 
-/// Somebody who proved who they are.
+/// An authenticated user.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub user: User,

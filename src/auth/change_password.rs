@@ -1,4 +1,4 @@
-//! Somebody changes their password.
+//! A user changes the password.
 
 use super::{Auth, AuthError, Caller};
 use crate::{
@@ -14,7 +14,7 @@ pub struct PasswordChange {
 }
 
 impl Auth {
-    /// Sets a new password and ends every other session of the caller: whoever else was signed in is out.
+    /// Sets a new password and ends every other session of the caller: anyone else with the old password is signed out.
     ///
     /// # Errors
     /// The new password is weak, the current one is wrong, or the service cannot work now.

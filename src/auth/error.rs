@@ -15,12 +15,12 @@ pub enum AuthError {
     InvalidMember(&'static str, Invalid),
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
-    /// Unknown, wrong, inactive: nobody is told which.
+    /// Unknown, wrong, inactive: the client is not told which.
     #[error("Invalid credentials.")]
     InvalidCredentials,
     #[error("Token not found in the request header")]
     TokenMissing,
-    /// Malformed, forged, expired, ended, user gone: nobody is told which.
+    /// Malformed, forged, expired, ended, user gone: the client is not told which.
     #[error("The token is invalid or has expired.")]
     InvalidToken,
     #[error("Refresh tokens cannot be used for operations.")]

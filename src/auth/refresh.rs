@@ -1,4 +1,4 @@
-//! Somebody wants a new access token.
+//! A client gets a new access token for a refresh token.
 
 use super::{Auth, AuthError};
 use crate::{

@@ -1,4 +1,4 @@
-//! Somebody signs up.
+//! A user signs up.
 
 use super::{Auth, AuthError, Presented};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     domain::{Email, Name, Password, Timestamp, User, Username},
 };
 
-/// What somebody who signs up may say of themselves. There is no place for a right here.
+/// What a user sets when signing up. There is no place for a right here.
 #[derive(Debug, Clone)]
 pub struct SignUp {
     pub email: Email,

@@ -1,4 +1,4 @@
-//! Somebody looks at where they are signed in, and ends it.
+//! A user lists their sessions, and ends them.
 
 use super::{Auth, AuthError, Caller};
 use crate::domain::{Session, SessionId, Timestamp};

@@ -1,4 +1,4 @@
-//! Somebody signs in with a password.
+//! A user signs in with a password.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -73,7 +73,7 @@ impl Auth {
         Ok(TokenPair { access_token, expires_in, refresh_token, refresh_expires_in: session.expires_at - now })
     }
 
-    /// Begins `session` for whoever has these credentials; `None` when they were right for a hash that was replaced
+    /// Begins `session` for the user with these credentials; `None` when they were right for a hash that was replaced
     /// while we were hashing, or the user was shut out meanwhile.
     async fn try_to_begin(
         &self,

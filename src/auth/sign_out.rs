@@ -1,4 +1,4 @@
-//! Somebody signs out.
+//! A client signs out.
 
 use super::{Auth, AuthError};
 use crate::domain::Timestamp;

@@ -116,7 +116,7 @@ fn complain(text: String) {
     let _ = wait.recv_timeout(Duration::from_secs(1));
 }
 
-/// Writes a line of what was asked for. That nobody reads on (`| head`) is no failure; a full disk is.
+/// Writes a line of what was asked for. A reader that stops reading (`| head`) is no failure; a full disk is.
 fn say(line: impl Display) {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

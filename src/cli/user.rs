@@ -172,7 +172,7 @@ fn sign_up(create: Create) -> Result<(SignUp, bool, bool), Failure> {
     Ok((sign_up, create.superuser, create.json))
 }
 
-/// Asks for a password twice, or reads one line where nobody can be asked. Never an argument: `ps` shows those.
+/// Asks for a password twice, or reads one line where there is no terminal. Never an argument: `ps` shows those.
 fn new_password() -> Result<SecretString, Failure> {
     if !io::stdin().is_terminal() {
         let mut line = String::new();

@@ -257,7 +257,7 @@ fn bootstrap(settings: &Settings, reader: &mut Reader) {
     }
 }
 
-/// What this version knows and does not do yet, without harm to whoever sets it: keys, or their beginning.
+/// Settings that this version knows and that have no effect yet: keys, or how they begin.
 const WITHOUT_EFFECT: &[&str] = &["rate_limit.", "mail.", "audit."];
 
 /// What is allowed and yet worth a line.

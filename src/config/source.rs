@@ -11,7 +11,7 @@ use std::{
 };
 
 const PREFIX: &str = "SIGNET__";
-/// The place of a value that nobody set.
+/// The place of a value that is not set.
 pub(super) const DEFAULT: &str = "default";
 /// The place of a value that is not there.
 const NOT_SET: &str = "not set";
@@ -230,7 +230,7 @@ impl Reader {
         self.fault(Fault::new(key, &place, problem));
     }
 
-    /// Notes that two settings do not fit together, at the one that somebody set.
+    /// Notes that two settings do not fit together, at the one that is set.
     pub(super) fn fault_at_one_of(&mut self, keys: [&str; 2], problem: impl Into<String>) {
         let is_set = |key: &&str| self.rows.get(*key).is_some_and(|row| row.place != DEFAULT);
         let key = keys.into_iter().find(is_set).unwrap_or(keys[0]);

@@ -31,10 +31,10 @@ const MAX_CLAIMS: usize = 4 * 1024;
 /// The `client_id` of tokens that came from a sign-in (RFC 9068 §2.2).
 const CLIENT_ID: &str = "signet";
 
-/// Why a token is refused. Nothing more is said to whoever sent it.
+/// Why a token is refused. The client learns no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Malformed, forged, expired, meant for somebody else.
+    /// Malformed, forged, expired, or for another audience.
     Invalid,
     /// One of ours that verifies, but as the other kind.
     WrongType,
@@ -75,7 +75,7 @@ pub struct AddedClaims {
     pub user_id: Option<(String, UserIdField)>,
 }
 
-/// Claims that mean something to whoever verifies a token (RFC 7519, RFC 9068, `OpenID` Connect, and ours): no user's
+/// Claims that mean something to services that verify a token (RFC 7519, RFC 9068, `OpenID` Connect, and ours): no user's
 /// own claim has one of these names.
 pub const REGISTERED: &[&str] = &[
     "iss",
@@ -457,7 +457,7 @@ impl Tokens {
         }
     }
 
-    /// Reads a refresh token of any age: whoever holds it may end its session.
+    /// Reads a refresh token of any age: its holder may end the session.
     ///
     /// # Errors
     /// When it is no rightly signed refresh token.

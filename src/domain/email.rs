@@ -28,10 +28,10 @@ impl Email {
     /// The longest address in characters (RFC 5321 §4.5.3.1.3 leaves 254 for the path).
     pub const MAX_CHARS: usize = 254;
 
-    /// Reads an address as somebody typed it: RFC 6531 with a domain of IDNA (UTS #46).
+    /// Reads an address as a user typed it: RFC 6531 with a domain of IDNA (UTS #46).
     ///
     /// This is stricter than RFC 5322 on purpose: quoted local parts, comments and address literals are
-    /// legal, but nobody signs up with one, and each has been used to smuggle something past a filter.
+    /// legal, but users do not sign up with one, and each has been used to smuggle something past a filter.
     ///
     /// # Errors
     /// What a sane address looks like, when this is none.
@@ -56,7 +56,7 @@ impl Email {
         }
     }
 
-    /// What an address is compared by, of whatever text somebody claims to be their address.
+    /// What an address is compared by, for any text that a client sends as an address.
     pub fn key_of(text: &str) -> String {
         let Some((local, domain)) = text.rsplit_once('@') else { return folded(text) };
         format!("{}@{}", folded(local), unicode_of(domain).unwrap_or_else(|| folded(domain)))

@@ -3,7 +3,7 @@
 use super::{Invalid, text::nfc};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A password as somebody typed it, in NFC so that every keyboard writes the same bytes. Never shown, wiped when dropped.
+/// A password as a user typed it, in NFC so that every keyboard writes the same bytes. Never shown, wiped when dropped.
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
@@ -16,7 +16,7 @@ impl Password {
     /// A password that is to be set; its length is for [`PasswordRules`] to judge.
     ///
     /// # Errors
-    /// When it holds NUL: nobody types one, and other systems would cut the password there.
+    /// When it holds NUL: no keyboard has one, and other systems would cut the password there.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.contains('\0') {
             return Err(Invalid("must not contain the NUL character"));

@@ -41,7 +41,7 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // RFC 3339 ends with the year 9999; what lies beyond is a row that somebody wrote by hand.
+        // RFC 3339 ends with the year 9999; what lies beyond is a row that was written by hand.
         let since_1970 = Duration::from_secs(self.0.clamp(0, 253_402_300_799).unsigned_abs());
         write!(f, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970))
     }

@@ -96,7 +96,7 @@ pub struct NewUser {
     pub username: Username,
     pub first_name: Name,
     pub last_name: Name,
-    /// Staff and superuser at once; false for whoever signs up.
+    /// Staff and superuser at once; false for a user that signs up.
     pub is_superuser: bool,
 }
 

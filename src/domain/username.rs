@@ -1,4 +1,4 @@
-//! What counts as a username, and what somebody may type to sign in.
+//! What counts as a username, and what a user may type to sign in.
 
 use super::{
     Email, Invalid,
@@ -21,7 +21,7 @@ impl Username {
 
     /// Reads the username of the account whose e-mail is `own`.
     ///
-    /// An `@` is only allowed in the account's own address: otherwise one could take somebody else's address
+    /// An `@` is only allowed in the account's own address: otherwise a user could take another's address
     /// as a username, and sign-in by username would mean two accounts.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Username {
         Self { shown, key }
     }
 
-    /// What a username is compared by, of whatever text somebody claims to be theirs.
+    /// What a username is compared by, for any text that a client sends as a username.
     pub fn key_of(text: &str) -> String {
         if text.contains('@') { Email::key_of(text) } else { folded(text) }
     }
@@ -66,7 +66,7 @@ impl Username {
     }
 }
 
-/// What somebody who signs in claims to be. Any text is a try; most name no account.
+/// The account that a sign-in names. Any text is a try; most name no account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginName {
     Email {

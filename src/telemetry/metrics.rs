@@ -155,7 +155,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    /// Counts an answer. `route` is a template: whoever asks for what is not there adds no series.
+    /// Counts an answer. `route` is a template: a request for a path that does not exist adds no series.
     pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         let method = known_method(method);
         let answer = Answer { method, route: route.to_owned(), status: status.into() };

@@ -40,7 +40,7 @@ impl Traces {
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
     }
 
-    /// Our spans, and nobody else's: the exporter makes requests, too.
+    /// The spans of Signet alone: the exporter makes requests, too.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> {
         // Lines are for the log: with their text they could carry more than the names and numbers of a span.
         let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("signet"));
@@ -120,7 +120,7 @@ pub fn trace_answer(span: &Span, method: &str, route: &str, status: u16) {
     let context = span.context();
     let traced = context.span();
     if !traced.span_context().is_valid() {
-        // Nobody collects traces.
+        // There is no collector.
         return;
     }
     traced.update_name(format!("{method} {route}"));

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-/// How far the database's clock may be from ours, in seconds: tokens are dated by whoever serves.
+/// How far the database's clock may be from ours, in seconds: each replica dates its tokens by its own clock.
 const MAX_SKEW: i64 = 5;
 
-/// How long the database has to answer all of it: whoever probes is told why before they give up.
+/// How long the database has to answer all of it: a probe gets the reason before it times out.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// Whether the service can serve, and what it looked at.

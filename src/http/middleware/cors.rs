@@ -32,7 +32,7 @@ pub fn cors(state: &State) -> Condition<Cors> {
     Condition::new(!origins.is_empty(), cors)
 }
 
-/// What the protocol adds to an answer; an error that is written anew keeps it, or no script could read it.
+/// What the protocol adds to an answer; an error that is rewritten keeps it, or no script could read it.
 pub(super) fn is_of_cors(name: &HeaderName) -> bool {
     name == VARY || name.as_str().starts_with("access-control-")
 }
