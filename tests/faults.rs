@@ -223,7 +223,7 @@ async fn a_database_file_that_was_replaced_makes_the_service_unready() {
     assert_eq!(app.anon().get("/readyz").await.status, 200);
 }
 
-/// Each connection has prepared its statements for the old type; nothing was executed, and a new connection prepares anew.
+/// Each connection has prepared its statements for the old type; nothing was executed, and a new connection prepares them again.
 #[tokio::test]
 async fn a_column_that_changes_its_type_is_noticed_by_no_client() {
     let app = TestApp::with(&[("DATABASE__MAX_CONNECTIONS", "8"), ("SERVER__WORKERS", "2")]).await;
