@@ -6,6 +6,7 @@ mod handlers;
 mod middleware;
 mod openapi;
 mod problem;
+mod refusals;
 mod routes;
 
 pub use actix_web::dev::{Server, ServerHandle};

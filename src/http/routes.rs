@@ -3,7 +3,7 @@
 use super::{
     State,
     handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
-    problem::Problem,
+    problem::{Code, Problem},
 };
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
@@ -48,13 +48,13 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
         at("/docs/errors", vec![get(docs::errors)]);
     }
 
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+    config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));
 }
 
 /// What is served on `server.metrics_bind`: an address of its own, which the outside does not reach.
 pub fn metrics_routes(_: &State, config: &mut ServiceConfig) {
     config.service(resource("/metrics", vec![get(metrics::metrics)]));
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+    config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));
 }
 
 /// A handler, and the methods that reach it.

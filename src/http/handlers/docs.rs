@@ -53,7 +53,8 @@ pub async fn swagger(file: Path<String>) -> Result<HttpResponse, Problem> {
         .persist_authorization(true)
         .try_it_out_enabled(true)
         .display_request_duration(true);
-    let file = utoipa_swagger_ui::serve(&file, Arc::new(config)).ok().flatten().ok_or(Problem::NotFound)?;
+    let file =
+        utoipa_swagger_ui::serve(&file, Arc::new(config)).ok().flatten().ok_or(Problem::Plain(Code::NOT_FOUND))?;
     let mut response = page();
     if file.gzpipped {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));

@@ -2,13 +2,20 @@
 
 use crate::{
     domain::Role,
-    http::{State, extract::presented, problem::Problem},
+    http::{
+        State,
+        extract::presented,
+        problem::Problem,
+        refusals::{BEARER, refusals},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// What is not plain in a header that others split and quote.
 const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';');
+
+refusals!(VerifyRefusals = BEARER);
 
 /// Verify an access token.
 ///
@@ -20,7 +27,7 @@ const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').a
         ("X-Auth-Subject" = String, description = "The user's id: the one thing of a user that never changes."),
         ("Remote-User" = String, description = "The username, percent-encoded where it is not plain."),
         ("Remote-Groups" = String, description = "The roles, separated by commas; empty for none."),
-    )))
+    )), VerifyRefusals)
 )]
 pub async fn verify(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let token = state.auth.verify(presented(&request), state.clock.now())?;

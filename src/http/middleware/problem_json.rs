@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     auth::AuthError,
-    http::{State, problem::Problem},
+    http::{
+        State,
+        problem::{Code, Problem},
+    },
 };
 use actix_web::{
     Error,
@@ -39,7 +42,7 @@ pub async fn problem_json(
         return Ok(request.into_response(problem.response(base_path, &id.0)));
     }
     let Ok(outcome) = AssertUnwindSafe(next.call(request)).catch_unwind().await else {
-        let mut response = Problem::Internal.response(base_path, &id.0);
+        let mut response = Problem::Plain(Code::INTERNAL).response(base_path, &id.0);
         add_headers(response.headers_mut(), &id, true);
         return Err(InternalError::from_response("panic", response).into());
     };
