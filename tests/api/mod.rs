@@ -2,9 +2,9 @@
 
 mod authorization;
 mod create;
-mod document_values;
 mod front;
-mod jwt_settings;
+pub mod jwks;
+mod openapi_inputs;
 mod pages;
 mod protocol;
 mod refresh;
@@ -12,6 +12,7 @@ mod rotation;
 mod sessions;
 mod signin;
 mod signout;
+mod token_settings;
 mod tokens;
 mod users;
 mod verify;

@@ -300,7 +300,7 @@ fn printed_settings_show_where_they_come_from() {
 fn the_document_is_printed_without_settings() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[("SIGNET__TYPO", "1")], &["openapi"], "");
-    assert_eq!(text(&output.stdout), include_str!("../openapi/openapi.json"));
+    assert_eq!(text(&output.stdout), include_str!("../../openapi/openapi.json"));
 }
 
 /// `signet … | head` has had enough; a full disk has not.

@@ -20,15 +20,15 @@ use tempfile::TempDir;
 
 /// A key of each family, as OpenSSL wrote it, and its public half.
 const PAIRS: &[(&str, &str, &str)] = &[
-    ("RS256", include_str!("keys/rsa-pkcs8.pem"), include_str!("keys/rsa-public.pem")),
-    ("RS384", include_str!("keys/rsa-pkcs1.pem"), include_str!("keys/rsa-public.pem")),
-    ("RS512", include_str!("keys/rsa-pkcs8.pem"), include_str!("keys/rsa-public-pkcs1.pem")),
-    ("PS256", include_str!("keys/rsa-pkcs1.pem"), include_str!("keys/rsa-public.pem")),
-    ("PS384", include_str!("keys/rsa-pkcs8.pem"), include_str!("keys/rsa-public.pem")),
-    ("PS512", include_str!("keys/rsa-pkcs8.pem"), include_str!("keys/rsa-public.pem")),
-    ("ES256", include_str!("keys/p256-sec1.pem"), include_str!("keys/p256-public.pem")),
-    ("ES384", include_str!("keys/p384-pkcs8.pem"), include_str!("keys/p384-public.pem")),
-    ("EdDSA", include_str!("keys/ed25519-pkcs8.pem"), include_str!("keys/ed25519-public.pem")),
+    ("RS256", include_str!("../interop/keys/rsa-pkcs8.pem"), include_str!("../interop/keys/rsa-public.pem")),
+    ("RS384", include_str!("../interop/keys/rsa-pkcs1.pem"), include_str!("../interop/keys/rsa-public.pem")),
+    ("RS512", include_str!("../interop/keys/rsa-pkcs8.pem"), include_str!("../interop/keys/rsa-public-pkcs1.pem")),
+    ("PS256", include_str!("../interop/keys/rsa-pkcs1.pem"), include_str!("../interop/keys/rsa-public.pem")),
+    ("PS384", include_str!("../interop/keys/rsa-pkcs8.pem"), include_str!("../interop/keys/rsa-public.pem")),
+    ("PS512", include_str!("../interop/keys/rsa-pkcs8.pem"), include_str!("../interop/keys/rsa-public.pem")),
+    ("ES256", include_str!("../interop/keys/p256-sec1.pem"), include_str!("../interop/keys/p256-public.pem")),
+    ("ES384", include_str!("../interop/keys/p384-pkcs8.pem"), include_str!("../interop/keys/p384-public.pem")),
+    ("EdDSA", include_str!("../interop/keys/ed25519-pkcs8.pem"), include_str!("../interop/keys/ed25519-public.pem")),
 ];
 
 pub const LONG_SECRET: &str = "sixty-four bytes that only the tests know, so HS512 can use them.";
@@ -230,7 +230,7 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
 /// ECDSA has two signatures for each: the other one verifies, too, and so must end with its session.
 #[tokio::test]
 async fn a_second_spelling_of_a_signature_ends_with_its_session() {
-    let app = signing_with("ES256", include_str!("keys/p256-pkcs8.pem"), &[]).await;
+    let app = signing_with("ES256", include_str!("../interop/keys/p256-pkcs8.pem"), &[]).await;
     let ann = app.user().await;
     let (message, signature) = ann.access.rsplit_once('.').unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
@@ -572,7 +572,7 @@ async fn a_key_must_fit_the_algorithm_and_its_public_half() {
         (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", rsa)], Some("curve P-256")),
         (vec![("ALGORITHM", "HS256"), ("SIGNING_KEY", rsa)], Some("is PEM")),
         (vec![("ALGORITHM", "HS512"), ("SIGNING_KEY", SIGNING_KEY)], Some("at least 64 bytes")),
-        (vec![("ALGORITHM", "RS256"), ("SIGNING_KEY", include_str!("keys/rsa-1024.pem"))], Some("2048")),
+        (vec![("ALGORITHM", "RS256"), ("SIGNING_KEY", include_str!("../interop/keys/rsa-1024.pem"))], Some("2048")),
         (vec![("SIGNING_KEY", SIGNING_KEY), ("KEYS_DIR", "keys")], Some("which of them signs")),
         (
             vec![("REFRESH_KEY", REFRESH_KEY), ("REFRESH_KEY_PREVIOUS", REFRESH_KEY)],
