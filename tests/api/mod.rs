@@ -1,14 +1,19 @@
 //! Through HTTP, as clients see it.
 
 mod authorization;
+mod client_address;
+mod cors;
 mod create;
-mod front;
-pub mod jwks;
+mod docs;
+mod framing;
+mod health;
+mod http;
+mod jwks;
+mod metrics;
+mod openapi;
 mod openapi_inputs;
-mod pages;
-mod protocol;
+mod password;
 mod refresh;
-mod rotation;
 mod sessions;
 mod signin;
 mod signout;

@@ -4,3 +4,4 @@ mod forward_auth;
 mod openapi_clients;
 mod swagger;
 mod token_libraries;
+mod traces;

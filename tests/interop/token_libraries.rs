@@ -2,9 +2,9 @@
 //!
 //! `scripts/test` fetches them and says where they are in `SIGNET_TEST_OTHERS`; where it could not, it said so.
 
-use crate::{
-    api::jwks::{LONG_SECRET, algorithms},
-    support::TestApp,
+use crate::support::{
+    TestApp,
+    keys::{LONG_SECRET, algorithms},
 };
 use serde_json::{Value, json};
 use std::{
