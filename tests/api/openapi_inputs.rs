@@ -121,7 +121,7 @@ fn query_schema(operation: &Value) -> Value {
 impl Operation {
     fn call(&self) -> &'static Call {
         let call = CALLS.iter().find(|call| call.operation == self.name);
-        call.unwrap_or_else(|| panic!("{}: add it to CALLS in tests/api/document_values.rs", self.name))
+        call.unwrap_or_else(|| panic!("{}: add it to CALLS in tests/api/openapi_inputs.rs", self.name))
     }
 
     /// Replaces generated values by those with which the operation succeeds.
