@@ -10,13 +10,13 @@ use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
     config::Settings,
-    crypto::Tokens,
     domain::Timestamp,
     http::{self, Server, State},
     jobs::{self, Jobs},
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
+    tokens::Tokens,
 };
 use futures_util::future::{Either, select};
 use startup::Startup;
