@@ -161,7 +161,7 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
         // The right signature under another name of the algorithm, and none at all.
         let [_, claims, signature] = ann.access.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
         for said in
-            Algorithm::ALL.map(Algorithm::name).into_iter().chain(["none", "None", "NONE", "nOnE", "ES256K", ""])
+            Algorithm::ALL.iter().map(|algorithm| algorithm.name()).chain(["none", "None", "NONE", "nOnE", "ES256K", ""])
         {
             let mut header = parts.header.clone();
             header["alg"] = said.into();
