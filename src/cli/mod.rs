@@ -10,8 +10,9 @@ use crate::{
     config::{Settings, Sources},
     http,
     keys::files::KeyFileError,
+    os::scheduler,
     storage::{self, OpenError, Storage},
-    telemetry, time_slice,
+    telemetry,
 };
 use clap::{Parser, Subcommand};
 use std::{
@@ -133,7 +134,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve => {
             // Before any other thread: what answers requests runs before what hashes passwords.
-            let _ = time_slice::ask_for(time_slice::SHORTEST);
+            let _ = scheduler::set_time_slice(scheduler::SHORTEST);
             let _telemetry = telemetry::start(&settings.telemetry);
             let served = runtime.block_on(serve(settings));
             // A name look-up or a file may hold a thread for as long as it likes; nothing waits for its answer any more.

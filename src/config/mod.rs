@@ -13,8 +13,8 @@ pub use source::{Fault, Faults, Sources};
 pub use value::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
 
 use crate::{
-    cpu_quota::cpu_quota,
     domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
+    os::cgroup::cpu_quota,
     passwords::Hashing,
 };
 use database_url::DatabaseUrl;

@@ -1,7 +1,7 @@
 //! Where settings come from: the layers, merged into one flat table whose rows remember their place.
 
 use super::{Profile, print, value::Setting};
-use crate::secret_file;
+use crate::os::secret_file;
 use config::{File, FileFormat, Source, Value, ValueKind};
 use secrecy::ExposeSecret;
 use std::{

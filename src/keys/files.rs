@@ -17,8 +17,8 @@
 use super::{Activation, KeyFault, PUBLISHED_BEFORE, SigningKey, generate as generate_key, is_monotonous};
 use crate::{
     domain::{Algorithm, Seconds, Timestamp},
+    os::secret_file,
     random::random,
-    secret_file,
 };
 use rustix::{
     fs::{CWD, RenameFlags},
