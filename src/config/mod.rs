@@ -12,11 +12,7 @@ mod value;
 pub use source::{Fault, Faults, Sources};
 pub use value::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
 
-use crate::{
-    domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
-    os::cgroup::cpu_quota,
-    passwords::Hashing,
-};
+use crate::domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField};
 use database_url::DatabaseUrl;
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -293,29 +289,6 @@ impl Passwords {
     /// How many may wait for a hash thread.
     pub fn queue(&self) -> usize {
         self.queue.map_or_else(|| 32 * self.hash_threads(), NonZero::get)
-    }
-
-    /// What hashing may cost.
-    pub fn hashing(&self) -> Hashing {
-        Hashing {
-            memory_kib: self.memory_kib,
-            iterations: self.iterations,
-            parallelism: self.parallelism,
-            max_memory_kib: self.max_memory_kib,
-            threads: self.hash_threads(),
-            queue: self.queue(),
-            queue_timeout: self.queue_timeout,
-            cooldown: self.cooldown(),
-        }
-    }
-
-    /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
-    /// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
-    /// quota until the next period, whatever the priority of its threads.
-    fn cooldown(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
-        let threads = self.hash_threads() as f64;
-        cpu_quota().map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))
     }
 
     pub fn rules(&self) -> PasswordRules {

@@ -53,7 +53,8 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
 
 /// The use cases without HTTP.
 pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
-    app::auth(settings, storage, &HashWaits::default(), Clock::System.now()).unwrap()
+    let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
+    app::auth(settings, storage, passwords, Clock::System.now()).unwrap()
 }
 
 /// A service and its thread.
