@@ -7,9 +7,9 @@
 
 use argon2_rust::{Argon2, Params, Version};
 use signet::{
-    crypto::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
     domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
     keys::{Activation, KeyRing, SigningKey, generate},
+    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
 };
 use std::{hint::black_box, time::Instant};
 

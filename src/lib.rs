@@ -11,7 +11,7 @@
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
 //! | [`auth`] | the use cases, a file for each sentence that a product owner says |
-//! | [`crypto`] | tokens: mint and verify |
+//! | [`tokens`] | mint and verify tokens |
 //! | [`keys`] | the keys that sign, their states, their files |
 //! | [`passwords`] | hash and verify, on a pool of threads; the only place that knows argon2 |
 //! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
@@ -19,8 +19,8 @@
 //! | [`os`] | the CPU quota of a container, the time slice of a thread, files that hold secrets |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto → keys, storage} → domain`.
-//! `passwords`, `crypto` and `storage` never see each other. `telemetry` is below them all: code that counts something
+//! Dependencies point one way: `main → cli → app → http → auth → {passwords, tokens → keys, storage} → domain`.
+//! `passwords`, `tokens` and `storage` never see each other. `telemetry` is below them all: code that counts something
 //! is handed where to. `config` is read where things are built; it asks `keys` whether a key is one.
 //!
 //! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
@@ -31,7 +31,6 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
@@ -41,3 +40,4 @@ pub mod passwords;
 pub mod random;
 pub mod storage;
 pub mod telemetry;
+pub mod tokens;

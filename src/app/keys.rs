@@ -4,13 +4,13 @@ use crate::{
     auth::Auth,
     clock::Clock,
     config::Settings,
-    crypto::{AddedClaims, Issuer, Keys, RefreshKeys},
     domain::{Algorithm, Seconds, Timestamp},
     http,
     keys::{
         Activation, KeyFault, KeyRing, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
+    tokens::{AddedClaims, Issuer, Keys, RefreshKeys},
 };
 use secrecy::SecretString;
 use std::{

@@ -10,7 +10,6 @@ use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
     config::{self, Settings},
-    crypto::Tokens,
     domain::Timestamp,
     http::{self, Server, State},
     jobs::{self, Jobs},
@@ -18,6 +17,7 @@ use crate::{
     passwords::{Hashing, Passwords},
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
+    tokens::Tokens,
 };
 use futures_util::future::{Either, select};
 use startup::Startup;

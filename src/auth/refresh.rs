@@ -2,9 +2,9 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    crypto::Refusal,
     domain::{RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
     storage::{LiveSession, Rotation},
+    tokens::Refusal,
 };
 
 /// A token, and how many seconds it is good for.

@@ -6,9 +6,9 @@ use super::{
     value::is_plain,
 };
 use crate::{
-    crypto::REGISTERED,
     domain::{Algorithm, Password, Seconds, UserIdField},
     keys::{SigningKey, is_monotonous},
+    tokens::REGISTERED,
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{net::SocketAddr, time::Duration};
