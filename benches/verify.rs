@@ -81,7 +81,7 @@ fn settings(folder: &Path) -> Settings {
         ("PASSWORDS__HASH_THREADS", "1".to_owned()),
     ];
     let environment = pairs.into_iter().map(|(name, value)| (format!("SIGNET__{name}"), value)).collect();
-    Settings::load(&Sources { directory: None, environment }).unwrap()
+    app::load_settings(&Sources { directory: None, environment }).unwrap()
 }
 
 /// A token of somebody who just signed in.

@@ -4,7 +4,7 @@ mod keys;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder, load_settings, warnings};
 
 use crate::{
     auth::{Auth, AuthError},

@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
         say(http::default_document().trim_end());
         return ExitCode::SUCCESS;
     }
-    let settings = match Settings::load(&Sources::of_process()) {
+    let settings = match app::load_settings(&Sources::of_process()) {
         Ok(settings) => settings,
         Err(faults) => {
             complain(format!("The settings are not right; nothing was started.\n{faults}"));
@@ -147,7 +147,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
             storage::check(&settings.database)?;
             app::check_keys(settings, Clock::System.now())?;
             say("The settings are right.");
-            settings.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
+            app::warnings(settings).iter().for_each(|warning| say(format_args!("warning: {warning}")));
         }
         Command::Keys(command) => keys::run(command, settings)?,
         Command::User(command) => return runtime.block_on(user::run(command, settings)),
@@ -159,7 +159,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failure> {
-    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    app::warnings(settings).iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let app = tokio::select! {
@@ -219,7 +219,7 @@ async fn reload_keys(mut hang_up: Signal, reloader: KeyReloader) {
     while hang_up.recv().await.is_some() {
         let reloader = reloader.clone();
         // Files may be slow, and this thread follows the feed of revocations.
-        let reload = move || match Settings::load(&Sources::of_process()) {
+        let reload = move || match app::load_settings(&Sources::of_process()) {
             Ok(settings) => reloader.reload(&settings).map_err(|error| error.to_string()),
             Err(faults) => Err(faults.to_string()),
         };

@@ -48,7 +48,7 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     let url = database.url();
     let pairs = DEFAULTS.iter().copied().chain([("DATABASE__URL", url.as_str())]).chain(changes.iter().copied());
     let environment = pairs.map(|(name, value)| (format!("SIGNET__{name}"), value.to_owned())).collect();
-    Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
+    app::load_settings(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The use cases without HTTP.
