@@ -16,8 +16,7 @@
 //! | [`passwords`] | hash and verify, on a pool of threads; the only place that knows argon2 |
 //! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
 //! | [`clock`], [`random`] | the only clock there is, handed to `App::build`; the only source of random bytes |
-//! | [`secret_file`] | reads a secret from a file |
-//! | [`cpu_quota`], [`time_slice`] | what a container may use; how long a thread runs at a stretch |
+//! | [`os`] | the CPU quota of a container, the time slice of a thread, files that hold secrets |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
 //! Dependencies point one way: `main → cli → app → http → auth → {passwords, tokens → keys, storage} → domain`.
@@ -32,15 +31,13 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod cpu_quota;
 pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod os;
 pub mod passwords;
 pub mod random;
-pub mod secret_file;
 pub mod storage;
 pub mod telemetry;
-pub mod time_slice;
 pub mod tokens;

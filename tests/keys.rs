@@ -553,10 +553,10 @@ type Pair = (&'static str, &'static str);
 
 #[tokio::test]
 async fn a_key_must_fit_the_algorithm_and_its_public_half() {
-    use signet::config::{Settings, Sources};
+    use signet::{app::load_settings, config::Sources};
     let load = |pairs: &[(&str, &str)]| {
         let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
-        Settings::load(&Sources { directory: None, environment: environment.collect() })
+        load_settings(&Sources { directory: None, environment: environment.collect() })
             .map_err(|faults| faults.to_string())
     };
     let (p256, rsa, public) = (PAIRS[6].1, PAIRS[0].1, PAIRS[6].2);

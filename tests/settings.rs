@@ -2,7 +2,10 @@
 
 use crate::support::all;
 use secrecy::ExposeSecret;
-use signet::config::{Profile, Settings, Sources};
+use signet::{
+    app::{load_settings, warnings},
+    config::{Profile, Settings, Sources},
+};
 use std::fs;
 use tempfile::TempDir;
 
@@ -16,7 +19,7 @@ fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
 fn load_from(directory: Option<&TempDir>, environment: &[(&str, &str)]) -> Result<Settings, String> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let directory = directory.map(|directory| directory.path().to_owned());
-    Settings::load(&Sources { directory, environment }).map_err(|faults| faults.to_string())
+    load_settings(&Sources { directory, environment }).map_err(|faults| faults.to_string())
 }
 
 fn production(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -280,8 +283,8 @@ fn the_line_end_of_a_value_is_not_part_of_it() {
 
 #[test]
 fn access_tokens_that_last_long_are_warned_of() {
-    let warnings = |lifetime: &str| load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap().warnings().len();
-    assert_eq!((warnings("1h"), warnings("61m"), warnings("2d")), (0, 1, 2));
+    let count = |lifetime: &str| warnings(&load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap()).len();
+    assert_eq!((count("1h"), count("61m"), count("2d")), (0, 1, 2));
 }
 
 #[test]
@@ -323,15 +326,14 @@ fn production_refuses_what_development_makes_up() {
 
 #[test]
 fn production_warns_of_what_is_allowed_and_unwise() {
-    let warnings = load(&production(&[])).unwrap().warnings().join("\n");
-    assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
-    assert!(load(&[]).unwrap().warnings().is_empty());
+    let said = warnings(&load(&production(&[])).unwrap()).join("\n");
+    assert!(said.contains("rotate_refresh_tokens") && said.contains("users.list"), "{said}");
+    assert!(warnings(&load(&[]).unwrap()).is_empty());
     let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
-    assert!(monotonous.warnings()[0].contains("does not look random"));
+    assert!(warnings(&monotonous)[0].contains("does not look random"));
     let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__AUDIT__KEEP", "5d")];
-    let warnings = load(&inert).unwrap().warnings();
     assert_eq!(
-        warnings,
+        warnings(&load(&inert).unwrap()),
         [
             "rate_limit.enabled (SIGNET__RATE_LIMIT__ENABLED) has no effect in this version",
             "audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"

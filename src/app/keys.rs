@@ -1,16 +1,18 @@
-//! Loads the keys that the settings name: at the start, when `jwt.keys_dir` changes, and at SIGHUP.
+//! Loads the keys that the settings name: at the start, when `jwt.keys_dir` changes, and at SIGHUP. Checks keys and claims
+//! when settings are loaded.
 
 use crate::{
     auth::Auth,
     clock::Clock,
-    config::Settings,
+    config::{Faults, Problem, Settings, Sources},
     domain::{Algorithm, Seconds, Timestamp},
     http,
     keys::{
         Activation, KeyFault, KeyRing, SigningKey,
         files::{self, KeyFile, KeyFileError},
+        is_monotonous,
     },
-    tokens::{AddedClaims, Issuer, Keys, RefreshKeys},
+    tokens::{AddedClaims, Issuer, Keys, REGISTERED, RefreshKeys},
 };
 use secrecy::SecretString;
 use std::{
@@ -27,6 +29,57 @@ pub enum KeysError {
     Setting(#[from] KeyFault),
     #[error("jwt.keys_dir, {0}: {1}")]
     Folder(String, KeyFault),
+}
+
+/// Loads the settings.
+///
+/// # Errors
+/// Every fault at once, those of keys and claims included.
+pub fn load_settings(sources: &Sources) -> Result<Settings, Faults> {
+    Settings::load(sources, problems)
+}
+
+fn problems(settings: &Settings) -> Vec<Problem> {
+    let jwt = &settings.jwt;
+    let mut problems = Vec::new();
+    for (name, key, algorithm) in secrets(settings) {
+        match key.as_ref().map(|key| SigningKey::parse(key, algorithm)) {
+            Some(Err(fault)) => problems.push(Problem(name, fault.to_string())),
+            Some(Ok(key)) if name == SIGNING_KEY && algorithm.secret_length().is_none() => {
+                let fault = jwt.verifying_key.as_ref().and_then(|public| key.check_public_half(public).err());
+                problems.extend(fault.map(|fault| Problem(&["jwt.verifying_key"], fault.to_string())));
+            }
+            _ => {}
+        }
+    }
+    let claims: [(&[&str; 1], _, _); 2] =
+        [(&["jwt.jti_claim"], &*jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &*jwt.user_id_claim, "sub")];
+    for (name, claim, own) in claims {
+        if claim != own && REGISTERED.contains(&claim) {
+            problems.push(Problem(name, "must not be the name of a claim with another meaning".to_owned()));
+        }
+    }
+    problems
+}
+
+const SIGNING_KEY: &[&str; 1] = &["jwt.signing_key"];
+
+/// The settings that are keys.
+fn secrets(settings: &Settings) -> [(&'static [&'static str; 1], &Option<SecretString>, Algorithm); 3] {
+    let jwt = &settings.jwt;
+    [
+        (SIGNING_KEY, &jwt.signing_key, jwt.algorithm),
+        (&["jwt.refresh_key"], &jwt.refresh_key, Algorithm::Hs256),
+        (&["jwt.refresh_key_previous"], &jwt.refresh_key_previous, Algorithm::Hs256),
+    ]
+}
+
+/// What the settings allow but deserves a line at the start.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let guessable = secrets(settings).into_iter().filter(|(_, key, _)| key.as_ref().is_some_and(is_monotonous));
+    let guessable = guessable
+        .map(|([name], ..)| format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
+    guessable.chain(settings.warnings()).collect()
 }
 
 pub(super) fn issuer(settings: &Settings) -> Issuer {

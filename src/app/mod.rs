@@ -4,16 +4,17 @@ mod keys;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder, load_settings, warnings};
 
 use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
-    config::Settings,
+    config::{self, Settings},
     domain::Timestamp,
     http::{self, Server, State},
     jobs::{self, Jobs},
-    passwords::Passwords,
+    os::cgroup::cpu_quota,
+    passwords::{Hashing, Passwords},
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
     tokens::Tokens,
@@ -27,6 +28,7 @@ use std::{
     pin::pin,
     sync::Arc,
 };
+use tokio::task::spawn_blocking;
 
 /// A service that is wired and bound, and serves once it is run.
 pub struct App {
@@ -84,9 +86,13 @@ impl App {
             settings.server.metrics_bind.map(|bind| listen("server.metrics_bind", bind)).transpose()?;
 
         let workers = settings.server.workers();
-        let storage = Storage::open(settings, workers).await?;
         let hash_waits = HashWaits::default();
-        let auth = Arc::new(auth(settings, storage.clone(), &hash_waits, clock.now())?);
+        // At the same time: each takes several milliseconds.
+        let (options, waits) = (settings.passwords.clone(), hash_waits.clone());
+        let passwords = spawn_blocking(move || start_passwords(&options, waits));
+        let storage = Storage::open(settings, workers).await?;
+        let passwords = passwords.await.map_err(io::Error::other).flatten().map_err(StartError::Passwords)?;
+        let auth = Arc::new(auth(settings, storage.clone(), passwords, clock.now())?);
         let mut follower = Follower::new(&storage);
         let startup = Startup::new(settings, &auth, &storage, &clock).begin(&mut follower).await?;
 
@@ -175,16 +181,42 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
     http::listen(bind).map_err(|error| StartError::Bind(setting, bind, error))
 }
 
+/// Starts the hash threads.
+///
+/// # Errors
+/// As [`Passwords::start`].
+pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Result<Passwords> {
+    let threads = settings.hash_threads();
+    let hashing = Hashing {
+        memory_kib: settings.memory_kib,
+        iterations: settings.iterations,
+        parallelism: settings.parallelism,
+        max_memory_kib: settings.max_memory_kib,
+        threads,
+        queue: settings.queue(),
+        queue_timeout: settings.queue_timeout,
+        cooldown: cooldown(threads, cpu_quota()),
+    };
+    Passwords::start(hashing, waits)
+}
+
+/// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
+/// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
+/// quota until the next period, whatever the priority of its threads.
+fn cooldown(threads: usize, cpu_quota: Option<f64>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
+    let threads = threads as f64;
+    cpu_quota.map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))
+}
+
 /// Wires the use cases.
 ///
 /// # Errors
-/// When a key cannot be used, or password hashing cannot start.
-pub fn auth(settings: &Settings, storage: Storage, waits: &HashWaits, now: Timestamp) -> Result<Auth, StartError> {
+/// When a key cannot be used.
+pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Timestamp) -> Result<Auth, KeysError> {
     let issuer = keys::issuer(settings);
     let keys = keys::load(settings, issuer.access_reach(), now)?;
-    let tokens = Tokens::new(issuer, keys);
-    let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Passwords)?;
-    Ok(Auth::new(settings, storage, passwords, tokens))
+    Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
 /// Watches the keys. Waits for the database if it was unavailable at the start, then runs the background jobs. Returns only

@@ -10,8 +10,9 @@ use crate::{
     config::{Settings, Sources},
     http,
     keys::files::KeyFileError,
+    os::scheduler,
     storage::{self, OpenError, Storage},
-    telemetry, time_slice,
+    telemetry,
 };
 use clap::{Parser, Subcommand};
 use std::{
@@ -85,7 +86,7 @@ pub fn main() -> ExitCode {
         say(http::default_document().trim_end());
         return ExitCode::SUCCESS;
     }
-    let settings = match Settings::load(&Sources::of_process()) {
+    let settings = match app::load_settings(&Sources::of_process()) {
         Ok(settings) => settings,
         Err(faults) => {
             complain(format!("The settings are not right; nothing was started.\n{faults}"));
@@ -133,7 +134,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve => {
             // Before any other thread: what answers requests runs before what hashes passwords.
-            let _ = time_slice::ask_for(time_slice::SHORTEST);
+            let _ = scheduler::set_time_slice(scheduler::SHORTEST);
             let _telemetry = telemetry::start(&settings.telemetry);
             let served = runtime.block_on(serve(settings));
             // A name look-up or a file may hold a thread for as long as it likes; nothing waits for its answer any more.
@@ -146,7 +147,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
             storage::check(&settings.database)?;
             app::check_keys(settings, Clock::System.now())?;
             say("The settings are right.");
-            settings.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
+            app::warnings(settings).iter().for_each(|warning| say(format_args!("warning: {warning}")));
         }
         Command::Keys(command) => keys::run(command, settings)?,
         Command::User(command) => return runtime.block_on(user::run(command, settings)),
@@ -158,7 +159,7 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failure> {
-    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    app::warnings(settings).iter().for_each(|warning| tracing::warn!("{warning}"));
     let mut stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let app = tokio::select! {
@@ -218,7 +219,7 @@ async fn reload_keys(mut hang_up: Signal, reloader: KeyReloader) {
     while hang_up.recv().await.is_some() {
         let reloader = reloader.clone();
         // Files may be slow, and this thread follows the feed of revocations.
-        let reload = move || match Settings::load(&Sources::of_process()) {
+        let reload = move || match app::load_settings(&Sources::of_process()) {
             Ok(settings) => reloader.reload(&settings).map_err(|error| error.to_string()),
             Err(faults) => Err(faults.to_string()),
         };

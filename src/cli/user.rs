@@ -2,12 +2,12 @@
 
 use super::{Failure, say};
 use crate::{
+    app,
     auth::{AuthError, SignUp, UserAdmin},
     clock::Clock,
     config::Settings,
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
-    passwords::Passwords,
     storage::{NAME_CONFLICT, Storage},
     telemetry::HashWaits,
 };
@@ -83,7 +83,7 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<Exi
             eprintln!("warning: user {user}: {NAME_CONFLICT}");
         }
     }
-    let passwords = Arc::new(Passwords::start(settings.passwords.hashing(), HashWaits::default())?);
+    let passwords = Arc::new(app::start_passwords(&settings.passwords, HashWaits::default())?);
     let user_admin = UserAdmin::new(storage.clone(), passwords, settings.passwords.rules());
     let ended = execute(command, &user_admin, Clock::System.now()).await;
     storage.close().await;

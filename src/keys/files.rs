@@ -5,8 +5,8 @@ use super::{
 };
 use crate::{
     domain::{Algorithm, Seconds, Timestamp},
+    os::secret_file,
     random::random,
-    secret_file,
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{

@@ -4,7 +4,7 @@
 //! growing pool of threads a flood of sign-ins would exhaust the memory. A request that finds no room in the queue is
 //! refused at once.
 
-use crate::{telemetry::HashWaits, time_slice};
+use crate::{os::scheduler, telemetry::HashWaits};
 use argon2_rust::{Algorithm, Argon2, Hasher, Params, Version};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustix::{
@@ -29,7 +29,7 @@ use tokio::{
 
 /// The niceness of a hash thread. At 3 it gets a third of a core that other threads of the service want entirely: a flood
 /// of sign-ins does not starve the other requests, and a flood of other requests does not stop the sign-ins. (At 10 it
-/// would get a tenth, at 19 a sixtieth.) How soon the other threads run is decided by the [`time_slice`], not by this.
+/// would get a tenth, at 19 a sixtieth.) How soon the other threads run is decided by the [time slice](scheduler), not by this.
 const NICENESS: i32 = 3;
 
 /// Why there is no hash.
@@ -215,7 +215,7 @@ impl HashThread {
     fn run(&self) {
         // For this thread alone, on Linux. Where the system refuses, hashing works all the same.
         let _ = setpriority_process(None, NICENESS);
-        let _ = time_slice::ask_for(time_slice::LONGEST);
+        let _ = scheduler::set_time_slice(scheduler::LONGEST);
         let mut worker = Worker::default();
         while let Some(job) = self.next(&mut worker) {
             if !job.state.claim() {
