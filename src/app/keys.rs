@@ -12,7 +12,7 @@ use crate::{
         files::{self, KeyFile, KeyFileError},
         is_monotonous,
     },
-    tokens::{AddedClaims, Issuer, Keys, REGISTERED, RefreshKeys},
+    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, is_registered},
 };
 use secrecy::SecretString;
 use std::{
@@ -55,7 +55,7 @@ fn problems(settings: &Settings) -> Vec<Problem> {
     let claims: [(&[&str; 1], _, _); 2] =
         [(&["jwt.jti_claim"], &*jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &*jwt.user_id_claim, "sub")];
     for (name, claim, own) in claims {
-        if claim != own && REGISTERED.contains(&claim) {
+        if claim != own && is_registered(claim) {
             problems.push(Problem(name, "must not be the name of a claim with another meaning".to_owned()));
         }
     }

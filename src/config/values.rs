@@ -208,8 +208,8 @@ names! {
     Listing: |text| text.parse().ok(), Self::VARIANTS;
     RegistrationMode: |text| text.parse().ok(), Self::VARIANTS;
     LogFormat: |text| text.parse().ok(), Self::VARIANTS;
-    Algorithm: Self::parse, Self::ALL.map(Self::name);
-    UserIdField: Self::parse, Self::ALL.map(Self::name);
+    Algorithm: Self::parse, Self::VARIANTS;
+    UserIdField: |text| text.parse().ok(), Self::VARIANTS;
 }
 
 /// A number of requests in a length of time.

@@ -1,7 +1,9 @@
 //! How access tokens can be signed.
 
+use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr, VariantNames};
+
 /// A signature algorithm of RFC 7518 §3.1 or RFC 8037 §3.1. There is no `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames, EnumIter)]
 #[strum(serialize_all = "UPPERCASE")]
 pub enum Algorithm {
     Hs256,
@@ -20,7 +22,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        Self::iter()
+    }
 
     /// As the header of a token spells it.
     pub fn name(self) -> &'static str {

@@ -24,8 +24,8 @@ pub struct KeyFileError {
     fault: String,
 }
 
-fn error(path: &Path, fault: impl ToString) -> KeyFileError {
-    KeyFileError { path: path.display().to_string(), fault: fault.to_string() }
+fn error(path: &Path, fault: impl Into<String>) -> KeyFileError {
+    KeyFileError { path: path.display().to_string(), fault: fault.into() }
 }
 
 /// A key of a folder.
@@ -84,7 +84,7 @@ fn read_file(path: PathBuf, algorithm: Algorithm) -> Result<Option<KeyFile>, Key
         }
         None => of_any_algorithm(&text, algorithm),
     };
-    let key = key.map_err(|fault| error(&path, fault))?;
+    let key = key.map_err(|fault| error(&path, fault.0))?;
     if name.kid.is_some_and(|kid| kid != key.kid()) {
         return Err(error(&path, format!("holds another key than its name says: {}", key.kid())));
     }
@@ -112,7 +112,7 @@ fn others_can_read(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<SecretString, KeyFileError> {
-    let text = secret_file::read(path).map_err(|fault| error(path, fault))?;
+    let text = secret_file::read(path).map_err(|fault| error(path, fault.to_string()))?;
     Ok(text.expose_secret().trim().into())
 }
 
@@ -127,8 +127,8 @@ pub fn generate(folder: &Path, algorithm: Algorithm, now: Timestamp) -> Result<K
         return Err(error(&next.path, "is next already; `signet keys rotate` activates it"));
     }
     let activation = if keys.is_empty() { Activation::Now(now) } else { Activation::Waiting };
-    let text = generate_key(algorithm).map_err(|fault| error(folder, fault))?;
-    let key = SigningKey::parse(&text, algorithm).map_err(|fault| error(folder, fault))?;
+    let text = generate_key(algorithm).map_err(|fault| error(folder, fault.0))?;
+    let key = SigningKey::parse(&text, algorithm).map_err(|fault| error(folder, fault.0))?;
     let path = folder.join(FileName::write(&key, now, activation).map_err(|fault| error(folder, fault))?);
     write_new(&path, &text)?;
     Ok(KeyFile { path, made: Some(now), key, activation, warnings: Vec::new() })
@@ -179,7 +179,7 @@ pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result
     }
     let path = folder.join(name);
     make_folder(folder)?;
-    write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault))?)?;
+    write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
     tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
     read(&path)
 }

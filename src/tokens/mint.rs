@@ -11,34 +11,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Claims that services interpret (RFC 7519, RFC 9068, `OpenID` Connect, and those of Signet). No claim of a user's own has
-/// one of these names.
-pub const REGISTERED: &[&str] = &[
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "nbf",
-    "iat",
-    "jti",
-    "sid",
-    "gen",
-    "client_id",
-    "token_type",
-    "roles",
-    "groups",
-    "entitlements",
-    "scope",
-    "preferred_username",
-    "auth_time",
-    "acr",
-    "amr",
-    "azp",
-    "nonce",
-    "act",
-    "may_act",
-    "cnf",
-];
+/// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). No claim of a user's
+/// own has one of these names.
+pub fn is_registered(claim: &str) -> bool {
+    const NAMES: &str = "iss sub aud exp nbf iat jti sid gen client_id token_type roles groups entitlements scope \
+                         preferred_username auth_time acr amr azp nonce act may_act cnf";
+    NAMES.split(' ').any(|name| name == claim)
+}
 
 /// A key that could sign when it was loaded cannot sign any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +108,7 @@ impl Tokens {
             return sign(key, &ours);
         }
         let mut claims = user.claims.clone();
-        claims.retain(|name, _| !REGISTERED.contains(&name.as_str()));
+        claims.retain(|name, _| !is_registered(name));
         claims.extend(ours.clone());
         let token = sign(key, &claims)?;
         if token.len() <= MAX_LENGTH {

@@ -10,7 +10,7 @@ mod strict_json;
 mod verify;
 
 pub use keys::{Keys, RefreshKeys};
-pub use mint::{REGISTERED, SigningFailed};
+pub use mint::{SigningFailed, is_registered};
 pub use verify::Refusal;
 
 use crate::{
