@@ -1,4 +1,4 @@
-//! Time, in whole seconds since 1970 in UTC, as JWTs count it and as the database stores it.
+//! Time in whole seconds since 1970 in UTC, as in JWTs and in the database.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ pub struct Seconds(pub i64);
 /// How far the clocks of two replicas may differ.
 pub const MAX_CLOCK_SKEW: Seconds = Seconds(60);
 
-/// A moment, in seconds since 1970-01-01T00:00:00Z. Shown as RFC 3339.
+/// A time in seconds since 1970-01-01T00:00:00Z. Displayed as RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
@@ -41,7 +41,7 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // RFC 3339 ends with the year 9999; what lies beyond is a row that was written by hand.
+        // RFC 3339 ends with the year 9999; a row that was edited by hand may be later.
         let since_1970 = Duration::from_secs(self.0.clamp(0, 253_402_300_799).unsigned_abs());
         write!(f, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970))
     }

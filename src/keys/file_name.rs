@@ -62,9 +62,6 @@ impl FileName {
     }
 
     /// The name for the file of a key.
-    ///
-    /// # Errors
-    /// The key would be activated less than five minutes after it was made.
     pub fn write(key: &SigningKey, made: Timestamp, activation: Activation) -> Result<String, &'static str> {
         let when = match activation {
             Activation::Waiting => "next".to_owned(),

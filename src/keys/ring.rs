@@ -115,8 +115,6 @@ impl KeyRing {
         self.keys.iter().rposition(|key| key.activation.has_passed(now))
     }
 
-    /// # Errors
-    /// No key is active.
     pub fn check_active(&self, now: Timestamp) -> Result<(), KeyFault> {
         self.active(now).map(drop).ok_or("no key is active: `signet keys rotate --now` activates one".into())
     }

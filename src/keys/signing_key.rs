@@ -146,9 +146,6 @@ impl SigningKey {
     }
 
     /// Checks that `text` is the public half of this key: what `jwt.verifying_key` must be.
-    ///
-    /// # Errors
-    /// When it is not.
     pub fn check_public_half(&self, text: &SecretString) -> Result<(), KeyFault> {
         let text = text.expose_secret();
         let mine = self.public.as_ref().ok_or("has no meaning with a shared secret")?;
@@ -248,9 +245,6 @@ fn ed(pem: &Pem) -> Option<EncodingKey> {
 }
 
 /// Makes a key as a file holds it: PKCS#8 in PEM (RSA of 2048 bits), or 512 random bits in base64url.
-///
-/// # Errors
-/// When the library cannot, for want of memory or randomness.
 pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
     if algorithm.secret_length().is_some() {
         return Ok(URL_SAFE_NO_PAD.encode(random::<64>()).into());

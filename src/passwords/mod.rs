@@ -19,7 +19,6 @@ use argon2::{
 use argon2_rust::params::{Memory, TagLen};
 use hash_pool::{HashPool, Worker};
 use std::{io, time::Duration};
-use tracing::Instrument;
 
 /// The length of a hash, in bytes.
 const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
@@ -27,7 +26,6 @@ const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
 /// A hash thread that has no work for this long frees its memory.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The result of verifying a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
@@ -84,11 +82,8 @@ impl Passwords {
         self.pool.waiting()
     }
 
-    /// Takes the permit for one [`Passwords::verify`]. A request takes it before it does any other work, so that a refused
-    /// request costs nothing.
-    ///
-    /// # Errors
-    /// [`HashError::Overloaded`], at once, when there is none.
+    /// Takes the permit for one [`Passwords::verify`], or fails at once. A request takes it before it does any other work,
+    /// so a refused request costs nothing.
     pub fn try_acquire(&self) -> Result<Permit, HashError> {
         self.pool.try_acquire()
     }
@@ -96,8 +91,7 @@ impl Passwords {
     /// The hash to store for a new password.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
-        let hashing = self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker));
-        hashing.instrument(tracing::debug_span!("hash")).await?
+        self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker)).await?
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether
@@ -109,12 +103,12 @@ impl Passwords {
         stored: Option<PasswordHash>,
     ) -> Result<Verdict, HashError> {
         let cost = self.cost.clone();
-        let hashing = self.pool.run(permit, move |worker| cost.verify(&password, stored.as_ref(), worker));
-        hashing.instrument(tracing::debug_span!("hash")).await?
+        self.pool.run(permit, move |worker| cost.verify(&password, stored.as_ref(), worker)).await?
     }
 }
 
-/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a millisecond, beside the opening of the database.
+/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a
+/// millisecond, while the service opens the database.
 fn compare_with_reference() -> io::Result<()> {
     // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
     let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| io::Error::other(error.to_string()))?;
@@ -172,22 +166,21 @@ impl Cost {
         stored: Option<&PasswordHash>,
         worker: &mut Worker,
     ) -> Result<Verdict, HashError> {
-        let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
-            tag(&self.params, password.expose(), &[0; 16], worker)?;
+        let password_bytes = password.expose();
+        let Some((params, salt, stored)) = stored.and_then(|stored| self.read(stored)) else {
+            tag(&self.params, password_bytes, &[0; 16], worker)?;
             return Ok(Verdict::Wrong);
         };
-        let output = tag(&stored.params, password.expose(), stored.salt.as_ref(), worker)?;
+        let output = tag(&params, password_bytes, salt.as_ref(), worker)?;
         // `Output` compares in constant time.
-        if Output::new(&output).ok() != Some(stored.output) {
+        if Output::new(&output).ok() != Some(stored) {
             // An older, cheaper hash must take as long as an account that does not exist.
-            if let Some(params) = self.missing_work(work(&stored.params)) {
-                tag(&params, password.expose(), &[0; 16], worker)?;
+            if let Some(missing) = self.missing_work(work(&params)) {
+                tag(&missing, password_bytes, &[0; 16], worker)?;
             }
             return Ok(Verdict::Wrong);
         }
-        let is_todays = stored.params.m_cost() == self.params.m_cost()
-            && stored.params.t_cost() == self.params.t_cost()
-            && stored.params.p_cost() == self.params.p_cost();
+        let is_todays = params == self.params;
         let rehashed = if is_todays { None } else { Some(self.hash(password, worker)?) };
         Ok(Verdict::Right { rehashed })
     }
@@ -203,7 +196,7 @@ impl Cost {
     /// Parses a stored hash; `None` if it cannot be verified. It must be Argon2id, version 19, of 32 bytes, with no more
     /// memory than allowed and no more work than [`MAX_WORK`] new hashes: otherwise one row could occupy a hash thread for
     /// days.
-    fn read(&self, stored: &PasswordHash) -> Option<Stored> {
+    fn read(&self, stored: &PasswordHash) -> Option<(Params, Salt, Output)> {
         let read = || {
             let hash = phc::PasswordHash::new(stored.as_str()).ok()?;
             let params = Params::try_from(&hash).ok()?;
@@ -213,7 +206,7 @@ impl Cost {
                 && output.len() == TAG
                 && params.m_cost() <= self.max_memory_kib
                 && work(&params) <= MAX_WORK * work(&self.params);
-            is_ours.then_some(Stored { params, salt, output })
+            is_ours.then_some((params, salt, output))
         };
         let read = read();
         if read.is_none() {
@@ -232,12 +225,6 @@ const MAX_WORK: u64 = 16;
 /// The work of a hash: the KiB that it fills, over all its passes.
 fn work(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
-}
-
-struct Stored {
-    params: Params,
-    salt: Salt,
-    output: Output,
 }
 
 #[cfg(test)]

@@ -70,8 +70,6 @@ pub struct RefreshKeys {
 impl RefreshKeys {
     const TYP: &str = "rt+jwt";
 
-    /// # Errors
-    /// A key is too weak.
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Result<Self, KeyFault> {
         let parse = |text| Ok::<_, KeyFault>(TokenKey::new(SigningKey::parse(text, Algorithm::Hs256)?, Self::TYP));
         Ok(Self {

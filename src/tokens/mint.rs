@@ -26,9 +26,6 @@ pub struct SigningFailed;
 
 impl Tokens {
     /// An access token for `user` that does not outlast its session, and how long it is good for.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
     pub fn mint_access(
         &self,
         user: &User,
@@ -44,9 +41,6 @@ impl Tokens {
 
     /// The access token of a rotation. Every replica mints it with the same `sub`, `sid`, `jti`, `iat` and `exp` at any
     /// time, so a retry gets the same reply although no reply is stored. `None` once it has ended.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
     pub fn mint_access_of_rotation(
         &self,
         user: &User,
@@ -123,9 +117,6 @@ impl Tokens {
     }
 
     /// The refresh token of a session's generation.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
     pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SigningFailed> {
         let claims = json!({
             "iss": self.issuer.iss,

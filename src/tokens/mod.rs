@@ -84,9 +84,6 @@ impl Tokens {
 
     /// Replaces the keys of access tokens, unless the ring is the one that is in use. Returns the `kid` of the active key
     /// after a change.
-    ///
-    /// # Errors
-    /// As [`Keys::new`].
     pub fn replace_access_keys(&self, access: KeyRing, now: Timestamp) -> Result<Option<String>, KeyFault> {
         let before = self.keys.load_full();
         if access == before.access {
