@@ -14,9 +14,10 @@ use crate::{
 };
 use argon2::{
     Algorithm, Argon2, Params, Version,
-    password_hash::phc::{self, Output, ParamsString, Salt},
+    password_hash::phc::{self, Output, Salt},
 };
 use argon2_rust::params::{Memory, TagLen};
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hash_pool::{HashPool, Worker};
 use std::{io, time::Duration};
 
@@ -69,8 +70,7 @@ impl Passwords {
     /// not allow these parameters.
     pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
         let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, cooldown, .. } = hashing;
-        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
-        let params = params.map_err(|error| io::Error::other(error.to_string()))?;
+        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG)).map_err(io::Error::other)?;
         compare_with_reference()?;
         let backend = argon2_rust::detected_backend().name();
         tracing::info!(backend, threads, cooldown, "hashing passwords");
@@ -111,16 +111,14 @@ impl Passwords {
 /// millisecond, while the service opens the database.
 fn compare_with_reference() -> io::Result<()> {
     // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
-    let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| io::Error::other(error.to_string()))?;
+    let params = Params::new(1024, 2, 1, Some(TAG)).map_err(io::Error::other)?;
     let tag = tag(&params, b"password", b"somesalt", &mut Worker::default()).map_err(io::Error::other)?;
-    let reference = reference_tag(&params, b"password", b"somesalt");
-    if reference.map_err(|error| io::Error::other(error.to_string()))? == tag {
+    if reference_tag(&params, b"password", b"somesalt").map_err(io::Error::other)? == tag {
         return Ok(());
     }
     let backend = argon2_rust::detected_backend();
-    Err(io::Error::other(format!(
-        "argon2-rust ({backend}) and argon2 compute different hashes on this processor; please report it"
-    )))
+    let fault = "compute different hashes on this processor; please report it";
+    Err(io::Error::other(format!("argon2-rust ({backend}) and argon2 {fault}")))
 }
 
 /// Hashes with `argon2-rust`, in the memory of `worker`, and counts the work.
@@ -146,18 +144,11 @@ fn reference_tag(params: &Params, password: &[u8], salt: &[u8]) -> argon2::Resul
 
 impl Cost {
     fn hash(&self, password: &Password, worker: &mut Worker) -> Result<PasswordHash, HashError> {
-        let salt = random::<{ Salt::RECOMMENDED_LENGTH }>();
-        let output = tag(&self.params, password.expose(), &salt, worker)?;
-        // Salt, output and parameters of these sizes always fit into a PHC string.
-        #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
-        let hash = phc::PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(&self.params).expect("the parameters fit"),
-            salt: Some(Salt::new(&salt).expect("16 bytes are a salt")),
-            hash: Some(Output::new(&output).expect("32 bytes are an output")),
-        };
-        Ok(PasswordHash::new(hash.to_string()))
+        let (params, salt) = (&self.params, random::<16>());
+        let tag = tag(params, password.expose(), &salt, worker)?;
+        let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());
+        let (salt, tag) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag));
+        Ok(PasswordHash::new(format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${tag}")))
     }
 
     fn verify(
