@@ -147,7 +147,9 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
             storage::check(&settings.database)?;
             app::check_keys(settings, Clock::System.now())?;
             say("The settings are right.");
-            app::warnings(settings).iter().for_each(|warning| say(format_args!("warning: {warning}")));
+            for warning in app::warnings(settings) {
+                say(format_args!("warning: {warning}"));
+            }
         }
         Command::Keys(command) => keys::run(command, settings)?,
         Command::User(command) => return runtime.block_on(user::run(command, settings)),
@@ -159,7 +161,9 @@ fn run(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failure> {
-    app::warnings(settings).iter().for_each(|warning| tracing::warn!("{warning}"));
+    for warning in app::warnings(settings) {
+        tracing::warn!("{warning}");
+    }
     let mut stop = stop_signal()?;
     let hang_up = signal(SignalKind::hangup())?;
     let app = tokio::select! {
