@@ -8,7 +8,7 @@ use crate::{
     os::cgroup::cpu_quota,
     passwords::{Hashing, Passwords},
     telemetry::HashWaits,
-    tokens::{AddedClaims, Issuer, REGISTERED},
+    tokens::{AddedClaims, Issuer, is_registered},
 };
 use secrecy::SecretString;
 use std::io;
@@ -37,7 +37,7 @@ fn problems(settings: &Settings) -> Vec<Problem> {
     }
     let claims = [(&["jwt.jti_claim"], &jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &jwt.user_id_claim, "sub")];
     for (name, claim, default) in claims {
-        if **claim != *default && REGISTERED.contains(&&**claim) {
+        if **claim != *default && is_registered(claim) {
             problems.push(Problem(name, "must not be the name of a claim with another meaning".to_owned()));
         }
     }

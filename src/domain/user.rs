@@ -3,6 +3,7 @@
 use super::{Email, Name, Timestamp, Username};
 use serde_json::{Map, Value};
 use std::fmt;
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
 /// The number of a user. Never given twice, not even after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,27 +67,12 @@ impl User {
 }
 
 /// Which of a user's names stands in `jwt.user_id_claim`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum UserIdField {
     Id,
     Email,
     Username,
-}
-
-impl UserIdField {
-    pub const ALL: [Self; 3] = [Self::Id, Self::Email, Self::Username];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Email => "email",
-            Self::Username => "username",
-        }
-    }
-
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.name() == name)
-    }
 }
 
 /// A user about to be stored.
@@ -101,8 +87,9 @@ pub struct NewUser {
 }
 
 /// A role as the `roles` claim spells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Role {
     Staff,
     Superuser,
@@ -110,10 +97,7 @@ pub enum Role {
 
 impl Role {
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Staff => "staff",
-            Self::Superuser => "superuser",
-        }
+        self.into()
     }
 }
 

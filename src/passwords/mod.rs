@@ -17,7 +17,7 @@ use argon2::{
     password_hash::phc::{self, Output, ParamsString, Salt},
 };
 use argon2_rust::params::{Memory, TagLen};
-use hash_pool::{HashPool, PoolOptions, Worker};
+use hash_pool::{HashPool, Worker};
 use std::{io, time::Duration};
 use tracing::Instrument;
 
@@ -70,17 +70,13 @@ impl Passwords {
     /// When `argon2-rust` computes wrong hashes on this processor, the system refuses to start a thread, or Argon2 does
     /// not allow these parameters.
     pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
-        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, queue, queue_timeout, cooldown } =
-            hashing;
+        let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, cooldown, .. } = hashing;
         let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
         let params = params.map_err(|error| io::Error::other(error.to_string()))?;
         compare_with_reference()?;
         let backend = argon2_rust::detected_backend().name();
         tracing::info!(backend, threads, cooldown, "hashing passwords");
-        let usual_memory_kib = params.block_count();
-        let options =
-            PoolOptions { threads, queue, queue_timeout, usual_memory_kib, idle_timeout: IDLE_TIMEOUT, cooldown };
-        Ok(Self { pool: HashPool::start(&options, waits)?, cost: Cost { params, max_memory_kib } })
+        Ok(Self { pool: HashPool::start(hashing, IDLE_TIMEOUT, waits)?, cost: Cost { params, max_memory_kib } })
     }
 
     /// How many requests wait for a hash thread.
@@ -98,9 +94,6 @@ impl Passwords {
     }
 
     /// The hash to store for a new password.
-    ///
-    /// # Errors
-    /// When too many requests wait for a hash thread, or there is no memory for the hash.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
         let hashing = self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker));
@@ -109,9 +102,6 @@ impl Passwords {
 
     /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether
     /// an account exists.
-    ///
-    /// # Errors
-    /// When no hash thread was free in time, or there is no memory for the hash.
     pub async fn verify(
         &self,
         permit: Permit,
@@ -124,20 +114,19 @@ impl Passwords {
     }
 }
 
-/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor.
+/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a millisecond, beside the opening of the database.
 fn compare_with_reference() -> io::Result<()> {
-    let compare = || {
-        // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
-        let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| error.to_string())?;
-        let (password, salt) = (b"password", b"somesalt");
-        let tag = tag(&params, password, salt, &mut Worker::default()).map_err(|error| error.to_string())?;
-        let reference = reference_tag(&params, password, salt).map_err(|error| error.to_string())?;
-        let backend = argon2_rust::detected_backend();
-        (tag == reference).then_some(()).ok_or_else(|| {
-            format!("argon2-rust ({backend}) and argon2 compute different hashes on this processor; please report it")
-        })
-    };
-    compare().map_err(io::Error::other)
+    // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
+    let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| io::Error::other(error.to_string()))?;
+    let tag = tag(&params, b"password", b"somesalt", &mut Worker::default()).map_err(io::Error::other)?;
+    let reference = reference_tag(&params, b"password", b"somesalt");
+    if reference.map_err(|error| io::Error::other(error.to_string()))? == tag {
+        return Ok(());
+    }
+    let backend = argon2_rust::detected_backend();
+    Err(io::Error::other(format!(
+        "argon2-rust ({backend}) and argon2 compute different hashes on this processor; please report it"
+    )))
 }
 
 /// Hashes with `argon2-rust`, in the memory of `worker`, and counts the work.
@@ -191,7 +180,7 @@ impl Cost {
         // `Output` compares in constant time.
         if Output::new(&output).ok() != Some(stored.output) {
             // An older, cheaper hash must take as long as an account that does not exist.
-            for params in self.missing_work(work(&stored.params)) {
+            if let Some(params) = self.missing_work(work(&stored.params)) {
                 tag(&params, password.expose(), &[0; 16], worker)?;
             }
             return Ok(Verdict::Wrong);
@@ -203,18 +192,12 @@ impl Cost {
         Ok(Verdict::Right { rehashed })
     }
 
-    /// The hashes that add up, with one that cost `spent`, to the cost of a new one.
-    fn missing_work(&self, spent: u64) -> Vec<Params> {
-        let missing = work(&self.params).saturating_sub(spent);
+    /// The hash that adds up, with one that cost `spent`, to the cost of a new one; `None` where less is missing than the
+    /// smallest hash, which takes microseconds.
+    fn missing_work(&self, spent: u64) -> Option<Params> {
         // With as many passes as a new hash has: a later pass takes longer than the first.
-        let passes = u64::from(self.params.t_cost());
-        let hashes = [(missing / passes, passes), (missing % passes, 1)];
-        let params = hashes.into_iter().filter_map(|(memory, passes)| {
-            let (memory, passes) = (u32::try_from(memory).ok()?, u32::try_from(passes).ok()?);
-            // Less than the smallest hash takes microseconds.
-            Params::new(memory, passes, self.params.p_cost(), Some(TAG)).ok()
-        });
-        params.collect()
+        let memory = work(&self.params).saturating_sub(spent) / u64::from(self.params.t_cost());
+        Params::new(u32::try_from(memory).ok()?, self.params.t_cost(), self.params.p_cost(), Some(TAG)).ok()
     }
 
     /// Parses a stored hash; `None` if it cannot be verified. It must be Argon2id, version 19, of 32 bytes, with no more
