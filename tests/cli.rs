@@ -275,7 +275,7 @@ fn wrong_settings_end_with_78_and_nothing_half_started() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
     let output = run(folder.path(), &[], &["config", "check"], "");
-    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "The settings are right.\n"));
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "Configuration OK.\n"));
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub(super) fn check_environment(settings: &Settings, sources: &Sources, reader: 
 }
 
 fn keys(settings: &Settings, rules: &mut Rules) {
+    const NOT_SIGNING: &str =
+        "must not be the signing key: a service that verifies access tokens could make refresh tokens";
     let jwt = &settings.jwt;
     let (signs, has_folder) = (jwt.signing_key.is_some(), jwt.keys_dir.is_some());
     rules.check(!(signs && has_folder), &["jwt.keys_dir"], "must not be set together with jwt.signing_key");
@@ -72,8 +74,6 @@ fn keys(settings: &Settings, rules: &mut Rules) {
         (Some(one), Some(other)) => one.expose_secret().trim() != other.expose_secret().trim(),
         _ => true,
     };
-    const NOT_SIGNING: &str =
-        "must not be the signing key: a service that verifies access tokens could make refresh tokens";
     rules.check(differ(&jwt.signing_key, &jwt.refresh_key), &["jwt.refresh_key"], NOT_SIGNING);
     rules.check(differ(&jwt.signing_key, &jwt.refresh_key_previous), &["jwt.refresh_key_previous"], NOT_SIGNING);
     let differs = differ(&jwt.refresh_key, &jwt.refresh_key_previous);
@@ -173,6 +173,8 @@ fn http_url(text: &str) -> Option<Url> {
 }
 
 fn tokens(settings: &Settings, rules: &mut Rules) {
+    const TAKEN: &str = "must not be the name of another member of the response";
+    const SHORT: &str = "must have at most 500 bytes, none of them a control character";
     /// Headers that cannot carry a token.
     const OF_HTTP: &[&str] =
         &["host", "connection", "content-length", "content-type", "transfer-encoding", "x-request-id"];
@@ -184,11 +186,9 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     rules.check(is_free, &["jwt.authorization_header"], "must not be a header with another meaning");
     // A token is at most 8 KiB long, and has room for a user's own claims.
     let is_short = |text: &String| text.len() <= 500 && !text.chars().any(char::is_control);
-    const SHORT: &str = "must have at most 500 bytes, none of them a control character";
     rules.check(jwt.issuer.as_ref().is_none_or(is_short), &["jwt.issuer"], SHORT);
     rules.check(jwt.audience.as_ref().is_none_or(is_short), &["jwt.audience"], SHORT);
     let is_free = |name: &str| !["token_type", "expires_in", "refresh_expires_in"].contains(&name);
-    const TAKEN: &str = "must not be the name of another member of the response";
     rules.check(is_free(&jwt.access_token_name), &["jwt.access_token_name"], TAKEN);
     rules.check(is_free(&jwt.refresh_token_name), &["jwt.refresh_token_name"], TAKEN);
     rules.check(

@@ -193,24 +193,17 @@ pub enum LogFormat {
     Json,
 }
 
-/// Implements [`Scalar`] for enums: how a name is parsed, and all names.
-macro_rules! names {
-    ($($type:ty: $parse:expr, $all:expr;)*) => {$(
+/// Implements [`Scalar`] for enums.
+macro_rules! enums {
+    ($($type:ty),*) => {$(
         impl Scalar for $type {
             fn parse(text: &str) -> Result<Self, String> {
-                let parse: fn(&str) -> Option<Self> = $parse;
-                parse(text).ok_or_else(|| format!("must be one of {}", $all.join(", ")))
+                text.parse().map_err(|_| format!("must be one of {}", Self::VARIANTS.join(", ")))
             }
         }
     )*};
 }
-names! {
-    Listing: |text| text.parse().ok(), Self::VARIANTS;
-    RegistrationMode: |text| text.parse().ok(), Self::VARIANTS;
-    LogFormat: |text| text.parse().ok(), Self::VARIANTS;
-    Algorithm: Self::parse, Self::VARIANTS;
-    UserIdField: |text| text.parse().ok(), Self::VARIANTS;
-}
+enums!(Algorithm, Listing, LogFormat, RegistrationMode, UserIdField);
 
 /// A number of requests in a length of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
