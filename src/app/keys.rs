@@ -57,7 +57,6 @@ fn load_or(
     let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
     let access = if let Some(folder) = &jwt.keys_dir {
         let folder = read_folder(folder, jwt.algorithm, token_lifetime)?;
-        folder.check_active(now)?;
         folder.files.iter().for_each(KeyFile::log_warnings);
         Some(folder.ring)
     } else {
@@ -79,15 +78,8 @@ fn load_or(
 
 /// The content of a folder of keys.
 pub struct KeyFolder {
-    path: PathBuf,
     pub files: Vec<KeyFile>,
     pub ring: KeyRing,
-}
-
-impl KeyFolder {
-    fn check_active(&self, now: Timestamp) -> Result<(), KeysError> {
-        self.ring.check_active(now).map_err(|fault| KeysError::Folder(self.path.display().to_string(), fault))
-    }
 }
 
 /// Reads a folder of keys, whether or not one is active.
@@ -103,7 +95,7 @@ fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Re
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
     let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
     let ring = ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?;
-    Ok(KeyFolder { path: path.to_owned(), files, ring })
+    Ok(KeyFolder { files, ring })
 }
 
 /// Replaces the keys of a running service. It reads files, so HTTP workers must not call it.
@@ -142,9 +134,7 @@ impl KeyReloader {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
         let folder = read_folder(path, *algorithm, self.token_lifetime)?;
-        let now = self.clock.now();
-        folder.check_active(now)?;
-        if let Some(kid) = self.auth.replace_access_keys(folder.ring, now)? {
+        if let Some(kid) = self.auth.replace_access_keys(folder.ring, self.clock.now())? {
             folder.files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }

@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_address_in_other_letter_case_or_unicode_form_is_one_address() {
+    fn addresses_that_differ_in_case_or_unicode_form_are_the_same() {
         for (one, other) in [
             ("Ann@Example.COM", "ann@example.com"),
             ("jos\u{e9}@example.com", "jose\u{301}@EXAMPLE.com"),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_to_as_it_was_given() {
+    fn mail_goes_to_the_address_as_the_user_wrote_it() {
         for (text, shown) in [
             ("Stra\u{df}e@Example.com", "stra\u{df}e@example.com"),
             ("user@xn--mnchen-3ya.example", "user@münchen.example"),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_world_are_addresses() {
+    fn addresses_in_every_script_are_accepted() {
         let addresses = [
             "संपर्क@डाटामेल.भारत",
             "ผู้ใช้@เครื่องหมาย.ไทย",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sane_address_is_refused() {
+    fn an_invalid_address_is_refused() {
         let too_long = format!("{}@example.com", "a".repeat(243));
         let cases = [
             "",

@@ -38,7 +38,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_of_the_world_are_names() {
+    fn names_in_every_script_are_accepted() {
         for name in [
             "",
             "Ann",

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_after_means_depends_on_q() {
+    fn after_is_an_email_with_q_and_an_id_without() {
         assert_eq!(UserCursor::parse(None, None), Ok(UserCursor::ById { after: UserId(0) }));
         assert!(UserCursor::parse(None, Some("ann@example.com")).is_err());
         assert!(UserCursor::parse(Some("a"), Some("7")).is_err());

@@ -98,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_can_be_tried_and_all_but_nul_be_set(text in any::<String>()) {
+        fn any_text_is_an_attempt_and_a_new_password_has_no_nul(text in any::<String>()) {
             let rules = PasswordRules { min_length: 1, max_length: 10 };
             let tried = Password::attempt(&text);
             prop_assert_eq!(Password::parse(&text).is_ok(), !text.contains('\0'));

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_mark_and_digit_of_unicode_that_shows_is_a_part_of_a_word() {
+    fn every_visible_letter_mark_and_digit_of_unicode_is_part_of_a_word() {
         let mut count = 0;
         for c in every_char().filter(|c| !is_invisible(*c)) {
             let group = category(c);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_is_one_with_its_capital_and_folding_is_stable() {
+    fn a_letter_and_its_capital_fold_to_the_same_and_folding_is_stable() {
         for c in every_char() {
             let key = folded(&c.to_string());
             assert_eq!(folded(&key), key, "U+{:04X}", c as u32);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_changes_twice() {
+    fn normalising_twice_changes_nothing() {
         let changes = |c: &char| lower(&c.to_string()) != c.to_string() || folded(&c.to_string()) != c.to_string();
         for c in every_char().filter(changes) {
             for text in [c.to_string(), format!("a{c}"), format!("{c}\u{301}"), format!("{c}\u{345}")] {

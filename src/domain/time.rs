@@ -52,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_shown_in_utc() {
+    fn a_timestamp_is_displayed_in_utc() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Timestamp(1_795_305_600).to_string(), "2026-11-22T00:00:00Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]
-    fn arithmetic_stops_at_the_ends() {
+    fn arithmetic_saturates() {
         assert_eq!(Timestamp(i64::MAX) + Seconds(1), Timestamp(i64::MAX));
         assert_eq!(Timestamp(i64::MIN) - Timestamp(1), Seconds(i64::MIN));
     }

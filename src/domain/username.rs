@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_address_is_a_username_and_any_other_address_is_none() {
+    fn only_the_own_address_is_accepted_as_a_username_with_an_at_sign() {
         assert_eq!(Username::parse("Ann@Example.com", &own()), Ok(Username::of_email(&own())));
         assert!(Username::parse("bob@example.com", &own()).is_err());
     }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_world_are_usernames() {
+    fn usernames_in_every_script_are_accepted() {
         for name in ["क्षितिज", "น้ำ", "ນ້ຳ", "நிலா", "Ξένια", "İbrahim", "a\u{301}\u{301}", "Łukasz_1", "عمر", "山田"]
         {
             let username = Username::parse(name, &own()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_username_is_refused() {
+    fn an_invalid_username_is_refused() {
         let (longest, too_long) = ("a".repeat(150), "a".repeat(151));
         assert!(Username::parse(&longest, &own()).is_ok());
         let cases = [

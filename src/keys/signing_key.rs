@@ -263,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn whatever_is_generated_signs_and_verifies_and_has_one_name() {
+    fn a_generated_key_signs_and_verifies_and_has_one_kid() {
         for algorithm in Algorithm::all() {
             let text = generate(algorithm).unwrap();
             let [key, again] = [(); 2].map(|()| SigningKey::parse(&text, algorithm).unwrap());
@@ -277,7 +277,7 @@ mod tests {
 
     /// Everything that is no key for an algorithm, and the reason that is given.
     #[test]
-    fn a_key_that_does_not_fit_is_refused_with_the_reason() {
+    fn a_key_that_does_not_fit_its_algorithm_is_refused_with_the_reason() {
         let of = |algorithm| generate(algorithm).unwrap().expose_secret().to_owned();
         let (rsa, ec, ed) = (of(Algorithm::Rs256), of(Algorithm::Es256), of(Algorithm::EdDsa));
         let relabelled = |text: &str, tag: &str| text.replace("PRIVATE KEY", tag);

@@ -313,7 +313,7 @@ mod tests {
 
     /// For all parameters and inputs, and whatever the last hash left in the memory.
     #[test]
-    fn argon2_rust_computes_what_argon2_computes() {
+    fn argon2_rust_and_argon2_compute_the_same_hash() {
         let inputs = (1_u32..=4, 1_u32..=4, 0_u32..60, any::<Vec<u8>>(), prop::collection::vec(any::<u8>(), 8..40));
         let mut runner = TestRunner::new(ProptestConfig { cases: 1500, ..ProptestConfig::default() });
         let worker = std::cell::RefCell::new(Worker::default());

@@ -22,7 +22,8 @@ impl Keys {
     /// No key of access tokens is active, or one of them is also a key of refresh tokens.
     pub fn new(access: KeyRing, refresh: RefreshKeys, now: Timestamp) -> Result<Self, KeyFault> {
         access.check_active(now)?;
-        if let Some(key) = refresh.verifying().find(|key| access.has(key.signing.kid())) {
+        let is_shared = |key: &&TokenKey| access.verifying(now).any(|other| other.signing.kid() == key.signing.kid());
+        if let Some(key) = refresh.verifying().find(is_shared) {
             return Err(KeyFault(format!(
                 "the key {} of access tokens is also jwt.refresh_key or jwt.refresh_key_previous: a service that \
                  verifies access tokens with it could make refresh tokens",
