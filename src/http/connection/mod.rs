@@ -9,7 +9,7 @@
 //! | It encodes a response for the request that it parsed last, not for the one that is answered. | A `HEAD` behind another request takes the body from the response to that one. | [`guarded_stream`], which hands on one request at a time |
 //! | After a response with `connection: close` it goes on with what it has read behind that request. | A proxy in front can be made to see the response to a request that it never sent (request smuggling). | [`final_response`] |
 //!
-//! `docs/upstream-actix-http.md` reports these gaps to its maintainers. Input that is no HTTP request is left to
+//! `docs/benchmarks/upstream-actix-http.md` reports these gaps to its maintainers. Input that is no HTTP request is left to
 //! actix-http: it answers with a bare status line and closes the connection.
 
 mod client_connection;
