@@ -1,6 +1,8 @@
-//! What the documents say is what the program knows: settings, errors, tests that are named, links.
+//! What the documents say is what the program knows: settings, errors, tests that are named, links, and the commands of the
+//! README.
 
-use crate::support::all;
+use crate::support::{TestApp, all};
+use serde_json::Value;
 use signet::{
     config::{Settings, Sources},
     http::Code,
@@ -9,6 +11,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn read(file: &str) -> String {
@@ -48,7 +51,7 @@ fn defaults() -> BTreeMap<String, String> {
 
 #[test]
 fn every_setting_is_explained_with_its_default() {
-    let text = read("docs/settings.md");
+    let text = read("docs/configuration.md");
     let explained: BTreeMap<String, String> = rows(&text)
         .map(|cells| (code(cells[0]).to_owned(), code(cells[1]).to_owned()))
         .filter(|(key, _)| key.contains('.'))
@@ -150,12 +153,34 @@ fn what_containers_are_given_are_settings_that_can_be() {
     println!("settings that containers are given: {count}");
 }
 
-/// Every document for people.
+/// Every document for people: those at the root, and those of `docs` and `deploy` with their folders.
 fn documents() -> Vec<PathBuf> {
+    fn collect(folder: &Path, has_folders: bool, documents: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && has_folders {
+                collect(&path, true, documents);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = [root.to_owned(), root.join("docs"), root.join("deploy")];
-    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    let mut documents = Vec::new();
+    collect(root, false, &mut documents);
+    collect(&root.join("docs"), true, &mut documents);
+    collect(&root.join("deploy"), true, &mut documents);
+    documents
+}
+
+/// The lines of a document outside its fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_fenced = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        !is_fenced && !is_fence
+    })
 }
 
 /// The anchor of a heading, as GitHub makes it.
@@ -164,11 +189,27 @@ fn anchor(heading: &str) -> String {
     kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
 }
 
+/// The anchors of a document. Of two headings with the same text, the second has `-1` at its end.
+fn anchors(text: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    for line in prose(text).filter(|line| line.starts_with('#')) {
+        let anchor = anchor(line.trim_start_matches('#'));
+        let repeated = anchors.iter().filter(|other| **other == anchor).count();
+        anchors.push(if repeated == 0 { anchor } else { format!("{anchor}-{repeated}") });
+    }
+    anchors
+}
+
 #[test]
 fn links_lead_somewhere() {
+    let documents = documents();
+    for name in ["README.md", "SECURITY.md", "docs/README.md", "docs/migrating/from-esmerald.md"] {
+        assert!(documents.contains(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)), "{name} is missing");
+    }
     let mut links = Vec::new();
-    for document in documents() {
+    for document in documents {
         let text = fs::read_to_string(&document).unwrap();
+        let text = prose(&text).collect::<Vec<_>>().join("\n");
         for part in text.split("](").skip(1) {
             let link = part.split(')').next().unwrap();
             if !link.contains("://") && !link.starts_with("mailto:") {
@@ -187,11 +228,92 @@ fn links_lead_somewhere() {
                 return Some("there is no such file".to_owned());
             }
             let has_heading = heading.is_empty()
-                || fs::read_to_string(&target)
-                    .unwrap()
-                    .lines()
-                    .any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == heading);
+                || anchors(&fs::read_to_string(&target).unwrap()).iter().any(|anchor| anchor == heading);
             (!has_heading).then(|| "there is no such heading".to_owned())
+        },
+    );
+}
+
+/// The index of the documents names every one of them.
+#[test]
+fn the_index_names_every_page() {
+    let index = read("docs/README.md");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let pages: Vec<String> = documents()
+        .iter()
+        .filter_map(|path| path.strip_prefix(&folder).ok())
+        .map(|path| path.display().to_string())
+        .filter(|page| page != "README.md")
+        .collect();
+    all("pages", &pages, String::clone, |page| {
+        (!index.contains(&format!("]({page})"))).then(|| "is not in docs/README.md".to_owned())
+    });
+}
+
+/// The fenced blocks below a heading, with their language.
+fn blocks(text: &str, heading: &str) -> Vec<(String, String)> {
+    let section = text.split(&format!("\n{heading}\n")).nth(1).unwrap_or_else(|| panic!("no heading {heading}"));
+    let section = section.split("\n## ").next().unwrap();
+    let fenced = section.split("\n```").skip(1).step_by(2);
+    fenced.map(|block| block.split_once('\n').unwrap()).map(|(kind, text)| (kind.to_owned(), text.to_owned())).collect()
+}
+
+/// Whether a reply is what a document shows. `…` at the end of a text stands for any text.
+fn is_shown(shown: &Value, reply: &Value) -> bool {
+    match (shown, reply) {
+        (Value::String(shown), Value::String(reply)) => match shown.strip_suffix('…') {
+            Some(beginning) => reply.starts_with(beginning),
+            None => shown == reply,
+        },
+        (Value::Array(shown), Value::Array(reply)) => {
+            shown.len() == reply.len() && shown.iter().zip(reply).all(|(shown, reply)| is_shown(shown, reply))
+        }
+        (Value::Object(shown), Value::Object(reply)) => {
+            shown.len() == reply.len()
+                && shown.iter().all(|(name, shown)| reply.get(name).is_some_and(|reply| is_shown(shown, reply)))
+        }
+        _ => shown == reply,
+    }
+}
+
+/// Runs the commands of the README in one shell, as a reader does, and compares each reply with the block below it.
+#[tokio::test]
+async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
+    const ADDRESS: &str = "http://127.0.0.1:8000";
+    let app = TestApp::start().await;
+    let readme = read("README.md");
+    let blocks = blocks(&readme, "## The whole flow");
+    let (commands, replies): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(kind, _)| kind == "sh");
+    assert!(commands.len() >= 6 && commands.len() == replies.len(), "each command has one reply: {commands:?}");
+
+    let end = "---- the end of a block ----";
+    let script: String = commands.iter().map(|(_, text)| format!("{text}\necho; echo '{end}'\n")).collect();
+    assert!(script.contains(ADDRESS), "{script}");
+    let script = script.replace(ADDRESS, &format!("http://{}", app.address));
+    let home = tempfile::tempdir().unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).env_clear().env("HOME", home.path());
+    bash.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let output = tokio::task::spawn_blocking(move || bash.output()).await.unwrap().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+
+    let outputs: Vec<&str> = stdout.split_terminator(end).map(str::trim).filter(|text| !text.is_empty()).collect();
+    assert_eq!(outputs.len(), replies.len(), "{stdout}{stderr}");
+    let rows: Vec<_> = replies.iter().zip(outputs).collect();
+    all(
+        "replies of the README",
+        &rows,
+        |((_, shown), reply)| format!("{shown}is shown, and this came: {reply}"),
+        |((kind, shown), reply)| {
+            let is_shown = match kind.as_str() {
+                "json" => match (serde_json::from_str(shown), serde_json::from_str(reply)) {
+                    (Ok(shown), Ok(reply)) => is_shown(&shown, &reply),
+                    _ => false,
+                },
+                _ => shown.trim() == *reply,
+            };
+            (!is_shown).then(|| "is another reply".to_owned())
         },
     );
 }
@@ -214,7 +336,7 @@ fn tests_and_files_that_the_threat_model_names_exist() {
     for folder in ["src", "tests"] {
         sources(&root.join(folder), &mut code);
     }
-    let text = read("docs/threat-model.md");
+    let text = read("docs/security.md");
     let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let is_name = |name: &str| {
         name.matches('_').count() >= 2 && name.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))
