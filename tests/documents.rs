@@ -318,43 +318,120 @@ async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
     );
 }
 
-/// A threat that a test is said to cover is covered by a test that exists.
-#[test]
-fn tests_and_files_that_the_threat_model_names_exist() {
-    fn sources(folder: &Path, into: &mut String) {
+/// The sources in a folder and in its folders, by path.
+fn sources(folder: &str) -> BTreeMap<String, String> {
+    fn collect(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                sources(&path, into);
+                collect(root, &path, into);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                into.push_str(&fs::read_to_string(path).unwrap());
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                into.insert(name, fs::read_to_string(&path).unwrap());
             }
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut code = String::new();
-    for folder in ["src", "tests"] {
-        sources(&root.join(folder), &mut code);
-    }
+    let mut sources = BTreeMap::new();
+    collect(root, &root.join(folder), &mut sources);
+    sources
+}
+
+/// What stands in backticks.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// A threat that a test is said to cover is covered by a test that exists, in the file that is named before it.
+#[test]
+fn tests_and_files_that_the_threat_model_names_exist() {
+    let code: BTreeMap<String, String> = ["src", "tests"].into_iter().flat_map(sources).collect();
     let text = read("docs/security.md");
-    let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let is_name = |name: &str| {
         name.matches('_').count() >= 2 && name.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))
     };
-    let tests: Vec<&str> = names.iter().copied().filter(|name| is_name(name) && !name.starts_with("signet_")).collect();
+    let mut tests = Vec::new();
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    for shown_by in rows.filter_map(|line| line.trim_matches('|').split(" | ").nth(2)) {
+        let mut file = String::new();
+        for name in code_spans(shown_by) {
+            if is_name(name) {
+                tests.push((file.clone(), name));
+            } else {
+                file = if name.contains('/') { name.to_owned() } else { format!("tests/api/{name}.rs") };
+            }
+        }
+    }
     assert!(tests.len() > 40, "{tests:?}");
     all(
         "tests that the threat model names",
         &tests,
-        |name| (*name).to_owned(),
-        |name| (!code.contains(&format!("fn {name}("))).then(|| "is no test".to_owned()),
+        |(file, name)| format!("{file}: {name}"),
+        |(file, name)| {
+            let declaration = format!("fn {name}(");
+            let places: Vec<&String> =
+                code.iter().filter(|(_, text)| text.contains(&declaration)).map(|(path, _)| path).collect();
+            (!places.contains(&file)).then(|| format!("is in {places:?}"))
+        },
     );
     let files: Vec<&str> =
-        names.into_iter().filter(|name| name.starts_with("src/") || name.starts_with("tests/")).collect();
+        code_spans(&text).filter(|name| name.starts_with("src/") || name.starts_with("tests/")).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     all(
         "files that it names",
         &files,
         |file| (*file).to_owned(),
         |file| (!root.join(file).exists()).then(|| "is none".to_owned()),
+    );
+}
+
+/// Operators alert on lines of the log by their message: each that the page names is in the program, by its first words.
+#[test]
+fn log_lines_that_the_operations_page_names_are_in_the_program() {
+    // A text that goes on in the next line is one text.
+    let code: String = sources("src").into_values().collect::<Vec<_>>().join("\n").replace("\\\n", "");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = read("docs/operations.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ERROR") || line.starts_with("| WARN"));
+    let cells = rows.filter_map(|line| line.trim_matches('|').split(" | ").nth(1));
+    let messages: Vec<&str> = cells.flat_map(code_spans).collect();
+    assert!(messages.len() > 10, "{messages:?}");
+    all(
+        "log lines that the operations page names",
+        &messages,
+        |message| (*message).to_owned(),
+        |message| {
+            // `…` stands for what differs; before it a message of the program begins with a quotation mark.
+            let (before, fixed) = match message.strip_prefix("… ") {
+                Some(end) => (" ", end),
+                None => ("\"", *message),
+            };
+            let fixed = fixed.split(['…', '(']).next().unwrap();
+            let words = fixed.split_whitespace().take(5).collect::<Vec<_>>().join(" ");
+            let beginning = format!("{before}{}", words.trim_end_matches([':', ';']));
+            (!code.contains(&beginning)).then(|| format!("{beginning} is not in src"))
+        },
+    );
+}
+
+#[tokio::test]
+async fn every_metric_is_explained() {
+    let app = TestApp::start().await;
+    let metrics = app.anon().get("/metrics").await.text;
+    let text = read("docs/operations.md");
+    let explained: Vec<&str> = rows(&text).filter_map(|cells| code(cells[0]).split('{').next()).collect();
+    let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+    let mut names: Vec<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
+    names.dedup();
+    assert!(names.len() > 10, "{names:?}");
+    all(
+        "metrics",
+        &names,
+        |name| (*name).to_owned(),
+        |name| {
+            let name =
+                ["_bucket", "_sum", "_count"].iter().fold(*name, |name, end| name.strip_suffix(end).unwrap_or(name));
+            (!explained.contains(&name)).then(|| "is not in docs/operations.md".to_owned())
+        },
     );
 }
