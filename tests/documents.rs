@@ -183,6 +183,42 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// Columns of the table `users`, which has the name of a section.
+const COLUMNS: [&str; 3] = ["users.claims", "users.email_key", "users.password_hash"];
+
+/// A setting that a document names exists, as `section.key` and as a variable of the environment.
+#[test]
+fn settings_that_documents_name_exist() {
+    let known = defaults();
+    let sections: Vec<&str> = known.keys().filter_map(|key| key.split('.').next()).collect();
+    let is_setting = |word: &str| {
+        word.split_once('.').is_some_and(|(section, key)| {
+            sections.contains(&section)
+                && !key.contains('.')
+                && !["md", "rs"].contains(&key)
+                && !COLUMNS.contains(&word)
+        })
+    };
+    let mut named = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        // Code of other languages has words of that form, too.
+        let words = prose(&text).flat_map(|line| line.split(|c: char| !(c.is_ascii_lowercase() || "_.".contains(c))));
+        named.extend(words.map(|word| word.trim_matches('.')).filter(|word| is_setting(word)).map(str::to_owned));
+        let upper = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let variables = upper.filter_map(|word| word.strip_prefix("SIGNET__")).filter(|name| *name != "SECTION__KEY");
+        let keys = variables.filter_map(|name| name.trim_end_matches("_FILE").split_once("__"));
+        let keys = keys.filter(|(section, key)| !section.is_empty() && !key.is_empty() && *section != "SECTION");
+        named.extend(keys.map(|(section, key)| format!("{section}.{key}").to_lowercase()));
+    }
+    named.sort();
+    named.dedup();
+    assert!(named.len() > 40, "{named:?}");
+    all("settings that documents name", &named, String::clone, |name| {
+        (!known.contains_key(name)).then(|| "is no setting".to_owned())
+    });
+}
+
 /// The anchor of a heading, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
@@ -287,7 +323,8 @@ async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
     assert!(commands.len() >= 6 && commands.len() == replies.len(), "each command has one reply: {commands:?}");
 
     let end = "---- the end of a block ----";
-    let script: String = commands.iter().map(|(_, text)| format!("{text}\necho; echo '{end}'\n")).collect();
+    let commands: Vec<&str> = commands.iter().map(|(_, text)| text.as_str()).collect();
+    let script = commands.join(&format!("\necho; echo '{end}'\n"));
     assert!(script.contains(ADDRESS), "{script}");
     let script = script.replace(ADDRESS, &format!("http://{}", app.address));
     let home = tempfile::tempdir().unwrap();
