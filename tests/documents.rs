@@ -3,10 +3,7 @@
 
 use crate::support::{TestApp, all};
 use serde_json::Value;
-use signet::{
-    config::{Settings, Sources},
-    http::Code,
-};
+use signet::{config::Sources, http::Code};
 use std::{
     collections::BTreeMap,
     fs,
@@ -58,7 +55,7 @@ fn every_setting_is_explained_with_its_default() {
         .collect();
     assert_eq!(explained, defaults());
     // And these are all that the program reads.
-    let settings = Settings::load(&Sources { directory: None, environment: Vec::new() }).unwrap();
+    let settings = signet::app::load_settings(&Sources { directory: None, environment: Vec::new() }).unwrap();
     let printed = settings.print();
     let known: Vec<&str> = printed
         .lines()
@@ -147,7 +144,7 @@ fn what_containers_are_given_are_settings_that_can_be() {
                 environment.push((prefix, format!("a key that only this test knows: {key}")));
             }
         }
-        let loaded = Settings::load(&Sources { directory: None, environment });
+        let loaded = signet::app::load_settings(&Sources { directory: None, environment });
         assert!(loaded.is_ok(), "{file}: {}", loaded.err().unwrap());
     }
     println!("settings that containers are given: {count}");

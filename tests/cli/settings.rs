@@ -7,7 +7,10 @@ use crate::support::{
     process::{run, text},
 };
 use secrecy::ExposeSecret;
-use signet::config::{Profile, Settings, Sources};
+use signet::{
+    app::{load_settings, warnings},
+    config::{Profile, Settings, Sources},
+};
 use std::fs;
 use tempfile::TempDir;
 
@@ -22,7 +25,7 @@ fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
 fn load_from(directory: Option<&TempDir>, environment: &[(&str, &str)]) -> Result<Settings, String> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let directory = directory.map(|directory| directory.path().to_owned());
-    Settings::load(&Sources { directory, environment }).map_err(|faults| faults.to_string())
+    load_settings(&Sources { directory, environment }).map_err(|faults| faults.to_string())
 }
 
 fn production(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
@@ -286,8 +289,8 @@ fn the_line_end_of_a_value_is_not_part_of_it() {
 
 #[test]
 fn access_tokens_that_last_long_are_warned_of() {
-    let warnings = |lifetime: &str| load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap().warnings().len();
-    assert_eq!((warnings("1h"), warnings("61m"), warnings("2d")), (0, 1, 2));
+    let count = |lifetime: &str| warnings(&load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap()).len();
+    assert_eq!((count("1h"), count("61m"), count("2d")), (0, 1, 2));
 }
 
 #[test]
@@ -329,15 +332,14 @@ fn production_refuses_what_development_makes_up() {
 
 #[test]
 fn production_warns_of_what_is_allowed_and_unwise() {
-    let warnings = load(&production(&[])).unwrap().warnings().join("\n");
-    assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
-    assert!(load(&[]).unwrap().warnings().is_empty());
+    let said = warnings(&load(&production(&[])).unwrap()).join("\n");
+    assert!(said.contains("rotate_refresh_tokens") && said.contains("users.list"), "{said}");
+    assert!(warnings(&load(&[]).unwrap()).is_empty());
     let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
-    assert!(monotonous.warnings()[0].contains("does not look random"));
+    assert!(warnings(&monotonous)[0].contains("does not look random"));
     let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__AUDIT__KEEP", "5d")];
-    let warnings = load(&inert).unwrap().warnings();
     assert_eq!(
-        warnings,
+        warnings(&load(&inert).unwrap()),
         [
             "rate_limit.enabled (SIGNET__RATE_LIMIT__ENABLED) has no effect in this version",
             "audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"
@@ -400,7 +402,7 @@ fn wrong_settings_end_with_78_and_nothing_half_started() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
     let output = run(folder.path(), &[], &["config", "check"], "");
-    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "The settings are right.\n"));
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "Configuration OK.\n"));
 }
 
 /// What one of them cannot use the other does not call right.
@@ -442,7 +444,7 @@ type Pair = (&'static str, &'static str);
 async fn a_key_must_fit_the_algorithm_and_its_public_half() {
     let load = |pairs: &[(&str, &str)]| {
         let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
-        Settings::load(&Sources { directory: None, environment: environment.collect() })
+        load_settings(&Sources { directory: None, environment: environment.collect() })
             .map_err(|faults| faults.to_string())
     };
     let (p256, rsa, public) = (PAIRS[6].1, PAIRS[0].1, PAIRS[6].2);

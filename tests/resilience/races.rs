@@ -13,7 +13,6 @@ use serde_json::json;
 use signet::{
     auth::UserAdmin,
     domain::{Password, Timestamp, UserId},
-    passwords::Passwords,
 };
 use std::sync::Arc;
 
@@ -55,9 +54,8 @@ async fn scene(rotates: &str) -> Scene {
     ];
     let replica = app.replica(&beside).await;
     let config = settings(&app.database, &[]);
-    let passwords =
-        Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
-    let user_admin = UserAdmin::new(app.storage().await, passwords, config.passwords.rules());
+    let passwords = signet::app::start_passwords(&config.passwords, signet::telemetry::HashWaits::default());
+    let user_admin = UserAdmin::new(app.storage().await, Arc::new(passwords.unwrap()), config.passwords.rules());
     Scene { app, replica, user_admin }
 }
 

@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use signet::{
     auth::UserAdmin,
     domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId},
-    passwords::Passwords,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -43,9 +42,8 @@ async fn what_the_operator_ends_every_replica_refuses() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, Timestamp(app.now()));
     let config = settings(&app.database, &[]);
-    let passwords =
-        Arc::new(Passwords::start(config.passwords.hashing(), signet::telemetry::HashWaits::default()).unwrap());
-    let user_admin = UserAdmin::new(storage.clone(), passwords, config.passwords.rules());
+    let passwords = signet::app::start_passwords(&config.passwords, signet::telemetry::HashWaits::default());
+    let user_admin = UserAdmin::new(storage.clone(), Arc::new(passwords.unwrap()), config.passwords.rules());
     let users = [app.user().await, app.user().await, app.user().await, app.user().await];
     let [shut_out, deleted, reset, signed_out] = &users;
     user_admin.deactivate(UserId(shut_out.id), now).await.unwrap().unwrap();

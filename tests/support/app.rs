@@ -48,12 +48,13 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     let url = database.url();
     let pairs = DEFAULTS.iter().copied().chain([("DATABASE__URL", url.as_str())]).chain(changes.iter().copied());
     let environment = pairs.map(|(name, value)| (format!("SIGNET__{name}"), value.to_owned())).collect();
-    Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
+    app::load_settings(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The use cases without HTTP.
 pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
-    app::auth(settings, storage, &HashWaits::default(), Clock::System.now()).unwrap()
+    let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
+    app::auth(settings, storage, passwords, Clock::System.now()).unwrap()
 }
 
 /// A service and its thread.
