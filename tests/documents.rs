@@ -77,6 +77,18 @@ fn every_error_is_explained() {
     assert_eq!(explained, codes);
 }
 
+#[test]
+fn every_route_is_explained() {
+    let document: Value = serde_json::from_str(&read("openapi/openapi.json")).unwrap();
+    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+        operations.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    let text = read("docs/api.md");
+    all("routes", &operations.collect::<Vec<_>>(), String::clone, |operation| {
+        (!text.contains(&format!("`{operation}`"))).then(|| "is not in docs/api.md".to_owned())
+    });
+}
+
 /// Settings that a container is given, as far as the file names them: those of production that have no default are
 /// made up, and a secret comes from a file.
 fn given(file: &str) -> Vec<(String, String)> {
