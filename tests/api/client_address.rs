@@ -20,7 +20,7 @@ async fn seen(app: &TestApp, headers: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn the_address_is_what_a_trusted_proxy_says_and_nobody_else() {
+async fn only_a_trusted_proxy_sets_the_client_address() {
     let forged = [("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("x-real-ip", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
     let nobody = TestApp::start().await;
     assert_eq!(seen(&nobody, &forged).await, "127.0.0.1", "no proxy is trusted unless it is named");

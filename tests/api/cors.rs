@@ -18,7 +18,7 @@ fn allowed(reply: &Reply) -> (u16, &str) {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_let_in_by_name_and_read_errors_too() {
+async fn pages_of_an_allowed_origin_can_read_replies_and_errors() {
     let app =
         TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:3000")]).await;
     for origin in [ORIGIN, "http://localhost:3000"] {
@@ -59,7 +59,7 @@ async fn pages_of_other_origins_are_let_in_by_name_and_read_errors_too() {
 }
 
 #[tokio::test]
-async fn without_origins_no_page_is_let_in_and_with_a_star_every_page_is() {
+async fn no_origin_is_allowed_by_default_and_a_star_allows_every_origin() {
     let none = TestApp::start().await;
     assert_eq!(allowed(&preflight(&none, ORIGIN, "GET", "").await), (405, ""));
     let any = TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "*"), ("JWT__AUTHORIZATION_HEADER", "x-token")]).await;

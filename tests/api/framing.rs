@@ -38,7 +38,7 @@ async fn until_closed(app: &TestApp, bytes: &str) -> (String, bool) {
 
 /// A proxy that believes another length than we do would hand the rest to somebody else.
 #[tokio::test]
-async fn what_could_be_two_requests_closes_the_connection() {
+async fn ambiguous_framing_is_refused_and_closes_the_connection() {
     let app = TestApp::start().await;
     let (create, json) = ("POST /auth/create HTTP/1.1\r\nhost: a\r\n", "content-type: application/json\r\n");
     let body = json!({"email": email(), "password": "correct horse battery"}).to_string();
@@ -85,7 +85,7 @@ async fn what_could_be_two_requests_closes_the_connection() {
 
 /// RFC 9112 §9.6: what comes behind the request that wanted a close is not looked at.
 #[tokio::test]
-async fn what_comes_behind_a_close_is_not_answered() {
+async fn requests_after_connection_close_are_not_answered() {
     let app = TestApp::start().await;
     let body = json!({"email": email(), "password": PASSWORD}).to_string();
     let head = "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
@@ -122,7 +122,7 @@ async fn what_comes_behind_a_close_is_not_answered() {
 
 /// RFC 9110 §7.8: an upgrade that is not wanted is ignored, and the request is one like any other.
 #[tokio::test]
-async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
+async fn an_upgrade_is_ignored_and_the_body_is_read_to_its_end() {
     let app = TestApp::start().await;
     let request = |upgrade: &str, framing: &str, body: &str| {
         format!(
@@ -157,7 +157,7 @@ async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
 
 /// actix-http encodes a response for the request that it parsed last: it must not parse the next one before.
 #[tokio::test]
-async fn a_request_that_is_pipelined_changes_no_other_response() {
+async fn a_pipelined_request_does_not_change_the_response_before_it() {
     let app = TestApp::start().await;
     let body = json!({"email": email(), "password": PASSWORD}).to_string();
     let sign_in = format!(
@@ -188,7 +188,7 @@ async fn a_request_that_is_pipelined_changes_no_other_response() {
 
 /// What is read as a body must not be read as a request, after a refusal either.
 #[tokio::test]
-async fn a_refused_request_takes_its_body_with_it() {
+async fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     let app = TestApp::start().await;
     let smuggled = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
     let heads = [
@@ -222,7 +222,7 @@ async fn a_refused_request_takes_its_body_with_it() {
 
 /// The framework answers these before the service sees a request: with a status line, and as the last response.
 #[tokio::test]
-async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_closed() {
+async fn malformed_requests_get_a_status_line_and_close_the_connection() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(200_000));
     let rows = [
@@ -255,7 +255,7 @@ async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_close
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_408() {
+async fn a_slow_body_is_408() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let mut stream = connect(&app).await;
     stream
@@ -270,7 +270,7 @@ async fn a_body_that_drips_is_408() {
 
 /// The framework has a limit for the first head of a connection only.
 #[tokio::test]
-async fn a_connection_that_stops_talking_is_closed() {
+async fn a_connection_that_stops_sending_is_closed() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
     let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
     let rows = [
@@ -291,7 +291,7 @@ async fn a_connection_that_stops_talking_is_closed() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_cut() {
+async fn an_endless_body_closes_the_connection() {
     let app = TestApp::start().await;
     let mut stream = connect(&app).await;
     let head =

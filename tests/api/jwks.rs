@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use signet::domain::Algorithm;
 
 #[tokio::test]
-async fn every_algorithm_signs_what_the_key_set_verifies() {
+async fn the_key_set_verifies_the_tokens_of_every_algorithm() {
     let mut count = 0;
     for (algorithm, key) in algorithms() {
         let app = signing_with(algorithm, key, &[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
@@ -90,7 +90,7 @@ fn spellings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
+async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
     // Whoever fetches a key that a token names would ask here.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -184,7 +184,7 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
 
 /// ECDSA has two signatures for each: the other one verifies, too, and so must end with its session.
 #[tokio::test]
-async fn a_second_spelling_of_a_signature_ends_with_its_session() {
+async fn a_second_form_of_an_ecdsa_signature_ends_with_its_session() {
     let app = signing_with("ES256", include_str!("../interop/keys/p256-pkcs8.pem"), &[]).await;
     let ann = app.user().await;
     let (message, signature) = ann.access.rsplit_once('.').unwrap();
@@ -207,7 +207,7 @@ async fn a_second_spelling_of_a_signature_ends_with_its_session() {
 
 /// A replica that was started later, or again, knows the same keys by the same names.
 #[tokio::test]
-async fn a_restart_keeps_keys_and_names() {
+async fn a_restart_keeps_keys_and_key_ids() {
     let mut app = signing_with("EdDSA", PAIRS[8].1, &[]).await;
     let ann = app.user().await;
     let before = key_set(&app).await;

@@ -12,7 +12,7 @@ fn names(metrics: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn metrics_count_what_was_answered_and_what_came_of_it() {
+async fn metrics_count_requests_and_their_outcomes() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
     let stranger = app.anon();
@@ -88,7 +88,7 @@ async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
 }
 
 #[tokio::test]
-async fn metrics_tell_how_the_feed_is_doing() {
+async fn metrics_report_the_age_of_the_revocation_feed() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 #[tokio::test]
-async fn the_document_is_served_as_it_is_committed() {
+async fn the_served_document_is_the_committed_one() {
     let app = TestApp::start().await;
     let served = app.anon().get("/openapi.json").await;
     let committed: serde_json::Value = serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap();

@@ -178,7 +178,7 @@ fn query_string(input: &Value) -> String {
 }
 
 #[test]
-fn every_operation_that_has_an_input_is_called_here() {
+fn every_operation_with_an_input_is_tested() {
     let mut documented: Vec<String> = operations().into_iter().map(|operation| operation.name).collect();
     let mut called: Vec<&str> = CALLS.iter().map(|call| call.operation).collect();
     documented.sort_unstable();
@@ -262,7 +262,7 @@ async fn an_input_that_the_document_forbids_is_refused() {
 }
 
 #[test]
-fn generator_and_judge_agree_on_every_keyword() {
+fn generator_and_validator_agree_on_every_keyword() {
     let username = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$";
     let username = json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 150, "pattern": username });
     let password =

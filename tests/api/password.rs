@@ -20,7 +20,7 @@ async fn a_new_password_ends_every_other_session() {
 }
 
 #[tokio::test]
-async fn a_password_is_changed_by_who_knows_it_to_one_that_is_allowed() {
+async fn a_password_change_requires_the_current_and_an_acceptable_new_password() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let long = "a".repeat(257);
@@ -51,7 +51,7 @@ async fn a_password_is_changed_by_who_knows_it_to_one_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn of_many_changes_at_once_one_holds_and_the_rest_is_told_so() {
+async fn of_concurrent_password_changes_one_succeeds_and_the_rest_are_401() {
     let app = TestApp::with(&[("PASSWORDS__HASH_THREADS", "2"), ("SERVER__WORKERS", "2")]).await;
     let ann = app.user().await;
     let bodies: Vec<_> =

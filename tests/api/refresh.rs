@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_refresh_answers_an_access_token_and_nothing_else_of_a_token() {
+async fn without_rotation_a_refresh_returns_only_an_access_token() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.pass(10);
@@ -22,7 +22,7 @@ async fn a_refresh_answers_an_access_token_and_nothing_else_of_a_token() {
 }
 
 #[tokio::test]
-async fn a_refresh_knows_roles_and_names_as_they_are_now() {
+async fn a_refresh_reads_the_current_roles_and_username() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.database.execute(&format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE, username = 'ann', username_key = 'ann' WHERE id = {}", ann.id)).await;
@@ -32,7 +32,7 @@ async fn a_refresh_knows_roles_and_names_as_they_are_now() {
 }
 
 #[tokio::test]
-async fn an_inactive_user_neither_refreshes_nor_uses_a_token() {
+async fn the_tokens_of_an_inactive_user_are_refused() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", ann.id)).await;
@@ -43,7 +43,7 @@ async fn an_inactive_user_neither_refreshes_nor_uses_a_token() {
 }
 
 #[tokio::test]
-async fn a_deleted_user_neither_refreshes_nor_uses_a_token() {
+async fn the_tokens_of_a_deleted_user_are_refused() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.database.execute(&format!("DELETE FROM users WHERE id = {}", ann.id)).await;
@@ -56,7 +56,7 @@ async fn a_deleted_user_neither_refreshes_nor_uses_a_token() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_ends_with_its_lifetime() {
+async fn a_refresh_token_expires_after_its_lifetime() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.pass(86_399);
@@ -77,7 +77,7 @@ async fn no_access_token_outlives_its_session() {
 }
 
 #[tokio::test]
-async fn the_last_use_is_noted_at_most_once_a_minute() {
+async fn the_last_use_is_stored_at_most_once_a_minute() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let began = app.now();
@@ -93,7 +93,7 @@ async fn the_last_use_is_noted_at_most_once_a_minute() {
 }
 
 #[tokio::test]
-async fn a_generation_that_is_not_the_sessions_is_refused() {
+async fn without_rotation_another_generation_is_refused() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.database.execute("UPDATE sessions SET generation = 1").await;
@@ -159,7 +159,7 @@ async fn refused(app: &TestApp, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_refresh_answers_a_new_pair() {
+async fn with_rotation_a_refresh_returns_a_new_pair() {
     let app = rotating().await;
     let ann = app.user().await;
     app.pass(10);
@@ -190,7 +190,7 @@ async fn a_retry_within_the_grace_gets_the_same_pair() {
 }
 
 #[tokio::test]
-async fn a_retry_knows_roles_as_they_are_now_and_keeps_everything_else() {
+async fn a_retry_reads_the_current_roles_and_keeps_every_other_claim() {
     let app = rotating().await;
     let ann = app.user().await;
     let first = take_apart(text(&app.refresh(&ann.refresh).await, "access_token")).claims;
@@ -214,7 +214,7 @@ async fn assert_one_pair(app: &TestApp, replies: &[Reply], generation: i64) -> S
 }
 
 #[tokio::test]
-async fn sixteen_at_once_get_one_pair() {
+async fn sixteen_concurrent_refreshes_get_one_pair() {
     let app = TestApp::with(&[ROTATION, ("SERVER__WORKERS", "2")]).await;
     let mut token = app.user().await.refresh;
     for generation in 1..=5 {
@@ -225,7 +225,7 @@ async fn sixteen_at_once_get_one_pair() {
 }
 
 #[tokio::test]
-async fn sixteen_at_once_on_two_replicas_get_one_pair() {
+async fn sixteen_concurrent_refreshes_on_two_replicas_get_one_pair() {
     let app = TestApp::with(&[ROTATION, ("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let replica = app.replica(&[ROTATION, ("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let mut token = app.user().await.refresh;
@@ -256,7 +256,7 @@ async fn a_used_refresh_token_ends_its_session_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_slow_second_tab_is_told_so_and_nothing_ends() {
+async fn a_token_two_generations_old_is_superseded_for_ten_seconds_and_then_reused() {
     let app = rotating().await;
     let ann = app.user().await;
     let second = rotated(&app, &ann.refresh).await;
@@ -271,7 +271,7 @@ async fn a_slow_second_tab_is_told_so_and_nothing_ends() {
 }
 
 #[tokio::test]
-async fn without_a_grace_no_token_is_good_twice() {
+async fn without_a_grace_a_refresh_token_works_once() {
     let app = TestApp::with(&[ROTATION, ("JWT__REFRESH_GRACE", "0s")]).await;
     let ann = app.user().await;
     rotated(&app, &ann.refresh).await;
@@ -279,7 +279,7 @@ async fn without_a_grace_no_token_is_good_twice() {
 }
 
 #[tokio::test]
-async fn a_generation_that_was_never_issued_ends_nothing() {
+async fn a_generation_that_was_never_issued_is_refused_and_ends_nothing() {
     let app = rotating().await;
     let ann = app.user().await;
     let mut parts = take_apart(&ann.refresh);
@@ -292,7 +292,7 @@ async fn a_generation_that_was_never_issued_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_grace_beyond_the_access_token_answers_a_new_one_with_the_same_refresh_token() {
+async fn a_retry_after_the_access_token_expired_gets_a_new_one_and_the_same_refresh_token() {
     let app = TestApp::with(&[ROTATION, ("JWT__REFRESH_GRACE", "1h")]).await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
@@ -305,7 +305,7 @@ async fn a_grace_beyond_the_access_token_answers_a_new_one_with_the_same_refresh
 }
 
 #[tokio::test]
-async fn the_absolute_end_never_moves() {
+async fn rotation_never_moves_the_absolute_end_of_a_session() {
     let app = TestApp::with(&[ROTATION, ("JWT__SESSION_LIFETIME", "3d")]).await;
     let mut token = app.user().await.refresh;
     let end = app.now() + 3 * 86_400;
@@ -322,7 +322,7 @@ async fn the_absolute_end_never_moves() {
 }
 
 #[tokio::test]
-async fn whoever_is_gone_inactive_or_signed_out_neither_rotates_nor_retries() {
+async fn a_deleted_inactive_or_signed_out_user_neither_rotates_nor_retries() {
     let app = rotating().await;
     let (signed_out, inactive, gone) = (app.user().await, app.user().await, app.user().await);
     // Each has a newest token, and an older one whose pair a retry could ask for again.
@@ -343,7 +343,7 @@ async fn whoever_is_gone_inactive_or_signed_out_neither_rotates_nor_retries() {
 
 /// Replicas keep time; one that does not refuses tokens, and signs nobody out.
 #[tokio::test]
-async fn a_clock_two_hours_off_ends_nothing() {
+async fn a_clock_that_is_two_hours_off_ends_no_session() {
     let app = rotating().await;
     let ann = app.user().await;
     app.pass(-2 * 3600);
@@ -363,7 +363,7 @@ async fn a_clock_two_hours_off_ends_nothing() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_nothing() {
+async fn a_restart_keeps_the_rotation_state() {
     let mut app = rotating().await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
@@ -377,7 +377,7 @@ async fn a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_from_a_time_with_rotation_is_good_without_it_only_if_it_is_the_newest() {
+async fn after_rotation_is_turned_off_only_the_newest_refresh_token_works() {
     let mut app = rotating().await;
     let ann = app.user().await;
     let newest = rotated(&app, &ann.refresh).await;

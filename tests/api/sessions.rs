@@ -21,7 +21,7 @@ pub async fn is_alive(app: &TestApp, user: &SignedIn) -> bool {
 }
 
 #[tokio::test]
-async fn users_see_where_they_are_signed_in() {
+async fn a_user_lists_their_live_sessions() {
     let app = TestApp::start().await;
     let first = app.user().await;
     app.pass(10);
@@ -41,7 +41,7 @@ async fn users_see_where_they_are_signed_in() {
 }
 
 #[tokio::test]
-async fn users_end_their_own_sessions_and_nobody_elses() {
+async fn a_user_can_end_only_their_own_sessions() {
     let app = TestApp::start().await;
     let (phone, stranger) = (app.user().await, app.user().await);
     let laptop = app.sign_in(&phone.email).await;
@@ -61,7 +61,7 @@ async fn users_end_their_own_sessions_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn signing_out_everywhere_ends_every_session_of_the_caller_and_no_other() {
+async fn signout_all_ends_every_session_of_the_caller_and_no_other() {
     let app = TestApp::start().await;
     let (phone, stranger) = (app.user().await, app.user().await);
     let laptop = app.sign_in(&phone.email).await;
@@ -72,7 +72,7 @@ async fn signing_out_everywhere_ends_every_session_of_the_caller_and_no_other() 
 }
 
 #[tokio::test]
-async fn who_has_too_many_sessions_loses_the_oldest() {
+async fn a_sign_in_beyond_max_sessions_ends_the_oldest_session() {
     let app = TestApp::with(&[("USERS__MAX_SESSIONS", "3")]).await;
     let mut sessions = vec![app.user().await];
     // All within a second or not: the order is that of the sign-ins.

@@ -14,7 +14,7 @@ use signet::{
 };
 
 #[tokio::test]
-async fn signing_in_answers_two_tokens_and_how_long_they_last() {
+async fn a_sign_in_returns_two_tokens_and_their_lifetimes() {
     let app = TestApp::start().await;
     app.create("ann@example.com").await;
     let reply = app.anon().post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await;
@@ -28,7 +28,7 @@ async fn signing_in_answers_two_tokens_and_how_long_they_last() {
 }
 
 #[tokio::test]
-async fn tokens_hold_the_claims_of_the_contract() {
+async fn tokens_have_the_claims_of_the_contract() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let (access, refresh) = (take_apart(&ann.access), take_apart(&ann.refresh));
@@ -55,7 +55,7 @@ async fn tokens_hold_the_claims_of_the_contract() {
 }
 
 #[tokio::test]
-async fn settings_name_the_tokens_and_say_how_long_they_last() {
+async fn settings_change_names_lifetimes_and_header_of_tokens() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_NAME", "access"),
         ("JWT__REFRESH_TOKEN_NAME", "refresh"),
@@ -97,7 +97,7 @@ async fn settings_name_the_tokens_and_say_how_long_they_last() {
 }
 
 #[tokio::test]
-async fn one_signs_in_with_email_or_username_in_any_letter_case() {
+async fn email_and_username_sign_in_in_any_letter_case() {
     let app = TestApp::start().await;
     let body = json!({"email": "jos\u{e9}@example.com", "username": "Jos\u{e9}_1", "password": "caf\u{e9} au lait"});
     app.anon().post("/auth/create", &body).await;
@@ -111,7 +111,7 @@ async fn one_signs_in_with_email_or_username_in_any_letter_case() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_credentials_is_answered_alike() {
+async fn wrong_credentials_of_every_kind_get_the_same_reply() {
     let app = TestApp::start().await;
     let (ann, inactive) = (app.user().await, app.user().await);
     app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", inactive.id)).await;
@@ -192,7 +192,7 @@ async fn a_missing_or_mistyped_member_is_400() {
 }
 
 #[tokio::test]
-async fn signing_in_is_noted_in_last_login_and_in_a_session() {
+async fn a_sign_in_sets_last_login_and_stores_a_session() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.pass(100);
@@ -233,7 +233,7 @@ async fn a_password_is_stored_as_argon2id_and_a_token_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
+async fn a_sign_in_rehashes_a_password_of_another_cost() {
     let app = TestApp::with(&[("PASSWORDS__ITERATIONS", "3")]).await;
     let ann = app.user().await;
     let before = app.database.value(&format!("SELECT password_hash FROM users WHERE id = {}", ann.id)).await;
@@ -244,7 +244,7 @@ async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
 }
 
 #[tokio::test]
-async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
+async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
@@ -258,7 +258,7 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
 /// Signs in at a second service that was given another cost, and reads the hash that is stored then.
 /// A password that is right stays right, whoever makes its hash anew while it is looked at.
 #[tokio::test]
-async fn a_password_is_changed_while_sign_ins_make_the_hash_anew() {
+async fn a_password_change_succeeds_while_sign_ins_rehash_the_password() {
     let app = TestApp::start().await;
     let dearer = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
     for round in 0..5 {

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn names_stand_in_replies_in_token_type_and_in_the_document() {
+async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_NAME", "access"),
         ("JWT__REFRESH_TOKEN_NAME", "refresh"),
@@ -29,7 +29,7 @@ async fn names_stand_in_replies_in_token_type_and_in_the_document() {
 }
 
 #[tokio::test]
-async fn the_header_and_its_schemes_are_those_of_the_settings() {
+async fn the_settings_name_the_header_and_its_schemes() {
     let app = TestApp::with(&[("JWT__AUTHORIZATION_HEADER", "X-Auth"), ("JWT__AUTH_HEADER_TYPES", "JWT,Token")]).await;
     let ann = app.user().await;
     let rows = [
@@ -68,7 +68,7 @@ async fn the_header_and_its_schemes_are_those_of_the_settings() {
 }
 
 #[tokio::test]
-async fn lifetimes_are_those_of_the_settings() {
+async fn the_settings_set_the_lifetimes() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_LIFETIME", "90s"),
         ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
@@ -95,7 +95,7 @@ async fn lifetimes_are_those_of_the_settings() {
 }
 
 #[tokio::test]
-async fn the_issuer_is_the_public_address_unless_it_is_set() {
+async fn the_issuer_defaults_to_the_public_url() {
     let address = ("SERVER__PUBLIC_URL", "https://id.example.com");
     for (settings, issuer) in [
         (vec![], "signet"),
@@ -112,7 +112,7 @@ async fn the_issuer_is_the_public_address_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn claims_are_added_where_the_settings_say() {
+async fn the_settings_name_additional_claims() {
     for (field, value) in [("id", "id"), ("email", "email"), ("username", "username")] {
         let app = TestApp::with(&[
             ("JWT__JTI_CLAIM", "token_id"),
@@ -136,7 +136,7 @@ async fn claims_are_added_where_the_settings_say() {
 }
 
 #[tokio::test]
-async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_else() {
+async fn custom_claims_appear_at_the_next_refresh_and_replace_no_other_claim() {
     let app = TestApp::with(&[("JWT__USER_ID_CLAIM", "user_id"), ("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
     let plain = take_apart(&ann.access).claims;
@@ -175,7 +175,7 @@ async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_
 
 /// Whatever the database takes for an object, nobody is kept from signing in, and every token verifies.
 #[tokio::test]
-async fn hostile_claims_keep_nobody_out() {
+async fn hostile_custom_claims_never_prevent_a_sign_in() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let deep = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
@@ -213,7 +213,7 @@ async fn hostile_claims_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn claims_that_are_no_object_are_refused_by_the_database() {
+async fn the_database_refuses_custom_claims_that_are_not_an_object() {
     let app = TestApp::start().await;
     app.user().await;
     for claims in ["", "[]", "1", "null", "{", "not json", &format!("{{\"a\":\"{}\"}}", "x".repeat(4096))] {
@@ -224,7 +224,7 @@ async fn claims_that_are_no_object_are_refused_by_the_database() {
 
 /// Numbers that are short in the database and long in a token: one that nobody takes would lock its user out.
 #[tokio::test]
-async fn claims_that_are_too_long_for_a_token_are_left_out() {
+async fn custom_claims_too_long_for_a_token_are_left_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let own = format!("{{\"x\":[{}]}}", ["1e15"; 810].join(","));

@@ -397,7 +397,7 @@ async fn hostile_refresh_tokens_are_refused() {
 
 /// What comes out of a clipboard, a line break or a proxy: no refresh token, and no session ends by it.
 #[tokio::test]
-async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
+async fn a_damaged_refresh_token_neither_refreshes_nor_signs_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let good = &ann.refresh;
@@ -472,7 +472,7 @@ async fn a_refresh_token_that_was_damaged_neither_refreshes_nor_signs_out() {
 }
 
 #[tokio::test]
-async fn one_kind_of_token_is_not_taken_for_the_other() {
+async fn access_and_refresh_tokens_are_not_interchangeable() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let reply = app.refresh(&ann.access).await;
@@ -504,7 +504,7 @@ async fn the_typ_of_a_token_is_checked() {
 }
 
 #[tokio::test]
-async fn an_access_token_ends_with_its_lifetime_and_not_a_second_later() {
+async fn an_access_token_expires_in_the_second_its_lifetime_ends() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.pass(299);
@@ -514,7 +514,7 @@ async fn an_access_token_ends_with_its_lifetime_and_not_a_second_later() {
 }
 
 #[tokio::test]
-async fn leeway_is_for_clocks_that_differ() {
+async fn an_expired_token_is_accepted_within_the_leeway() {
     let app = TestApp::with(&[("JWT__LEEWAY", "10s")]).await;
     let ann = app.user().await;
     app.pass(309);
@@ -524,7 +524,7 @@ async fn leeway_is_for_clocks_that_differ() {
 }
 
 #[tokio::test]
-async fn a_token_from_a_little_ahead_is_taken_and_from_further_not() {
+async fn a_token_issued_at_most_60_seconds_in_the_future_is_accepted() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.pass(-60);
@@ -547,7 +547,7 @@ async fn a_token_is_refused_before_its_nbf() {
 }
 
 #[tokio::test]
-async fn a_token_older_than_the_lifetime_is_refused_whatever_its_end() {
+async fn a_token_older_than_the_lifetime_is_refused_whatever_its_exp() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let token = |iat: i64| access(&ann).changed(&[], &[("iat", iat.into()), ("exp", (app.now() + 10_000).into())]);
@@ -594,7 +594,7 @@ async fn the_audience_is_exactly_the_configured_one() {
 }
 
 #[tokio::test]
-async fn a_session_of_one_is_no_session_of_another() {
+async fn a_token_with_the_session_of_another_user_is_refused() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let sid = take_apart(&bob.access).claims["sid"].clone();

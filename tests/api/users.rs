@@ -86,7 +86,7 @@ async fn a_search_by_prefix_comes_in_pages_by_email() {
 }
 
 #[tokio::test]
-async fn a_wrong_query_is_400_and_says_where() {
+async fn an_invalid_query_is_400_with_a_pointer_to_the_fault() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let mut rows: Vec<(String, &str)> =
@@ -138,7 +138,7 @@ async fn a_wrong_query_is_400_and_says_where() {
 }
 
 #[tokio::test]
-async fn the_list_can_be_for_staff() {
+async fn the_user_list_can_be_limited_to_staff() {
     let app = TestApp::with(&[("USERS__LIST", "staff")]).await;
     let (ann, staff) = (app.user().await, app.staff().await);
     let reply = ann.actor.get("/auth/users").await;
@@ -148,7 +148,7 @@ async fn the_list_can_be_for_staff() {
 }
 
 #[tokio::test]
-async fn no_list_shows_a_hash() {
+async fn no_reply_about_users_contains_a_password_or_hash() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for path in ["/auth/users", "/auth/users?q=u", "/auth/users/me"] {
@@ -158,7 +158,7 @@ async fn no_list_shows_a_hash() {
 }
 
 #[tokio::test]
-async fn users_change_their_own_names() {
+async fn a_user_changes_their_own_names() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let reply = ann.actor.patch("/auth/users/me", &json!({"first_name": "Ann", "username": "Ann.B"})).await;
@@ -178,7 +178,7 @@ async fn users_change_their_own_names() {
 }
 
 #[tokio::test]
-async fn users_change_nothing_else() {
+async fn a_user_cannot_change_anything_else() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     bob.actor.patch("/auth/users/me", &json!({"username": "bob"})).await;

@@ -4,7 +4,7 @@ use crate::support::{PASSWORD, TestApp};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_good_token_is_told_whose_it_is() {
+async fn a_valid_token_is_204_with_headers_that_name_its_user() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let reply = ann.actor.get("/auth/verify").await;
@@ -21,7 +21,7 @@ async fn a_good_token_is_told_whose_it_is() {
 }
 
 #[tokio::test]
-async fn a_username_that_is_not_plain_is_percent_encoded() {
+async fn a_username_outside_plain_ascii_is_percent_encoded() {
     let app = TestApp::start().await;
     let rows = [
         ("zoë@example.com", "zo%C3%AB@example.com"),
@@ -35,7 +35,7 @@ async fn a_username_that_is_not_plain_is_percent_encoded() {
 }
 
 #[tokio::test]
-async fn whoever_brings_no_good_token_is_told_so_as_elsewhere() {
+async fn a_request_without_a_valid_token_is_401() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     assert_eq!(app.anon().get("/auth/verify").await.code(), "token-missing");
@@ -47,7 +47,7 @@ async fn whoever_brings_no_good_token_is_told_so_as_elsewhere() {
 
 /// A query of its own would find the session in the database, and its user.
 #[tokio::test]
-async fn verifying_asks_the_database_nothing() {
+async fn verify_does_not_query_the_database() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
     app.database.execute("UPDATE sessions SET revoked_at = 1").await;
@@ -89,7 +89,7 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
 }
 
 #[tokio::test]
-async fn a_copied_refresh_token_stops_the_access_tokens_of_its_session() {
+async fn a_reused_refresh_token_ends_the_access_tokens_of_its_session() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
     let newest = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();

@@ -4,7 +4,7 @@ use crate::support::{PASSWORD, TestApp, TestDatabase};
 use serde_json::json;
 
 #[tokio::test]
-async fn the_bootstrap_superuser_is_made_once() {
+async fn the_bootstrap_superuser_is_created_once() {
     let bootstrap = [("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"), ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD)];
     let mut app = TestApp::with(&bootstrap).await;
     let root = app.sign_in("root@example.com").await;
@@ -22,7 +22,7 @@ async fn the_bootstrap_superuser_is_made_once() {
 }
 
 #[tokio::test]
-async fn whoever_took_the_address_of_the_superuser_before_is_out() {
+async fn bootstrap_signs_out_an_earlier_user_of_the_superuser_address() {
     let mut app = TestApp::start().await;
     let squatter = app.user_named("root@example.com").await;
     app.stopped();

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Stdio};
 
 #[tokio::test]
-async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {
+async fn one_command_serves_and_a_restart_keeps_users_and_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let credentials = json!({"email": "ann@example.com", "password": PASSWORD});
     let (access, refresh);
@@ -39,7 +39,7 @@ async fn one_command_serves_and_a_second_start_knows_users_and_tokens() {
 }
 
 #[tokio::test]
-async fn healthcheck_says_whether_the_service_is_ready() {
+async fn healthcheck_exits_with_0_only_when_the_service_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path(), &[]);
     let address = service.address.to_string();
@@ -52,7 +52,7 @@ async fn healthcheck_says_whether_the_service_is_ready() {
 
 /// Numbers about users are not for everybody: in production they are served where they are asked to be, or nowhere.
 #[tokio::test]
-async fn metrics_have_an_address_of_their_own() {
+async fn production_serves_metrics_only_at_metrics_bind() {
     let folder = tempfile::tempdir().unwrap();
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (public, own) = (free(), free());
@@ -79,7 +79,7 @@ async fn metrics_have_an_address_of_their_own() {
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn a_port_in_use_is_reported_with_its_address() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let bind = taken.local_addr().unwrap().to_string();
@@ -90,7 +90,7 @@ fn a_taken_port_is_named() {
 }
 
 #[test]
-fn the_document_is_printed_without_settings() {
+fn openapi_prints_the_document_without_settings() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[("SIGNET__TYPO", "1")], &["openapi"], "");
     assert_eq!(text(&output.stdout), include_str!("../../openapi/openapi.json"));
@@ -98,7 +98,7 @@ fn the_document_is_printed_without_settings() {
 
 /// `signet … | head` has had enough; a full disk has not.
 #[test]
-fn output_that_cannot_be_written_is_told_from_one_that_nobody_reads_on() {
+fn a_closed_pipe_is_success_and_a_full_disk_is_exit_code_74() {
     for arguments in [&["openapi"][..], &["config", "print"], &["config", "check"], &["keys", "generate"]] {
         let folder = tempfile::tempdir().unwrap();
         let environment = [("SIGNET__JWT__KEYS_DIR", "keys")];

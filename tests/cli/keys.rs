@@ -16,7 +16,7 @@ fn kid(token: &str) -> Value {
 /// The keys of a folder, from the first to the second, as an operator changes them. The service looks every ten seconds;
 /// SIGHUP makes it look now.
 #[tokio::test]
-async fn keys_are_made_listed_rotated_and_reloaded() {
+async fn keys_are_generated_listed_rotated_and_reloaded() {
     let folder = tempfile::tempdir().unwrap();
     let environment = [("SIGNET__JWT__KEYS_DIR", "keys"), ("SIGNET__JWT__ALGORITHM", "ES256")];
     let keys = |arguments: &[&str]| {
@@ -89,7 +89,7 @@ async fn keys_are_made_listed_rotated_and_reloaded() {
 
 /// What would be waited for, or never end, is refused before it is read.
 #[test]
-fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
+fn a_secret_is_read_only_from_a_regular_file_of_at_most_64_kib() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
@@ -124,7 +124,7 @@ fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
 }
 
 #[test]
-fn a_check_of_the_settings_checks_the_folder_of_keys_and_makes_none() {
+fn config_check_checks_the_key_directory_and_creates_no_key() {
     const SECRET: &str = "thirty-two bytes or more, not very secret";
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("keys")).unwrap();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::{fs, process::Stdio};
 
 #[tokio::test]
-async fn a_line_of_the_log_is_one_object_for_each_request() {
+async fn each_request_logs_one_json_object() {
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::start(folder.path(), &[("SIGNET__TELEMETRY__FORMAT", "json")]);
     let send = |request: reqwest::RequestBuilder| request.header("x-request-id", "mine-1");
@@ -33,7 +33,7 @@ async fn a_line_of_the_log_is_one_object_for_each_request() {
 }
 
 #[tokio::test]
-async fn a_log_line_holds_no_secret() {
+async fn no_log_line_contains_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let environment = [
@@ -102,7 +102,7 @@ async fn dropped_lines(actor: &Actor) -> u64 {
 
 /// A pipe takes 64 KiB, some 250 lines, and the buffer 4,096 lines.
 #[tokio::test]
-async fn a_log_that_is_not_read_stops_neither_requests_nor_the_end() {
+async fn an_unread_log_delays_neither_requests_nor_shutdown() {
     let (mut child, actor, _folder) = service_that_logs_to(Stdio::piped()).await;
     for _ in 0..6000 {
         assert_eq!(within(3, actor.get("/livez")).await.status, 200);
@@ -115,7 +115,7 @@ async fn a_log_that_is_not_read_stops_neither_requests_nor_the_end() {
 }
 
 #[tokio::test]
-async fn a_full_disk_behind_the_log_costs_lines_and_nothing_else() {
+async fn a_full_disk_loses_log_lines_and_no_request() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (mut child, actor, _folder) = service_that_logs_to(full.into()).await;
     for _ in 0..200 {

@@ -32,7 +32,7 @@ fn production(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'sta
 }
 
 #[test]
-fn without_any_setting_the_defaults_hold() {
+fn without_any_setting_the_defaults_apply() {
     let settings = load(&[]).unwrap();
     assert_eq!(settings.profile, Profile::Development);
     assert_eq!(settings.server.bind.to_string(), "127.0.0.1:8000");
@@ -47,7 +47,7 @@ fn without_any_setting_the_defaults_hold() {
 }
 
 #[test]
-fn each_layer_goes_over_the_one_before() {
+fn each_layer_overrides_the_one_before() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let workers = |environment: &[(&str, &str)]| load_from(Some(&directory), environment).unwrap().server.workers();
@@ -65,7 +65,7 @@ fn each_layer_goes_over_the_one_before() {
 }
 
 #[test]
-fn the_environment_speaks_of_every_kind_of_value() {
+fn environment_variables_set_every_kind_of_value() {
     let settings = load(&[
         ("SIGNET__SERVER__DOCS", "false"),
         ("SIGNET__JWT__AUTH_HEADER_TYPES", "Bearer, JWT"),
@@ -87,7 +87,7 @@ fn the_environment_speaks_of_every_kind_of_value() {
 }
 
 #[test]
-fn every_fault_is_named_at_once_with_its_place() {
+fn every_fault_is_reported_at_once_with_its_source() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(
         directory.path().join("local.toml"),
@@ -130,7 +130,7 @@ const LONG: &str = match std::str::from_utf8(&[b'a'; 501]) {
 };
 
 #[test]
-fn a_value_that_cannot_be_is_refused() {
+fn an_invalid_value_is_refused_with_its_source() {
     let rows = [
         ("SERVER__BIND", "8000"),
         ("SERVER__BIND", "localhost"),
@@ -262,7 +262,7 @@ fn a_value_that_cannot_be_is_refused() {
 
 /// The driver would read these beside the address, and connect otherwise than it says.
 #[test]
-fn tls_is_said_in_the_address_and_nowhere_else() {
+fn tls_is_configured_only_in_the_database_url() {
     let postgres = ("SIGNET__DATABASE__URL", "postgres://u:p@host/a");
     let faults = load(&[postgres, ("PGSSLMODE", "verify-full")]).unwrap_err();
     assert!(faults.contains("PGSSLMODE (the environment): say it in database.url: sslmode="), "{faults}");
@@ -271,7 +271,7 @@ fn tls_is_said_in_the_address_and_nowhere_else() {
 }
 
 #[test]
-fn the_line_end_of_a_value_is_not_part_of_it() {
+fn the_line_end_of_a_value_is_removed() {
     let settings = load(&[
         ("SIGNET__DATABASE__URL", "postgres://u:p@host/a\n"),
         ("SIGNET__JWT__ISSUER", "https://id.example.com\r\n"),
@@ -285,13 +285,13 @@ fn the_line_end_of_a_value_is_not_part_of_it() {
 }
 
 #[test]
-fn access_tokens_that_last_long_are_warned_of() {
+fn long_access_token_lifetimes_give_warnings() {
     let warnings = |lifetime: &str| load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap().warnings().len();
     assert_eq!((warnings("1h"), warnings("61m"), warnings("2d")), (0, 1, 2));
 }
 
 #[test]
-fn production_refuses_what_development_makes_up() {
+fn production_requires_the_keys_that_development_generates() {
     let rows = vec![
         ("right", production(&[]), None),
         ("bound everywhere", production(&[("SIGNET__SERVER__BIND", "0.0.0.0:8000")]), None),
@@ -328,7 +328,7 @@ fn production_refuses_what_development_makes_up() {
 }
 
 #[test]
-fn production_warns_of_what_is_allowed_and_unwise() {
+fn risky_or_ineffective_settings_give_warnings() {
     let warnings = load(&production(&[])).unwrap().warnings().join("\n");
     assert!(warnings.contains("rotate_refresh_tokens") && warnings.contains("users.list"), "{warnings}");
     assert!(load(&[]).unwrap().warnings().is_empty());
@@ -346,7 +346,7 @@ fn production_warns_of_what_is_allowed_and_unwise() {
 }
 
 #[test]
-fn printed_settings_show_their_place_and_no_secret() {
+fn printed_settings_show_their_source_and_no_secret() {
     let mut environment = production(&[("SIGNET__SERVER__WORKERS", "3")]);
     environment.push(("SIGNET__DATABASE__URL", "postgres://signet:hunter2@db/signet"));
     let text = load(&environment).unwrap().print();
@@ -368,7 +368,7 @@ fn printed_settings_show_their_place_and_no_secret() {
 }
 
 #[test]
-fn a_broken_file_is_a_fault_that_does_not_quote_it() {
+fn a_broken_file_is_reported_without_quoting_it() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("local.toml"), "[jwt]\nsigning_key = \"hunter2\nx").unwrap();
     let faults = load_from(Some(&directory), &[]).unwrap_err();
@@ -377,7 +377,7 @@ fn a_broken_file_is_a_fault_that_does_not_quote_it() {
 }
 
 #[test]
-fn wrong_settings_end_with_78_and_nothing_half_started() {
+fn every_command_exits_with_78_on_invalid_settings_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let environment =
         [("SIGNET__SERVER__BIND", "nowhere"), ("SIGNET__JWT__SIGNING_KEY", "hunter2"), ("SIGNET__TYPO__KEY", "1")];
@@ -405,7 +405,7 @@ fn wrong_settings_end_with_78_and_nothing_half_started() {
 
 /// What one of them cannot use the other does not call right.
 #[test]
-fn a_check_of_the_settings_finds_what_serving_would() {
+fn config_check_reports_every_fault_that_serve_reports() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::create_dir(folder.path().join("folder")).unwrap();
@@ -430,7 +430,7 @@ fn a_check_of_the_settings_finds_what_serving_would() {
 }
 
 #[test]
-fn printed_settings_show_where_they_come_from() {
+fn config_print_shows_the_source_of_a_setting() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[("SIGNET__USERS__LIST", "staff")], &["config", "print"], "");
     assert!(text(&output.stdout).contains("users.list = \"staff\"  # SIGNET__USERS__LIST"), "{output:?}");
@@ -439,7 +439,7 @@ fn printed_settings_show_where_they_come_from() {
 type Pair = (&'static str, &'static str);
 
 #[tokio::test]
-async fn a_key_must_fit_the_algorithm_and_its_public_half() {
+async fn a_key_must_match_the_algorithm_and_the_verifying_key() {
     let load = |pairs: &[(&str, &str)]| {
         let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
         Settings::load(&Sources { directory: None, environment: environment.collect() })

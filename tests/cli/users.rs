@@ -53,7 +53,7 @@ impl Operator {
 }
 
 #[tokio::test]
-async fn the_operator_looks_after_users() {
+async fn the_operator_creates_changes_and_deletes_users() {
     let operator = Operator::start().await;
     let root = operator.user(&["create", "--superuser", "Root@Example.com"], "correct horse\n");
     assert_eq!(
@@ -108,7 +108,7 @@ async fn the_operator_looks_after_users() {
 }
 
 #[tokio::test]
-async fn a_password_is_no_argument() {
+async fn a_password_is_refused_as_an_argument() {
     let operator = Operator::start().await;
     for arguments in [
         &["user", "create", "a@b.cd", "--password", "correct horse"][..],

@@ -73,7 +73,7 @@ fn configuration(listen: &str, signet: &str, service: &str, folder: &TempDir) ->
 }
 
 #[tokio::test]
-async fn nginx_lets_a_request_with_a_good_token_pass_however_large_it_is() {
+async fn nginx_forwards_requests_of_any_size_with_a_valid_token() {
     let Some(program) = nginx() else { return };
     let app = TestApp::start().await;
     let ann = app.user().await;

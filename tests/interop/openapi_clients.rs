@@ -36,7 +36,7 @@ async fn succeeds(mut program: Command, folder: &Path) {
 
 /// Schemathesis sends requests that the document allows and requests that it forbids, and judges every reply by it.
 #[tokio::test]
-async fn schemathesis_finds_the_service_as_documented() {
+async fn schemathesis_finds_no_difference_between_service_and_document() {
     let Some(others) = others() else { return };
     let app = TestApp::start().await;
     let url = format!("http://{}", app.address);

@@ -119,7 +119,7 @@ impl Person {
 }
 
 #[tokio::test]
-async fn a_person_signs_up_signs_in_and_lists_users_by_clicking() {
+async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     let app = TestApp::start().await;
     let page = format!("http://{}/docs/swagger", app.address);
     let mut person = Person::sits_down().await;

@@ -27,7 +27,7 @@ fn ask(program: &mut Command, case: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
+async fn pyjwt_joserfc_and_jose_accept_valid_tokens_and_refuse_the_rest() {
     let Ok(others) = env::var("SIGNET_TEST_OTHERS") else {
         println!("libraries of others: none here; scripts/test fetches them");
         return;

@@ -53,7 +53,7 @@ fn attribute<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a Any> {
 }
 
 #[tokio::test]
-async fn traces_go_to_a_collector_with_what_each_request_did() {
+async fn a_collector_receives_a_span_for_each_part_of_a_request() {
     const TRACE: u128 = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
     let (endpoint, collected) = collector();
     let folder = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ async fn traces_go_to_a_collector_with_what_each_request_did() {
 
 /// A trace is the operator's: it begins in a proxy of theirs.
 #[tokio::test]
-async fn a_client_that_is_no_trusted_proxy_joins_no_trace() {
+async fn a_traceparent_from_an_untrusted_client_is_ignored() {
     let (endpoint, collected) = collector();
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::start(folder.path(), &[("SIGNET__TELEMETRY__OTLP_ENDPOINT", &*endpoint)]);
@@ -104,7 +104,7 @@ async fn a_client_that_is_no_trusted_proxy_joins_no_trace() {
 
 /// Nobody waits for a collector that is away.
 #[tokio::test]
-async fn a_collector_that_is_away_costs_nobody_anything() {
+async fn an_unreachable_collector_delays_no_request_and_is_logged_once() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let endpoint = format!("http://{free}");

@@ -84,7 +84,7 @@ async fn push(client: &mut TcpStream, mut bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_takes_no_core() {
+async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_uses_little_cpu() {
     // Twice the time to receive a request, and 5 s: as docs/production.md has it. One more to measure.
     const BOUND: Duration = Duration::from_secs(2 + 5 + 1);
     let watched = Watched::start(&[("SIGNET__SERVER__REQUEST_TIMEOUT", "1s")]).await;
@@ -198,7 +198,7 @@ async fn a_client_that_pipelines_and_reads_gets_every_answer_in_order() {
 
 /// actix-http skips line ends in front of a request, each time from the first of them.
 #[tokio::test]
-async fn line_ends_in_front_of_a_request_cost_next_to_nothing() {
+async fn line_ends_before_a_request_use_little_cpu() {
     let watched = Watched::start(&[]).await;
     let before = watched.computed();
     for _ in 0..5 {

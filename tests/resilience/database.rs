@@ -22,23 +22,23 @@ async fn becomes(app: &TestApp, actor: &Actor, path: &str, status: u16) {
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_is_503_and_all_is_well_when_it_is_back() {
+async fn an_unreachable_database_is_503_until_it_is_back() {
     outage(TestDatabase::take_away).await;
 }
 
 #[tokio::test]
-async fn a_database_that_stalls_is_503_and_all_is_well_when_it_goes_on() {
+async fn a_stalled_database_is_503_until_it_continues() {
     outage(TestDatabase::stall).await;
 }
 
 /// SQLite has no connection that could be reset.
 #[tokio::test]
-async fn a_database_whose_connections_are_reset_is_503_and_all_is_well_afterwards() {
+async fn a_database_that_resets_connections_is_503_until_it_stops() {
     outage(async |database| if database.is_sqlite() { database.take_away().await } else { database.reset() }).await;
 }
 
 #[tokio::test]
-async fn a_database_that_is_slow_gives_the_right_answers() {
+async fn a_slow_database_gives_the_right_replies() {
     let mut app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "5s")]).await;
     let ann = app.user().await;
     app.database.delay();
@@ -78,7 +78,7 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_at_the_start_is_waited_for() {
+async fn the_service_starts_without_a_database_and_waits_for_it() {
     let mut database = TestDatabase::create().await;
     if database.is_sqlite() {
         // Nobody waits for a file: one that cannot be opened is said to be so, and the service does not start.
@@ -101,7 +101,7 @@ async fn a_database_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_database_without_tables_says_what_to_do() {
+async fn a_database_without_tables_is_reported_with_the_migrate_command() {
     let database = TestDatabase::create().await;
     let storage = Storage::open(&settings(&database, &[]), 1).await.unwrap();
     match storage.has_superuser().await {
@@ -113,7 +113,7 @@ async fn a_database_without_tables_says_what_to_do() {
 
 /// What is written to it would be lost when the service stops.
 #[tokio::test]
-async fn a_database_file_that_was_replaced_makes_the_service_unready() {
+async fn a_replaced_database_file_makes_the_service_unready() {
     let app = TestApp::start().await;
     app.user().await;
     let ready = app.anon().get("/readyz").await;
@@ -134,7 +134,7 @@ async fn a_database_file_that_was_replaced_makes_the_service_unready() {
 
 /// Each connection has prepared its statements for the old type; nothing was executed, and a new connection prepares them again.
 #[tokio::test]
-async fn a_column_that_changes_its_type_is_noticed_by_no_client() {
+async fn a_changed_column_type_fails_no_request() {
     let app = TestApp::with(&[("DATABASE__MAX_CONNECTIONS", "8"), ("SERVER__WORKERS", "2")]).await;
     if app.database.is_sqlite() {
         return;
@@ -153,7 +153,7 @@ async fn a_column_that_changes_its_type_is_noticed_by_no_client() {
 
 /// The transactions are written for READ COMMITTED, whatever the role or the database has as its default.
 #[tokio::test]
-async fn another_default_isolation_level_refuses_nobody() {
+async fn another_default_isolation_level_fails_no_request() {
     let database = TestDatabase::create().await;
     if let TestDatabase::Postgres { name, .. } = &database {
         database.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable")).await;

@@ -125,7 +125,7 @@ async fn is_ready(service: &Service) -> u16 {
 }
 
 #[tokio::test]
-async fn whoever_was_told_that_they_are_created_is_there_after_the_service_was_killed() {
+async fn no_acknowledged_user_is_lost_when_the_service_is_killed() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
     for round in 1..=3 {
@@ -159,7 +159,7 @@ enum Blow {
 /// Two replicas and a database that is stopped, killed and frozen under load: only 503 or the right answer, in time;
 /// nothing that was acknowledged is lost; and all is well again without a restart.
 #[tokio::test]
-async fn a_database_that_is_stopped_killed_or_frozen_under_load_loses_nothing() {
+async fn a_stopped_killed_or_frozen_database_loses_no_acknowledged_user() {
     let Some(mut postgres) = OwnPostgres::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let replicas = [start(&folder, &postgres.url(), &[]), start(&folder, &postgres.url(), &[])];
@@ -204,7 +204,7 @@ async fn a_database_that_is_stopped_killed_or_frozen_under_load_loses_nothing() 
 
 /// Everybody waits for a table that somebody has locked, until there is no connection left.
 #[tokio::test]
-async fn a_locked_table_is_503_in_time_and_all_is_well_when_it_is_free() {
+async fn a_locked_table_is_503_until_it_is_unlocked() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
     let service = start(&folder, &database.url(), &[("SIGNET__DATABASE__MAX_CONNECTIONS", "2")]);
@@ -240,7 +240,7 @@ impl Drop for Disk {
 
 /// A disk of 16 megabytes, which only root can make.
 #[tokio::test]
-async fn a_full_disk_is_503_and_nothing_acknowledged_is_lost() {
+async fn a_full_disk_is_503_and_loses_no_acknowledged_user() {
     if !TestDatabase::create().await.is_sqlite() {
         return;
     }
@@ -280,7 +280,7 @@ async fn a_full_disk_is_503_and_nothing_acknowledged_is_lost() {
 }
 
 #[tokio::test]
-async fn two_thousand_idle_connections_and_slow_clients_hold_nobody_up() {
+async fn two_thousand_idle_and_slow_connections_delay_no_request() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
     let service = start(&folder, &database.url(), &[]);
@@ -307,7 +307,7 @@ async fn two_thousand_idle_connections_and_slow_clients_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn with_96_file_descriptors_others_are_served_when_the_idle_were_let_go() {
+async fn with_96_file_descriptors_requests_succeed_once_idle_connections_time_out() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
     let service = start(&folder, &database.url(), &[("SIGNET__SERVER__REQUEST_TIMEOUT", "2s")]);
@@ -331,7 +331,7 @@ async fn with_96_file_descriptors_others_are_served_when_the_idle_were_let_go() 
 
 /// A name server that takes questions and answers none. Only root can put one in the place of the machine's.
 #[tokio::test]
-async fn a_name_server_that_does_not_answer_stops_neither_requests_nor_the_end() {
+async fn a_silent_name_server_delays_neither_requests_nor_shutdown() {
     let silent = std::net::UdpSocket::bind("127.0.0.5:53");
     let can_mount = || Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
     if silent.is_err() || !can_mount() {

@@ -244,7 +244,7 @@ impl Scene {
 
 /// Server A stops. The name moves to its standby B, and the first replica connects there. B is promoted.
 #[tokio::test]
-async fn a_replica_whose_name_moves_to_a_standby_before_its_promotion_is_503_until_then_and_misses_no_revocation() {
+async fn a_replica_on_a_standby_is_503_until_the_promotion_and_misses_no_revocation() {
     let Some(mut old) = OwnPostgres::start().await else { return };
     let new = old.standby().await;
     let (name, other_name) = (Proxy::start(old.address()).await, Proxy::start(old.address()).await);
@@ -266,7 +266,7 @@ async fn a_replica_whose_name_moves_to_a_standby_before_its_promotion_is_503_unt
 /// and the first replica connects there; the second is on B and ends a session. Then the name moves to B, and what is
 /// connected to A stays connected.
 #[tokio::test]
-async fn a_replica_whose_name_stays_at_the_demoted_server_is_503_until_it_moves_and_misses_no_revocation() {
+async fn a_replica_on_the_demoted_server_is_503_until_it_moves_and_misses_no_revocation() {
     let Some(mut old) = OwnPostgres::start().await else { return };
     let new = old.standby().await;
     let (name, other_name) = (Proxy::start(old.address()).await, Proxy::start(old.address()).await);
@@ -290,7 +290,7 @@ async fn a_replica_whose_name_stays_at_the_demoted_server_is_503_until_it_moves_
 /// The name points at a lagging reader while a replica starts. Then it moves to the primary, and what is connected to
 /// the reader stays connected: only the replica itself can find out that it follows the wrong server.
 #[tokio::test]
-async fn a_replica_that_first_connected_to_a_lagging_reader_refuses_what_another_replica_ends() {
+async fn a_replica_that_started_on_a_lagging_standby_moves_to_the_primary_and_misses_no_revocation() {
     let Some(primary) = OwnPostgres::start().await else { return };
     let reader = primary.standby().await;
     let folder = tempfile::tempdir().unwrap();
@@ -386,7 +386,7 @@ impl Pooler {
 }
 
 #[tokio::test]
-async fn pgbouncer_in_its_stock_settings_serves_every_request_when_it_pools_by_session() {
+async fn pgbouncer_with_session_pooling_serves_every_request() {
     let Some(postgres) = OwnPostgres::start().await else { return };
     let Some(program) = pgbouncer() else { return };
     let pooler = Pooler::start(&program, &postgres, "pool_mode = session").await;
@@ -408,7 +408,7 @@ async fn pgbouncer_in_its_stock_settings_serves_every_request_when_it_pools_by_s
 }
 
 #[tokio::test]
-async fn pgbouncer_that_pools_by_transaction_is_503_and_the_log_names_the_pooler() {
+async fn pgbouncer_with_transaction_pooling_is_503_and_the_log_names_the_pooler() {
     let Some(postgres) = OwnPostgres::start().await else { return };
     let Some(program) = pgbouncer() else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -97,7 +97,7 @@ fn credentials() -> Value {
 }
 
 #[tokio::test]
-async fn of_two_thousand_sign_ins_at_once_some_are_hashed_and_the_rest_refused_in_bounded_memory() {
+async fn two_thousand_concurrent_sign_ins_are_hashed_or_refused_in_bounded_memory() {
     // Beside other tests two seconds may not be enough for those that have a place.
     let flooded = Flooded::start(&[("SIGNET__PASSWORDS__QUEUE_TIMEOUT", "1m")]).await;
     let idle = flooded.memory("VmRSS");
@@ -115,7 +115,7 @@ async fn of_two_thousand_sign_ins_at_once_some_are_hashed_and_the_rest_refused_i
 /// Stored hashes of 64 MiB, as another system or other settings made them: their memory is given back, and a thread that
 /// needs it has no other meanwhile.
 #[tokio::test]
-async fn an_unusual_hash_has_its_memory_only_while_it_is_made() {
+async fn a_hash_of_another_size_holds_its_memory_only_while_it_is_computed() {
     const LARGE: usize = 65_536;
     /// KiB for a few connections and the code that serves them.
     const FEW: usize = 16 * 1024;
@@ -137,7 +137,7 @@ async fn an_unusual_hash_has_its_memory_only_while_it_is_made() {
 }
 
 #[tokio::test]
-async fn a_service_without_work_frees_the_memory_of_its_hash_threads() {
+async fn idle_hash_threads_free_their_memory() {
     let flooded = Flooded::start(&[]).await;
     assert_eq!(flooded.at_once(2 * THREADS).await, BTreeMap::from([(200, 2 * THREADS)]));
     let used = flooded.memory("VmRSS");
@@ -155,7 +155,7 @@ async fn a_service_without_work_frees_the_memory_of_its_hash_threads() {
 
 /// A queue that stays full: everybody is answered at once or within the time-out, and others are served.
 #[tokio::test]
-async fn a_queue_that_stays_full_refuses_and_others_are_served() {
+async fn a_full_queue_refuses_sign_ins_and_other_requests_succeed() {
     let flooded =
         Flooded::start(&[("SIGNET__PASSWORDS__QUEUE", "4"), ("SIGNET__PASSWORDS__QUEUE_TIMEOUT", "1s")]).await;
     let ann = flooded.service.anon().post("/auth/signin", &credentials()).await;
@@ -186,7 +186,7 @@ async fn a_queue_that_stays_full_refuses_and_others_are_served() {
 
 /// What was sent and given up at once costs no hash: the next who comes need not wait for it.
 #[tokio::test]
-async fn who_hangs_up_at_once_is_not_hashed() {
+async fn a_password_of_a_disconnected_client_is_not_hashed() {
     const CALLERS: u32 = 300;
     let flooded =
         Flooded::start(&[("SIGNET__PASSWORDS__QUEUE", "1000"), ("SIGNET__PASSWORDS__QUEUE_TIMEOUT", "1m")]).await;
@@ -237,7 +237,7 @@ async fn who_hangs_up_at_once_is_not_hashed() {
 }
 
 #[tokio::test]
-async fn more_sign_ins_than_can_wait_are_503_at_once() {
+async fn sign_ins_beyond_the_queue_are_503_at_once() {
     let app =
         TestApp::with(&[("PASSWORDS__MEMORY_KIB", "65536"), ("PASSWORDS__ITERATIONS", "4"), ("PASSWORDS__QUEUE", "1")])
             .await;

@@ -163,7 +163,7 @@ async fn two_replicas_publish_a_key_before_they_sign_with_it() {
 }
 
 #[tokio::test]
-async fn a_token_of_a_retiring_key_verifies_until_it_ends() {
+async fn a_token_of_a_retiring_key_verifies_until_it_expires() {
     let (folder, app) = with_one_key().await;
     let replica = app.replica(&folder.settings()).await;
     let next = folder.rotate(app.now());
@@ -182,7 +182,7 @@ async fn a_token_of_a_retiring_key_verifies_until_it_ends() {
 
 /// A replica that starts in the middle of a rotation reads the same names, so it signs with the same key.
 #[tokio::test]
-async fn a_restart_changes_no_state() {
+async fn a_restart_keeps_every_key_state() {
     let (folder, app) = with_one_key().await;
     let first = kids(&key_set(&app).await)[0].clone();
     let next = folder.rotate(app.now());
@@ -198,7 +198,7 @@ async fn a_restart_changes_no_state() {
 
 /// The file of a key reaches one replica only after the activation: what that replica signed until then is accepted.
 #[tokio::test]
-async fn a_file_that_arrives_late_costs_no_session() {
+async fn a_key_file_that_arrives_late_ends_no_session() {
     let (folder, app) = with_one_key().await;
     let elsewhere = folder.copy();
     let replica = app.replica(&elsewhere.settings()).await;
@@ -217,7 +217,7 @@ async fn a_file_that_arrives_late_costs_no_session() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_read_change_nothing() {
+async fn unreadable_keys_leave_the_key_set_unchanged() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let before = key_set(&app).await;
@@ -249,7 +249,7 @@ async fn keys_that_cannot_be_read_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
+async fn a_secret_in_the_key_directory_obeys_the_rules_of_the_setting() {
     let folder = Folder::new();
     fs::create_dir(&folder.path).unwrap();
     let app = TestApp::start().await;
@@ -269,7 +269,7 @@ async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
 }
 
 #[tokio::test]
-async fn a_key_that_leaked_is_gone_at_once() {
+async fn a_leaked_key_is_replaced_at_once() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let leaked = fs::read_dir(&folder.path).unwrap().next().unwrap().unwrap().path();
@@ -286,7 +286,7 @@ async fn a_key_that_leaked_is_gone_at_once() {
 
 /// A replica that has the new key of refresh tokens beside one that has not: each knows both.
 #[tokio::test]
-async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
+async fn the_refresh_key_changes_without_a_lost_session() {
     const NEW: &str = "a key that only the tests know: refresh, the next";
     let before = [("JWT__REFRESH_KEY", REFRESH_KEY), ("JWT__REFRESH_KEY_PREVIOUS", NEW)];
     let after = [("JWT__REFRESH_KEY", NEW), ("JWT__REFRESH_KEY_PREVIOUS", REFRESH_KEY)];

@@ -15,7 +15,7 @@ async fn count(database: &TestDatabase, table: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_session_goes_when_nothing_of_it_can_be_about_any_more() {
+async fn a_session_is_purged_after_its_last_token_expired() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let ann = app.user().await;
     let storage = app.storage().await;
@@ -29,7 +29,7 @@ async fn a_session_goes_when_nothing_of_it_can_be_about_any_more() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_goes_as_soon_as_its_tokens_have() {
+async fn an_ended_session_is_purged_after_its_access_tokens_expired() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
@@ -41,7 +41,7 @@ async fn a_session_that_was_ended_goes_as_soon_as_its_tokens_have() {
 }
 
 #[tokio::test]
-async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
+async fn a_revocation_is_purged_after_its_tokens_expired() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, app.now());
     for token in [7, 8] {
@@ -58,7 +58,7 @@ async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
 }
 
 #[tokio::test]
-async fn batches_go_from_the_oldest_on_and_are_as_small_as_asked() {
+async fn a_purge_deletes_the_oldest_rows_in_batches() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for _ in 0..6 {
@@ -80,7 +80,7 @@ async fn batches_go_from_the_oldest_on_and_are_as_small_as_asked() {
 }
 
 #[tokio::test]
-async fn the_service_purges_by_itself_and_counts_it() {
+async fn the_service_purges_expired_sessions_and_counts_them() {
     let mut app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
@@ -109,7 +109,7 @@ async fn the_service_purges_by_itself_and_counts_it() {
 /// PostgreSQL reads a table as small as this one from its start, unless it is told not to; of a large one it may think the
 /// same while its statistics are old, and then every sign-in takes seconds.
 #[tokio::test]
-async fn no_request_reads_a_whole_table() {
+async fn no_request_scans_a_whole_table() {
     /// How often a table was read from its start, which connections tell when they end.
     async fn scans(app: &mut TestApp) -> String {
         const SCANS: &str =
@@ -167,7 +167,7 @@ async fn sign_ins(app: &TestApp, emails: &[String], what: &str, seconds: u64) {
 
 #[tokio::test]
 #[ignore = "takes ten minutes: scripts/test --ignored --nocapture ten_million"]
-async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
+async fn sign_ins_continue_while_ten_million_expired_sessions_are_purged() {
     let mut app = TestApp::start().await;
     let ann = app.user().await;
     let mut emails = vec![ann.email.clone()];

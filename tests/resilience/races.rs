@@ -175,18 +175,18 @@ async fn against_refreshes(rotates: &str) {
 }
 
 #[tokio::test]
-async fn no_refresh_outlives_the_end_it_raced_with_rotation() {
+async fn with_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
     against_refreshes("true").await;
 }
 
 #[tokio::test]
-async fn no_refresh_outlives_the_end_it_raced_without_rotation() {
+async fn without_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
     against_refreshes("false").await;
 }
 
 /// A rolling update that changes what a hash costs: each half makes anew what the other has made.
 #[tokio::test]
-async fn a_right_password_is_right_while_replicas_differ_in_what_a_hash_costs() {
+async fn sign_ins_succeed_while_replicas_hash_at_different_costs() {
     let threads = ("PASSWORDS__HASH_THREADS", "4");
     let app = TestApp::with(&[threads]).await;
     let replica = app.replica(&[threads, ("PASSWORDS__ITERATIONS", "2")]).await;
@@ -208,7 +208,7 @@ async fn a_right_password_is_right_while_replicas_differ_in_what_a_hash_costs() 
 /// (The other endings end the sessions that there are: a sign-in that is still hashing knows the password, and begins its
 /// session a moment later, as it could have anyway.)
 #[tokio::test]
-async fn no_sign_in_outlives_the_end_it_raced() {
+async fn no_sign_in_survives_a_concurrent_password_change_deactivation_or_deletion() {
     let scene = scene("true").await;
     let (mut answered, mut refused) = (0, 0);
     for ending in [Ending::NewPassword, Ending::Reset, Ending::Deactivation, Ending::Deletion] {

@@ -19,7 +19,7 @@ fn sid(user: &SignedIn) -> SessionId {
 }
 
 #[tokio::test]
-async fn what_one_replica_ends_the_other_refuses_within_a_second() {
+async fn a_session_that_one_replica_ends_is_refused_by_another_within_a_second() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let mut times = Vec::new();
@@ -39,7 +39,7 @@ async fn what_one_replica_ends_the_other_refuses_within_a_second() {
 }
 
 #[tokio::test]
-async fn what_the_operator_ends_every_replica_refuses() {
+async fn sessions_that_the_operator_ends_are_refused() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, Timestamp(app.now()));
     let config = settings(&app.database, &[]);
@@ -59,7 +59,7 @@ async fn what_the_operator_ends_every_replica_refuses() {
 }
 
 #[tokio::test]
-async fn a_single_token_is_taken_back_by_its_jti() {
+async fn a_single_token_is_revoked_by_its_jti() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let other = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
@@ -71,7 +71,7 @@ async fn a_single_token_is_taken_back_by_its_jti() {
 }
 
 #[tokio::test]
-async fn a_replica_that_starts_later_knows_what_has_ended() {
+async fn a_replica_that_starts_later_knows_earlier_revocations() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
@@ -116,14 +116,14 @@ async fn another_history(
 
 /// A failover lost commits.
 #[tokio::test]
-async fn a_feed_whose_seq_fell_is_read_anew() {
+async fn a_feed_whose_seq_fell_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 1").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
 /// A backup was restored, and somebody ended something before the next look: as many commits as before, but others.
 #[tokio::test]
-async fn a_feed_that_lost_a_commit_and_counted_on_is_read_anew() {
+async fn a_feed_that_lost_a_commit_and_counted_on_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocations SET seq = 4").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 7").await;
@@ -131,7 +131,7 @@ async fn a_feed_that_lost_a_commit_and_counted_on_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_number_is_not_spent_where_nothing_ended() {
+async fn a_commit_that_ends_no_session_takes_no_number() {
     let app = TestApp::start().await;
     let (ann, storage) = (app.user().await, app.storage().await);
     app.sign_out(&ann.refresh).await;
@@ -141,7 +141,7 @@ async fn a_number_is_not_spent_where_nothing_ended() {
 
 /// Whoever is told that a session has ended may rely on it where they were told so.
 #[tokio::test]
-async fn a_sign_out_that_another_replica_was_told_before_holds_here_at_once() {
+async fn a_repeated_sign_out_takes_effect_at_once_on_the_replica_that_answers() {
     let app = TestApp::start().await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
@@ -154,7 +154,7 @@ async fn a_sign_out_that_another_replica_was_told_before_holds_here_at_once() {
 
 /// A database was made anew, or another one was put in its place.
 #[tokio::test]
-async fn another_feed_is_read_from_its_beginning() {
+async fn a_feed_with_another_id_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |database| {
         if database.is_sqlite() {
             "UPDATE revocation_feed SET seq = 9, feed_id = randomblob(16)"
@@ -168,7 +168,7 @@ async fn another_feed_is_read_from_its_beginning() {
 
 /// A failover lost commits, and others were made before we saw it again: nothing fell, nothing tells but the connection.
 #[tokio::test]
-async fn on_another_connection_the_feed_is_read_anew() {
+async fn on_a_new_connection_the_feed_is_read_from_its_start() {
     // So long that the connection is found dead and replaced without a poll that fails.
     let poll = [("REVOCATION__POLL_INTERVAL", "2s")];
     let (mut app, replica, eve) = another_history(&poll, |_| "UPDATE revocation_feed SET seq = 9").await;
@@ -184,7 +184,7 @@ async fn on_another_connection_the_feed_is_read_anew() {
 }
 
 #[tokio::test]
-async fn what_is_known_to_have_ended_stays_so_whatever_the_database_has_forgotten() {
+async fn a_known_revocation_stays_in_force_when_the_database_loses_it() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
     let (ann, bob) = (app.user().await, app.user().await);
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
@@ -198,7 +198,7 @@ async fn what_is_known_to_have_ended_stays_so_whatever_the_database_has_forgotte
 }
 
 #[tokio::test]
-async fn a_feed_that_cannot_be_read_for_too_long_is_503_rather_than_trust() {
+async fn a_feed_that_cannot_be_read_within_max_staleness_is_503() {
     let app = TestApp::with(&[("REVOCATION__MAX_STALENESS", "1s"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
     let trusting = app.replica(&[("REVOCATION__MAX_STALENESS", "never"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
     let (ann, bob) = (app.user().await, app.user().await);
@@ -224,7 +224,7 @@ async fn a_feed_that_cannot_be_read_for_too_long_is_503_rather_than_trust() {
 }
 
 #[tokio::test]
-async fn no_token_is_trusted_before_the_feed_was_read() {
+async fn no_token_is_accepted_before_the_feed_was_read() {
     let mut app = TestApp::start().await;
     if app.database.is_sqlite() {
         // It starts with the feed read, or not at all.
@@ -243,7 +243,7 @@ async fn no_token_is_trusted_before_the_feed_was_read() {
 }
 
 #[tokio::test]
-async fn commits_are_numbered_one_by_one_in_their_order() {
+async fn concurrent_sign_outs_get_consecutive_numbers() {
     let app = TestApp::with(&[("SERVER__WORKERS", "2"), ("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let mut users = Vec::new();
     for _ in 0..24 {
@@ -263,7 +263,7 @@ async fn commits_are_numbered_one_by_one_in_their_order() {
 /// Who ends something takes a number and commits later. If the next one could take its number and commit meanwhile, a
 /// follower would go past the first, and never look back.
 #[tokio::test]
-async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
+async fn a_follower_misses_neither_of_two_concurrent_revocations() {
     let app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
     let (slow, quick) = (app.user().await, app.user().await);
@@ -285,7 +285,7 @@ async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
 }
 
 #[tokio::test]
-async fn everything_that_one_commit_ends_has_one_number() {
+async fn sessions_that_end_in_one_commit_share_one_number() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let first = app.user().await;
@@ -302,7 +302,7 @@ async fn everything_that_one_commit_ends_has_one_number() {
 }
 
 #[tokio::test]
-async fn a_session_ends_now_or_when_it_was_used_last() {
+async fn a_revocation_is_dated_now_or_at_the_last_use_of_the_session() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let begun = app.now();
@@ -319,7 +319,7 @@ async fn a_session_ends_now_or_when_it_was_used_last() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_ahead_leaves_no_session_out() {
+async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let (ann, storage) = (app.user().await, app.storage().await);
     storage
@@ -331,7 +331,7 @@ async fn a_clock_that_is_ahead_leaves_no_session_out() {
 }
 
 #[tokio::test]
-async fn what_a_clock_that_fell_back_has_ended_does_not_come_back_with_it() {
+async fn a_session_that_ended_by_a_slow_clock_stays_ended() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let ann = app.user().await;

@@ -16,7 +16,7 @@ use tokio::{
 
 /// The background work begins with a question to the database, which is not answered yet then.
 #[tokio::test]
-async fn a_stop_right_after_the_start_is_a_stop() {
+async fn a_service_can_stop_right_after_its_start() {
     for _ in 0..5 {
         let mut app = TestApp::start().await;
         app.stop();
@@ -25,7 +25,7 @@ async fn a_stop_right_after_the_start_is_a_stop() {
 }
 
 #[tokio::test]
-async fn a_stop_finishes_the_requests_in_flight() {
+async fn a_shutdown_finishes_the_requests_in_flight() {
     // One is hashed, one waits, the rest is refused; four workers, most of which have nothing to do and end at once.
     let mut app = TestApp::with(&[
         ("PASSWORDS__MEMORY_KIB", "65536"),
@@ -55,7 +55,7 @@ async fn a_stop_finishes_the_requests_in_flight() {
 
 /// A client that was not told would send its next request into the end.
 #[tokio::test]
-async fn what_is_answered_while_it_stops_says_that_it_is_the_last() {
+async fn replies_during_a_shutdown_close_the_connection() {
     let mut app = TestApp::start().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let mut answers = Vec::new();
@@ -76,7 +76,7 @@ async fn what_is_answered_while_it_stops_says_that_it_is_the_last() {
 }
 
 #[tokio::test]
-async fn a_stop_under_load_answers_every_request_that_it_accepted() {
+async fn a_shutdown_under_load_answers_every_accepted_request() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
     let mut service = start(&folder, &database.url(), &[]);

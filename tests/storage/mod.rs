@@ -82,7 +82,7 @@ fn token(user: &User, session: &NewSession) -> RefreshToken {
 }
 
 #[tokio::test]
-async fn many_may_migrate_at_once_and_again() {
+async fn migrations_can_run_concurrently_and_repeatedly() {
     let database = TestDatabase::create().await;
     let open = async || Storage::open(&settings(&database, &[]), 1).await.unwrap();
     let storages = join_all((0..4).map(|_| open())).await;
@@ -96,7 +96,7 @@ async fn many_may_migrate_at_once_and_again() {
 
 /// Accounts of a version that compared e-mails in lower case: from before migration 6, or of a replica beside it.
 #[tokio::test]
-async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named() {
+async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_other() {
     let Fixture { storage, database } = fixture().await;
     let rows = [
         ("straße@example.com", "straße@example.com"),
@@ -148,7 +148,7 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
 }
 
 #[tokio::test]
-async fn of_many_creations_of_one_email_one_succeeds() {
+async fn of_concurrent_creations_of_one_email_one_succeeds() {
     let Fixture { storage, database: _database } = fixture().await;
     let user = new_user("ann@example.com");
     let old = hash("old");
@@ -159,7 +159,7 @@ async fn of_many_creations_of_one_email_one_succeeds() {
 }
 
 #[tokio::test]
-async fn of_many_changes_to_one_username_one_succeeds() {
+async fn of_concurrent_changes_to_one_username_one_succeeds() {
     let fixture = fixture().await;
     let users = [fixture.user().await, fixture.user().await, fixture.user().await, fixture.user().await];
     let change = |user: &User| ProfileChange {
@@ -174,7 +174,7 @@ async fn of_many_changes_to_one_username_one_succeeds() {
 }
 
 #[tokio::test]
-async fn an_id_is_never_given_twice() {
+async fn a_user_id_is_never_reused() {
     let fixture = fixture().await;
     let first = fixture.user().await;
     assert!(fixture.storage.delete_user(first.id, NOW).await.unwrap());
@@ -182,7 +182,7 @@ async fn an_id_is_never_given_twice() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session() {
+async fn a_password_change_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     // The sign-in has verified "old" and is about to begin its session; the password changes now.
@@ -195,7 +195,7 @@ async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_session() {
+async fn a_deactivation_or_deletion_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     fixture.storage.deactivate(user.id, NOW).await.unwrap();
@@ -206,7 +206,7 @@ async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_sessio
 
 /// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
 #[tokio::test]
-async fn no_sign_in_survives_a_password_change_it_raced() {
+async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     let fixture = fixture().await;
     for round in 0..10 {
         let user = fixture.user().await;
@@ -229,7 +229,7 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
 
 /// SQLite begins them in one transaction: each gets what is its own, also who signs in twice or has a new password.
 #[tokio::test]
-async fn sign_ins_at_the_same_moment_get_each_their_own() {
+async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {
     let fixture = fixture().await;
     let (ann, bob, eve) = (fixture.user().await, fixture.user().await, fixture.user().await);
     fixture.storage.set_password(eve.id, &hash("new"), NOW).await.unwrap();
@@ -244,7 +244,7 @@ async fn sign_ins_at_the_same_moment_get_each_their_own() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_begin_takes_no_other_with_it() {
+async fn a_session_that_cannot_begin_fails_no_other() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (one, other) = (new_session(), new_session());
@@ -256,7 +256,7 @@ async fn a_session_that_cannot_begin_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn who_gives_up_while_others_begin_has_no_session() {
+async fn a_sign_in_cancelled_in_the_queue_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (first, gone) = (new_session(), new_session());
@@ -272,7 +272,7 @@ async fn who_gives_up_while_others_begin_has_no_session() {
 
 /// SQLite has no lock of a row.
 #[tokio::test]
-async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
+async fn a_locked_user_row_delays_no_other_user() {
     let fixture = fixture().await;
     if fixture.database.is_sqlite() {
         return;
@@ -291,7 +291,7 @@ async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
 
 /// One who was told that the database is away finds no session that nobody holds.
 #[tokio::test]
-async fn who_gave_up_in_a_transaction_that_waits_has_no_session() {
+async fn a_sign_in_cancelled_in_a_waiting_transaction_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let session = new_session();
@@ -303,7 +303,7 @@ async fn who_gave_up_in_a_transaction_that_waits_has_no_session() {
 }
 
 #[tokio::test]
-async fn a_session_ends_once_and_for_good() {
+async fn a_second_end_of_a_session_changes_nothing() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (one, other) = (fixture.session(&user).await, fixture.session(&user).await);
@@ -317,7 +317,7 @@ async fn a_session_ends_once_and_for_good() {
 }
 
 #[tokio::test]
-async fn shutting_a_user_out_ends_sessions_that_no_activation_brings_back() {
+async fn an_activation_does_not_bring_ended_sessions_back() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
@@ -352,7 +352,7 @@ async fn a_session_is_refreshable_until_it_expires() {
 }
 
 #[tokio::test]
-async fn the_first_superuser_is_made_once() {
+async fn only_the_first_superuser_is_promoted() {
     let fixture = fixture().await;
     let (ann, bob) = (fixture.user().await, fixture.user().await);
     let token = fixture.session(&ann).await;
@@ -369,7 +369,7 @@ async fn the_first_superuser_is_made_once() {
 }
 
 #[tokio::test]
-async fn both_databases_order_and_search_by_bytes() {
+async fn users_are_ordered_and_searched_by_bytes() {
     let Fixture { storage, database: _database } = fixture().await;
     let names = ["b", "a", "z", "ä", "a_", "a-", "a.b", "aa", "ab"];
     for name in names {
