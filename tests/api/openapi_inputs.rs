@@ -228,6 +228,23 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
 }
 
 #[tokio::test]
+async fn every_example_of_a_request_body_is_valid() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let mut examples = 0;
+    for operation in operations() {
+        let reference = operation.schema["$ref"].as_str().unwrap_or_default();
+        let example = &DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap()["example"];
+        if !example.is_null() {
+            let reply = operation.send(&app, &user, example).await;
+            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.text);
+            examples += 1;
+        }
+    }
+    assert_eq!(examples, 4, "create, sign in, change the profile, change the password");
+}
+
+#[tokio::test]
 async fn an_input_that_the_document_forbids_is_refused() {
     let app = TestApp::start().await;
     let (seed, mut runner) = runner();

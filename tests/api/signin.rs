@@ -160,7 +160,7 @@ async fn wrong_credentials_of_every_kind_get_the_same_reply() {
 async fn a_missing_or_mistyped_member_is_400() {
     let app = TestApp::start().await;
     let rows = [
-        (json!({}), vec!["/password", "/email"]),
+        (json!({}), vec!["/email", "/password"]),
         (json!({"email": "a@b.cd"}), vec!["/password"]),
         (json!({"password": "a"}), vec!["/email"]),
         (json!({"email": null, "password": "a"}), vec!["/email"]),

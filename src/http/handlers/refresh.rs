@@ -15,7 +15,7 @@ use deserr::Deserr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A refresh token, as it was answered.
+/// A refresh token.
 #[derive(Deserr, ToSchema)]
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +25,7 @@ pub struct RefreshRequest {
 
 impl Members for RefreshRequest {}
 
-/// A new access token; where refresh tokens are rotated, also the one to use next. Times are in seconds from now.
+/// A new access token and, with rotation, a new refresh token. Times are in seconds from now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
 pub struct AccessTokenResponse {

@@ -1,4 +1,4 @@
-//! Where one is signed in, and the password that guards it.
+//! `GET /auth/sessions`, `DELETE /auth/sessions/{id}`, `POST /auth/signout-all`, `POST /auth/password`
 
 use crate::{
     auth::PasswordChange,
@@ -31,12 +31,12 @@ pub struct SessionResponse {
     last_used_at: String,
     #[schema(format = DateTime, example = "2026-11-23T14:28:53Z")]
     expires_at: String,
-    /// What the program that signed in called itself.
+    /// The header `User-Agent` of the sign-in.
     #[schema(required)]
     user_agent: Option<String>,
     #[schema(required, example = "192.0.2.1")]
     ip: Option<String>,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of this request.
     current: bool,
 }
 

@@ -11,7 +11,7 @@ use actix_web::{HttpResponse, web::Data};
 
 refusals!(SignOutRefusals = BODY, DATABASE, &[Code::INVALID_TOKEN]);
 
-/// End the session of a refresh token: its refresh and access tokens.
+/// End the session of a refresh token, and with it all of its tokens.
 #[utoipa::path(
     post, path = "/auth/signout", tag = "User and Access", operation_id = "signout",
     request_body = RefreshRequest, responses((status = 204, description = "The session has ended, now or before."), SignOutRefusals)

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-/// A user. There is no place here for a password or its hash.
+/// A user, without a password or its hash.
 #[derive(Serialize, ToSchema)]
 #[schema(as = User)]
 pub struct UserResponse {
@@ -229,7 +229,7 @@ pub async fn list(state: Data<State>, Bearer(caller): Bearer, request: HttpReque
     Ok(response.json(page.items.into_iter().map(UserResponse::from).collect::<Vec<_>>()))
 }
 
-/// The `Link` to the page after the one that ends with `last` (RFC 8288).
+/// The header `Link` to the page that follows `last` (RFC 8288).
 fn next_page(state: &State, cursor: &UserCursor, limit: Limit, last: &User) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("limit", &limit.get().to_string());
