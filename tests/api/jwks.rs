@@ -26,7 +26,7 @@ async fn the_key_set_verifies_the_tokens_of_every_algorithm() {
         assert_eq!((reply.status, reply.header("cache-control")), (200, "public, max-age=60"));
         let keys = reply.json["keys"].as_array().unwrap();
         if algorithm.starts_with("HS") {
-            assert_eq!(reply.text, "{\"keys\":[]}");
+            assert_eq!(reply.body, "{\"keys\":[]}");
         } else {
             assert_eq!((keys.len(), &keys[0]["kid"]), (1, &header["kid"]), "{algorithm}");
             assert_eq!((&keys[0]["alg"], &keys[0]["use"]), (&json!(algorithm), &json!("sig")));
@@ -48,7 +48,7 @@ async fn the_key_set_verifies_the_tokens_of_every_algorithm() {
         }
 
         // A retry gets the same pair: byte for byte where signatures do not differ each time.
-        app.pass(1);
+        app.advance(1);
         let [first, again] = [app.refresh(&ann.refresh).await.json, app.refresh(&ann.refresh).await.json];
         let token = |reply: &Value| reply["access_token"].as_str().unwrap().to_owned();
         assert_eq!(take_apart(&token(&first)).claims, take_apart(&token(&again)).claims, "{algorithm}");
@@ -177,7 +177,7 @@ async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
         &replies,
         |(name, _)| name.clone(),
         |(_, reply)| {
-            ((reply.status, reply.code()) != (401, "invalid-token")).then(|| format!("{} {}", reply.status, reply.text))
+            ((reply.status, reply.code()) != (401, "invalid-token")).then(|| format!("{} {}", reply.status, reply.body))
         },
     );
 }
@@ -212,7 +212,7 @@ async fn a_restart_keeps_keys_and_key_ids() {
     let ann = app.user().await;
     let before = key_set(&app).await;
     let database = std::mem::replace(&mut app.database, crate::support::TestDatabase::create().await);
-    app.stop();
+    app.service.begin_stop();
     eventually(true, async || app.has_stopped()).await;
     let app = TestApp::on(database, &[("JWT__ALGORITHM", "EdDSA"), ("JWT__SIGNING_KEY", PAIRS[8].1)]).await;
     assert_eq!(key_set(&app).await, before);

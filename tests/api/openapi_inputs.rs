@@ -4,7 +4,7 @@
 //! The generator knows the part of JSON Schema that the document uses and panics at any other keyword. A validator that
 //! knows nothing of the generator judges each value before it is sent.
 
-use crate::support::{PASSWORD, Reply, TestApp, actor::DOCUMENT, app::SignedIn};
+use crate::support::{PASSWORD, Reply, SignedIn, TestApp, actor::DOCUMENT};
 use proptest::{
     prelude::*,
     sample::select,
@@ -215,7 +215,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                     user = app.user().await;
                 }
                 401 | 403 | 409 | 503 => {}
-                status => faults.push(format!("{name}: the document allows {input}; {status} {}", reply.text)),
+                status => faults.push(format!("{name}: the document allows {input}; {status} {}", reply.body)),
             }
         }
         if succeeded == 0 {
@@ -237,7 +237,7 @@ async fn every_example_of_a_request_body_is_valid() {
         let example = &DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap()["example"];
         if !example.is_null() {
             let reply = operation.send(&app, &user, example).await;
-            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.text);
+            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.body);
             examples += 1;
         }
     }
@@ -268,7 +268,7 @@ async fn an_input_that_the_document_forbids_is_refused() {
             let reply = operation.send(&app, &user, &input).await;
             let is_refused = reply.status == 400 || (operation.has_token && reply.status == 401);
             if !is_refused {
-                let (status, text) = (reply.status, reply.text);
+                let (status, text) = (reply.status, reply.body);
                 faults.push(format!("{name}: {what}: the document forbids {input}; {status} {text}"));
             }
         }

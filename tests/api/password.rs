@@ -1,9 +1,10 @@
 //! `POST /auth/password`
 
-use super::sessions::{NEW, is_alive};
 use crate::support::{PASSWORD, TestApp, all};
 use futures_util::future::join_all;
 use serde_json::json;
+
+const NEW: &str = "another horse battery";
 
 #[tokio::test]
 async fn a_new_password_ends_every_other_session() {
@@ -12,10 +13,8 @@ async fn a_new_password_ends_every_other_session() {
     let laptop = app.sign_in(&phone.email).await;
     let change = json!({"current_password": PASSWORD, "new_password": NEW});
     assert_eq!(laptop.actor.post("/auth/password", &change).await.status, 204);
-    assert!(!is_alive(&app, &phone).await && is_alive(&app, &laptop).await);
-    let sign_in = async |password: &str| {
-        app.anon().post("/auth/signin", &json!({"email": phone.email, "password": password})).await.status
-    };
+    assert!(!app.is_alive(&phone).await && app.is_alive(&laptop).await);
+    let sign_in = async |password: &str| app.try_sign_in(&phone.email, password).await.status;
     assert_eq!((sign_in(PASSWORD).await, sign_in(NEW).await), (401, 200));
 }
 
@@ -45,7 +44,7 @@ async fn a_password_change_requires_the_current_and_an_acceptable_new_password()
         "password changes",
         &replies,
         |row| row.0.chars().take(70).collect(),
-        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.text.clone()),
+        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.body.clone()),
     );
     app.sign_in(&ann.email).await;
 }

@@ -1,6 +1,6 @@
 //! `POST /auth/refresh-access`, with `jwt.rotate_refresh_tokens` and without
 
-use crate::support::{Reply, TestApp, TestDatabase, all, token::take_apart};
+use crate::support::{Reply, TestApp, all, app::REFRESH_KEY, token::take_apart};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 async fn without_rotation_a_refresh_returns_only_an_access_token() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(10);
+    app.advance(10);
     let reply = app.refresh(&ann.refresh).await;
     assert_eq!(reply.status, 200);
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "token_type"]);
     assert_eq!((&reply.json["token_type"], &reply.json["expires_in"]), (&json!("Bearer"), &json!(300)));
-    let (old, new) = (take_apart(&ann.access).claims, take_apart(reply.json["access_token"].as_str().unwrap()).claims);
+    let (old, new) = (take_apart(&ann.access).claims, take_apart(reply.text("access_token")).claims);
     assert_eq!((&new["sub"], &new["sid"]), (&old["sub"], &old["sid"]));
     assert_ne!(new["jti"], old["jti"]);
     assert_eq!((new["iat"].as_i64(), new["exp"].as_i64()), (Some(app.now()), Some(app.now() + 300)));
@@ -27,7 +27,7 @@ async fn a_refresh_reads_the_current_roles_and_username() {
     let ann = app.user().await;
     app.database.execute(&format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE, username = 'ann', username_key = 'ann' WHERE id = {}", ann.id)).await;
     let reply = app.refresh(&ann.refresh).await;
-    let claims = take_apart(reply.json["access_token"].as_str().unwrap()).claims;
+    let claims = take_apart(reply.text("access_token")).claims;
     assert_eq!((&claims["roles"], &claims["preferred_username"]), (&json!(["staff", "superuser"]), &json!("ann")));
 }
 
@@ -59,9 +59,9 @@ async fn the_tokens_of_a_deleted_user_are_refused() {
 async fn a_refresh_token_expires_after_its_lifetime() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(86_399);
+    app.advance(86_399);
     assert_eq!(app.refresh(&ann.refresh).await.status, 200);
-    app.pass(1);
+    app.advance(1);
     let reply = app.refresh(&ann.refresh).await;
     assert_eq!((reply.status, reply.code()), (401, "invalid-token"));
 }
@@ -70,10 +70,10 @@ async fn a_refresh_token_expires_after_its_lifetime() {
 async fn no_access_token_outlives_its_session() {
     let app = TestApp::with(&[("JWT__SESSION_LIFETIME", "1h"), ("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let ann = app.user().await;
-    app.pass(3600 - 100);
+    app.advance(3600 - 100);
     let reply = app.refresh(&ann.refresh).await;
     assert_eq!(reply.json["expires_in"], 100);
-    assert_eq!(take_apart(reply.json["access_token"].as_str().unwrap()).claims["exp"], app.now() + 100);
+    assert_eq!(take_apart(reply.text("access_token")).claims["exp"], app.now() + 100);
 }
 
 #[tokio::test]
@@ -84,10 +84,10 @@ async fn the_last_use_is_stored_at_most_once_a_minute() {
     let noted = || async {
         app.database.value("SELECT CAST(last_used_at AS TEXT) FROM sessions").await.parse::<i64>().unwrap() - began
     };
-    app.pass(59);
+    app.advance(59);
     app.refresh(&ann.refresh).await;
     assert_eq!(noted().await, 0);
-    app.pass(1);
+    app.advance(1);
     app.refresh(&ann.refresh).await;
     assert_eq!(noted().await, 60);
 }
@@ -130,7 +130,7 @@ async fn a_body_without_one_refresh_token_is_400() {
         |(path, body, ..)| format!("{path} {body}"),
         |(_, _, pointers, reply)| {
             ((reply.status, reply.code(), &reply.pointers()) != (400, "invalid-request", *pointers))
-                .then(|| reply.text.clone())
+                .then(|| reply.body.clone())
         },
     );
 }
@@ -141,15 +141,11 @@ async fn rotating() -> TestApp {
     TestApp::with(&[ROTATION]).await
 }
 
-fn text<'a>(reply: &'a Reply, member: &str) -> &'a str {
-    reply.json[member].as_str().unwrap_or_else(|| panic!("no {member}: {reply:?}"))
-}
-
 /// The refresh token of a refresh that succeeded.
 async fn rotated(app: &TestApp, token: &str) -> String {
     let reply = app.refresh(token).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    text(&reply, "refresh_token").to_owned()
+    reply.text("refresh_token").to_owned()
 }
 
 async fn refused(app: &TestApp, token: &str) -> String {
@@ -162,15 +158,15 @@ async fn refused(app: &TestApp, token: &str) -> String {
 async fn with_rotation_a_refresh_returns_a_new_pair() {
     let app = rotating().await;
     let ann = app.user().await;
-    app.pass(10);
+    app.advance(10);
     let reply = app.refresh(&ann.refresh).await;
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"]);
     assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(300), &json!(86_400)));
-    let (old, new) = (take_apart(&ann.refresh).claims, take_apart(text(&reply, "refresh_token")).claims);
+    let (old, new) = (take_apart(&ann.refresh).claims, take_apart(reply.text("refresh_token")).claims);
     assert_eq!((&new["sid"], &new["gen"], &new["iat"]), (&old["sid"], &json!(1), &json!(app.now())));
     assert_eq!(new["exp"], app.now() + 86_400);
-    let access = text(&reply, "access_token");
+    let access = reply.text("access_token");
     assert_eq!(take_apart(access).claims["jti"].as_str().unwrap().len(), 22);
     assert_eq!(app.bearer(access).get("/auth/users/me").await.status, 200);
 }
@@ -180,7 +176,7 @@ async fn a_retry_within_the_grace_gets_the_same_pair() {
     let app = rotating().await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
-    app.pass(29);
+    app.advance(29);
     let again = app.refresh(&ann.refresh).await;
     for member in ["access_token", "refresh_token"] {
         assert_eq!(first.json[member], again.json[member], "byte for byte");
@@ -193,9 +189,9 @@ async fn a_retry_within_the_grace_gets_the_same_pair() {
 async fn a_retry_reads_the_current_roles_and_keeps_every_other_claim() {
     let app = rotating().await;
     let ann = app.user().await;
-    let first = take_apart(text(&app.refresh(&ann.refresh).await, "access_token")).claims;
+    let first = take_apart(app.refresh(&ann.refresh).await.text("access_token")).claims;
     app.database.execute(&format!("UPDATE users SET is_staff = TRUE WHERE id = {}", ann.id)).await;
-    let again = take_apart(text(&app.refresh(&ann.refresh).await, "access_token")).claims;
+    let again = take_apart(app.refresh(&ann.refresh).await.text("access_token")).claims;
     for claim in ["sub", "sid", "jti", "iat", "exp"] {
         assert_eq!(first[claim], again[claim], "{claim}");
     }
@@ -210,7 +206,7 @@ async fn assert_one_pair(app: &TestApp, replies: &[Reply], generation: i64) -> S
     assert!(pairs.iter().all(|pair| *pair == pairs[0]), "more than one pair");
     let stored = app.database.value("SELECT CAST(generation AS TEXT) FROM sessions").await;
     assert_eq!(stored, generation.to_string());
-    text(&replies[0], "refresh_token").to_owned()
+    replies[0].text("refresh_token").to_owned()
 }
 
 #[tokio::test]
@@ -220,7 +216,7 @@ async fn sixteen_concurrent_refreshes_get_one_pair() {
     for generation in 1..=5 {
         let replies = join_all((0..16).map(|_| app.refresh(&token))).await;
         token = assert_one_pair(&app, &replies, generation).await;
-        app.pass(60);
+        app.advance(60);
     }
 }
 
@@ -235,7 +231,7 @@ async fn sixteen_concurrent_refreshes_on_two_replicas_get_one_pair() {
         let (mut replies, there) = tokio::join!(here, there);
         replies.extend(there);
         token = assert_one_pair(&app, &replies, generation).await;
-        app.pass(60);
+        app.advance(60);
     }
 }
 
@@ -245,8 +241,8 @@ async fn a_used_refresh_token_ends_its_session_and_no_other() {
     let stolen = app.user().await;
     let other = app.sign_in(&stolen.email).await;
     let reply = app.refresh(&stolen.refresh).await;
-    let (access, refresh) = (text(&reply, "access_token"), text(&reply, "refresh_token"));
-    app.pass(30);
+    let (access, refresh) = (reply.text("access_token"), reply.text("refresh_token"));
+    app.advance(30);
     assert_eq!(refused(&app, &stolen.refresh).await, "refresh-reused");
     assert_eq!(refused(&app, refresh).await, "invalid-token", "the newest one is dead, too");
     assert_eq!(app.bearer(access).get("/auth/users/me").await.status, 401);
@@ -261,11 +257,11 @@ async fn a_token_two_generations_old_is_superseded_for_ten_seconds_and_then_reus
     let ann = app.user().await;
     let second = rotated(&app, &ann.refresh).await;
     let third = rotated(&app, &second).await;
-    app.pass(9);
+    app.advance(9);
     assert_eq!(refused(&app, &ann.refresh).await, "refresh-superseded");
     assert_eq!(rotated(&app, &second).await, third, "the one before is a retry");
     let fourth = rotated(&app, &third).await;
-    app.pass(10);
+    app.advance(10);
     assert_eq!(refused(&app, &second).await, "refresh-reused", "ten seconds later it is a copy");
     assert_eq!(refused(&app, &fourth).await, "invalid-token");
 }
@@ -285,7 +281,7 @@ async fn a_generation_that_was_never_issued_is_refused_and_ends_nothing() {
     let mut parts = take_apart(&ann.refresh);
     for generation in [1, 2, i64::MAX] {
         parts.claims["gen"] = generation.into();
-        let token = parts.sign(crate::support::app::REFRESH_KEY);
+        let token = parts.sign(REFRESH_KEY);
         assert_eq!(refused(&app, &token).await, "invalid-token", "{generation}");
     }
     rotated(&app, &ann.refresh).await;
@@ -296,10 +292,10 @@ async fn a_retry_after_the_access_token_expired_gets_a_new_one_and_the_same_refr
     let app = TestApp::with(&[ROTATION, ("JWT__REFRESH_GRACE", "1h")]).await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
-    app.pass(300);
+    app.advance(300);
     let again = app.refresh(&ann.refresh).await;
     assert_eq!(first.json["refresh_token"], again.json["refresh_token"]);
-    let (old, new) = (take_apart(text(&first, "access_token")).claims, take_apart(text(&again, "access_token")).claims);
+    let (old, new) = (take_apart(first.text("access_token")).claims, take_apart(again.text("access_token")).claims);
     assert_ne!(old["jti"], new["jti"]);
     assert_eq!((&new["iat"], &again.json["expires_in"]), (&json!(app.now()), &json!(300)));
 }
@@ -310,14 +306,14 @@ async fn rotation_never_moves_the_absolute_end_of_a_session() {
     let mut token = app.user().await.refresh;
     let end = app.now() + 3 * 86_400;
     for _ in 0..3 {
-        app.pass(86_000);
+        app.advance(86_000);
         token = rotated(&app, &token).await;
         assert!(take_apart(&token).claims["exp"].as_i64().unwrap() <= end);
         let stored = app.database.value("SELECT CAST(absolute_expires_at AS TEXT) FROM sessions").await;
         assert_eq!(stored, end.to_string());
     }
     assert_eq!(take_apart(&token).claims["exp"], end);
-    app.pass(3 * 400);
+    app.advance(3 * 400);
     assert_eq!(refused(&app, &token).await, "invalid-token");
 }
 
@@ -346,44 +342,40 @@ async fn a_deleted_inactive_or_signed_out_user_neither_rotates_nor_retries() {
 async fn a_clock_that_is_two_hours_off_ends_no_session() {
     let app = rotating().await;
     let ann = app.user().await;
-    app.pass(-2 * 3600);
+    app.advance(-2 * 3600);
     assert_eq!(refused(&app, &ann.refresh).await, "invalid-token", "from the future");
-    app.pass(2 * 3600);
+    app.advance(2 * 3600);
     let second = rotated(&app, &ann.refresh).await;
 
-    app.pass(2 * 3600);
+    app.advance(2 * 3600);
     let third = rotated(&app, &second).await;
-    app.pass(-2 * 3600);
+    app.advance(-2 * 3600);
     assert_eq!(refused(&app, &third).await, "invalid-token", "from the future");
     assert_eq!(rotated(&app, &second).await, third, "a rotation that is yet to come was just now");
-    app.pass(2 * 3600);
+    app.advance(2 * 3600);
     let fourth = rotated(&app, &third).await;
-    app.pass(60);
+    app.advance(60);
     rotated(&app, &fourth).await;
 }
 
 #[tokio::test]
 async fn a_restart_keeps_the_rotation_state() {
-    let mut app = rotating().await;
+    let app = rotating().await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
-    app.stopped();
-    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
-    let app = TestApp::on(database, &[ROTATION]).await;
+    let app = app.restart(&[ROTATION]).await;
     let again = app.refresh(&ann.refresh).await;
     assert_eq!(first.json["refresh_token"], again.json["refresh_token"], "a retry is a retry");
-    app.pass(60);
+    app.advance(60);
     assert_eq!(refused(&app, &ann.refresh).await, "refresh-reused", "and a copy a copy");
 }
 
 #[tokio::test]
 async fn after_rotation_is_turned_off_only_the_newest_refresh_token_works() {
-    let mut app = rotating().await;
+    let app = rotating().await;
     let ann = app.user().await;
     let newest = rotated(&app, &ann.refresh).await;
-    app.stopped();
-    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
-    let app = TestApp::on(database, &[]).await;
+    let app = app.restart(&[]).await;
     assert_eq!(refused(&app, &ann.refresh).await, "invalid-token");
     assert_eq!(app.refresh(&newest).await.status, 200);
 }

@@ -17,7 +17,7 @@ use signet::{
 async fn a_sign_in_returns_two_tokens_and_their_lifetimes() {
     let app = TestApp::start().await;
     app.create("ann@example.com").await;
-    let reply = app.anon().post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await;
+    let reply = app.try_sign_in("ann@example.com", PASSWORD).await;
     assert_eq!(reply.status, 200);
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"]);
@@ -70,7 +70,7 @@ async fn settings_change_names_lifetimes_and_header_of_tokens() {
     .await;
     let ann = email();
     app.create(&ann).await;
-    let reply = app.anon().post("/auth/signin", &json!({"email": ann, "password": PASSWORD})).await;
+    let reply = app.try_sign_in(&ann, PASSWORD).await;
     assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
     let access = reply.json["access"].as_str().expect("named so");
     let claims = take_apart(access).claims;
@@ -88,7 +88,7 @@ async fn settings_change_names_lifetimes_and_header_of_tokens() {
             app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
         assert_eq!(reply.status, status, "{header}: {value}");
     }
-    let refreshed = app.refresh(reply.json["refresh"].as_str().unwrap()).await;
+    let refreshed = app.refresh(reply.text("refresh")).await;
     assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
     assert!(
         app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
@@ -152,7 +152,7 @@ async fn wrong_credentials_of_every_kind_get_the_same_reply() {
         "wrong credentials",
         &replies,
         |(body, _)| body.chars().take(90).collect(),
-        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text)),
+        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.body)),
     );
 }
 
@@ -186,7 +186,7 @@ async fn a_missing_or_mistyped_member_is_400() {
         &replies,
         |(body, ..)| body.to_string(),
         |(_, pointers, reply)| {
-            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.text.clone())
+            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.body.clone())
         },
     );
 }
@@ -195,12 +195,12 @@ async fn a_missing_or_mistyped_member_is_400() {
 async fn a_sign_in_sets_last_login_and_stores_a_session() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(100);
+    app.advance(100);
     let agent = |request: reqwest::RequestBuilder| {
         request.header("user-agent", "tests/1").json(&json!({"email": ann.email, "password": PASSWORD}))
     };
     let reply = app.anon().send(reqwest::Method::POST, "/auth/signin", agent).await;
-    let me = app.bearer(reply.json["access_token"].as_str().unwrap()).get("/auth/users/me").await;
+    let me = app.bearer(reply.text("access_token")).get("/auth/users/me").await;
     assert_eq!(me.json["last_login"], signet::domain::Timestamp(app.now()).to_string());
     let sql = format!(
         "SELECT user_agent || ' ' || ip || ' ' || generation || ' ' || (expires_at - created_at) || ' ' || (absolute_expires_at - created_at) \

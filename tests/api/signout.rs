@@ -12,7 +12,7 @@ async fn a_sign_out_ends_both_tokens_of_the_session_and_no_other() {
     let phone = app.user().await;
     let laptop = app.sign_in(&phone.email).await;
     let reply = app.sign_out(&phone.refresh).await;
-    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
     assert_eq!(app.refresh(&phone.refresh).await.code(), "invalid-token");
     assert_eq!(phone.actor.get("/auth/users/me").await.code(), "invalid-token");
     assert_eq!(app.refresh(&laptop.refresh).await.status, 200);
@@ -32,7 +32,7 @@ async fn a_repeated_sign_out_is_204() {
 async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(40 * 86_400);
+    app.advance(40 * 86_400);
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "expired");
     let mut token = take_apart(&ann.refresh);
     token.claims["gen"] = 7.into();

@@ -14,7 +14,7 @@ async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
     .await;
     let email = crate::support::email();
     app.create(&email).await;
-    let signed_in = app.anon().post("/auth/signin", &json!({"email": email, "password": PASSWORD})).await.json;
+    let signed_in = app.try_sign_in(&email, PASSWORD).await.json;
     let refreshed = app.refresh(signed_in["refresh"].as_str().unwrap()).await.json;
     for (reply, schema) in [(&signed_in, "TokenPair"), (&refreshed, "AccessToken")] {
         let (access, refresh) = (reply["access"].as_str().unwrap(), reply["refresh"].as_str().unwrap());
@@ -51,7 +51,7 @@ async fn the_settings_name_the_header_and_its_schemes() {
         |(header, scheme, ..)| format!("{header}: {scheme}"),
         |(_, _, expected, status)| (expected != status).then(|| status.to_string()),
     );
-    let signed_in = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
+    let signed_in = app.try_sign_in(&ann.email, PASSWORD).await.json;
     assert_eq!(signed_in["token_type"], "JWT", "a client that follows the reply is let in");
     let components = &app.anon().get("/openapi.json").await.json["components"];
     for schema in ["TokenPair", "AccessToken"] {
@@ -82,15 +82,15 @@ async fn the_settings_set_the_lifetimes() {
         claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
     };
     assert_eq!((length(&ann.access), length(&ann.refresh)), (90, 7200));
-    let reply = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
+    let reply = app.try_sign_in(&ann.email, PASSWORD).await.json;
     assert_eq!((&reply["expires_in"], &reply["refresh_expires_in"]), (&json!(90), &json!(7200)));
-    app.pass(90 + 9);
+    app.advance(90 + 9);
     assert_eq!(app.verify(&ann.access).await, 204, "within the leeway");
-    app.pass(1);
+    app.advance(1);
     assert_eq!(app.verify(&ann.access).await, 401);
-    app.pass(7200 - 101);
+    app.advance(7200 - 101);
     assert_eq!(app.refresh(&ann.refresh).await.status, 200);
-    app.pass(11);
+    app.advance(11);
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
 }
 
@@ -149,7 +149,7 @@ async fn custom_claims_appear_at_the_next_refresh_and_replace_no_other_claim() {
     let set = format!("UPDATE users SET claims = '{own}' WHERE id = {}", ann.id);
     app.database.execute(&set).await;
     assert_eq!(app.verify(&ann.access).await, 204);
-    app.pass(1);
+    app.advance(1);
     let refreshed = app.refresh(&ann.refresh).await.json;
     let token = refreshed["access_token"].as_str().unwrap();
     let mut claims = take_apart(token).claims;

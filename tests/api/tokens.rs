@@ -1,8 +1,8 @@
 //! Tokens as attackers send them. Most rows are signed with the right key: what refuses them is our own check.
 
 use crate::support::{
-    TestApp, all,
-    app::{REFRESH_KEY, SIGNING_KEY, SignedIn},
+    SignedIn, TestApp, all,
+    app::{REFRESH_KEY, SIGNING_KEY},
     token::{sign_text, sign_with, take_apart},
 };
 use aws_lc_rs::hmac;
@@ -482,9 +482,9 @@ async fn access_and_refresh_tokens_are_not_interchangeable() {
     assert_eq!((reply.status, reply.code()), (401, "wrong-token-type"));
     assert_eq!(reply.json["detail"], "Refresh tokens cannot be used for operations.");
     // Not for one that would not verify as the other kind either: an expired one, a forged one.
-    app.pass(301);
+    app.advance(301);
     assert_eq!(app.refresh(&ann.access).await.code(), "invalid-token");
-    app.pass(86_400);
+    app.advance(86_400);
     assert_eq!(app.bearer(&ann.refresh).get("/auth/users/me").await.code(), "invalid-token");
 }
 
@@ -507,9 +507,9 @@ async fn the_typ_of_a_token_is_checked() {
 async fn an_access_token_expires_in_the_second_its_lifetime_ends() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(299);
+    app.advance(299);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
-    app.pass(1);
+    app.advance(1);
     assert_eq!(ann.actor.get("/auth/users/me").await.code(), "invalid-token");
 }
 
@@ -517,9 +517,9 @@ async fn an_access_token_expires_in_the_second_its_lifetime_ends() {
 async fn an_expired_token_is_accepted_within_the_leeway() {
     let app = TestApp::with(&[("JWT__LEEWAY", "10s")]).await;
     let ann = app.user().await;
-    app.pass(309);
+    app.advance(309);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
-    app.pass(1);
+    app.advance(1);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
 }
 
@@ -527,10 +527,10 @@ async fn an_expired_token_is_accepted_within_the_leeway() {
 async fn a_token_issued_at_most_60_seconds_in_the_future_is_accepted() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(-60);
+    app.advance(-60);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
     assert_eq!(app.refresh(&ann.refresh).await.status, 200);
-    app.pass(-1);
+    app.advance(-1);
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
 }
@@ -581,7 +581,7 @@ async fn the_audience_is_exactly_the_configured_one() {
         "audiences",
         &replies,
         |(name, _)| name.clone(),
-        |(_, reply)| (reply.status != 401).then(|| reply.text.clone()),
+        |(_, reply)| (reply.status != 401).then(|| reply.body.clone()),
     );
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
     // Without an audience configured, a token for somebody else's is not ours.

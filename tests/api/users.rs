@@ -14,7 +14,7 @@ fn next(link: &str) -> Option<&str> {
 #[tokio::test]
 async fn users_come_in_pages_by_id() {
     let app = TestApp::start().await;
-    let ann = app.user_named("e@example.com").await;
+    let ann = app.user_with_email("e@example.com").await;
     for name in ["d", "c", "b", "a"] {
         app.create(&format!("{name}@example.com")).await;
     }
@@ -43,7 +43,7 @@ async fn users_come_in_pages_by_id() {
 #[tokio::test]
 async fn a_search_by_prefix_comes_in_pages_by_email() {
     let app = TestApp::start().await;
-    let ann = app.user_named("anna@example.com").await;
+    let ann = app.user_with_email("anna@example.com").await;
     for email in [
         "ann@example.com",
         "annika@example.com",
@@ -129,7 +129,7 @@ async fn an_invalid_query_is_400_with_a_pointer_to_the_fault() {
         |(query, ..)| query.clone(),
         |(_, pointer, reply)| {
             ((reply.status, reply.code(), reply.pointers()) != (400, "invalid-request", vec![*pointer]))
-                .then(|| format!("{} {}", reply.status, reply.text))
+                .then(|| format!("{} {}", reply.status, reply.body))
         },
     );
     for query in ["limit=1", "limit=200", "after=0", "after=1", "q=a&after=a@b.cd"] {
@@ -153,7 +153,7 @@ async fn no_reply_about_users_contains_a_password_or_hash() {
     let ann = app.user().await;
     for path in ["/auth/users", "/auth/users?q=u", "/auth/users/me"] {
         let reply = ann.actor.get(path).await;
-        assert!(!reply.text.contains("argon2") && !reply.text.contains("password"), "{path}: {reply:?}");
+        assert!(!reply.body.contains("argon2") && !reply.body.contains("password"), "{path}: {reply:?}");
     }
 }
 
@@ -212,7 +212,7 @@ async fn a_user_cannot_change_anything_else() {
         |(body, ..)| body.to_string().chars().take(60).collect(),
         |(_, status, pointers, reply)| {
             ((reply.status, reply.pointers()) != (*status, pointers.clone()))
-                .then(|| format!("{} {}", reply.status, reply.text))
+                .then(|| format!("{} {}", reply.status, reply.body))
         },
     );
     assert_eq!(replies.last().unwrap().3.code(), "username-taken");

@@ -9,14 +9,14 @@ async fn a_valid_token_is_204_with_headers_that_name_its_user() {
     let ann = app.user().await;
     let reply = ann.actor.get("/auth/verify").await;
     let headers = ["x-auth-subject", "remote-user", "remote-groups"].map(|name| reply.header(name).to_owned());
-    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
+    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
     assert_eq!(headers, [ann.id.to_string(), ann.email.clone(), String::new()]);
 
     let superuser = format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = {}", ann.id);
     app.database.execute(&superuser).await;
     assert_eq!(ann.actor.get("/auth/verify").await.header("remote-groups"), "", "from memory: as of the last refresh");
     let renewed = app.refresh(&ann.refresh).await;
-    let renewed = app.bearer(renewed.json["access_token"].as_str().unwrap());
+    let renewed = app.bearer(renewed.text("access_token"));
     assert_eq!(renewed.get("/auth/verify").await.header("remote-groups"), "staff,superuser");
 }
 
@@ -29,7 +29,7 @@ async fn a_username_outside_plain_ascii_is_percent_encoded() {
         ("a+b_c-d@example.com", "a+b_c-d@example.com"),
     ];
     for (email, encoded) in rows {
-        let user = app.user_named(email).await;
+        let user = app.user_with_email(email).await;
         assert_eq!(user.actor.get("/auth/verify").await.header("remote-user"), encoded);
     }
 }
@@ -41,7 +41,7 @@ async fn a_request_without_a_valid_token_is_401() {
     assert_eq!(app.anon().get("/auth/verify").await.code(), "token-missing");
     assert_eq!(app.bearer(&ann.refresh).get("/auth/verify").await.code(), "wrong-token-type");
     assert_eq!(app.bearer("nonsense").get("/auth/verify").await.code(), "invalid-token");
-    app.pass(300);
+    app.advance(300);
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "invalid-token", "expired");
 }
 
@@ -81,7 +81,7 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
     assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "all others");
 
     let sign_in = json!({"email": ann.email, "password": "another horse battery"});
-    app.pass(1);
+    app.advance(1);
     for _ in 0..2 {
         assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
     }
@@ -92,8 +92,8 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
 async fn a_reused_refresh_token_ends_the_access_tokens_of_its_session() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
-    let newest = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
-    app.pass(60);
+    let newest = app.refresh(&ann.refresh).await.text("access_token").to_owned();
+    app.advance(60);
     assert_eq!(app.verify(&newest).await, 204);
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");
     assert_eq!((app.verify(&newest).await, app.verify(&ann.access).await), (401, 401));

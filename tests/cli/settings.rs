@@ -1,4 +1,4 @@
-//! Settings: layers, and every fault at once with its place.
+//! Settings: their sources, faults and warnings, and `signet config`
 
 use crate::support::{
     all,
@@ -39,7 +39,7 @@ fn without_any_setting_the_defaults_apply() {
     assert_eq!(settings.database.sqlite_path().unwrap().to_str(), Some("data/signet.db"));
     assert_eq!(settings.issuer(), "signet");
     assert_eq!((settings.jwt.access_token_lifetime.0, settings.jwt.refresh_token_lifetime.0), (300, 86_400));
-    // OWASP's cost, pinned: whatever tests use, this is what a service gets.
+    // The cost that OWASP recommends. Other tests use less; this pins the default.
     let passwords = &settings.passwords;
     assert_eq!((passwords.memory_kib, passwords.iterations, passwords.parallelism), (19_456, 2, 1));
     assert_eq!((passwords.min_length, passwords.max_length), (8, 256));
@@ -61,7 +61,11 @@ fn each_layer_overrides_the_one_before() {
     let environment =
         [("SIGNET__JWT__SIGNING_KEY", OTHER_KEY), ("SIGNET__JWT__SIGNING_KEY_FILE", key.to_str().unwrap())];
     let settings = load_from(Some(&directory), &environment).unwrap();
-    assert_eq!(settings.jwt.signing_key.unwrap().expose_secret(), KEY, "the file, without its line end");
+    assert_eq!(
+        settings.jwt.signing_key.unwrap().expose_secret(),
+        KEY,
+        "the file overrides the variable, and its line end is removed"
+    );
 }
 
 #[test]
@@ -74,16 +78,16 @@ fn environment_variables_set_every_kind_of_value() {
         ("SIGNET__DATABASE__ACQUIRE_TIMEOUT", "500ms"),
         ("SIGNET__JWT__ISSUER", ""),
         ("SIGNET__REVOCATION__MAX_STALENESS", "never"),
-        ("SIGNET_OTHER", "is not ours"),
+        ("SIGNET_OTHER", "is ignored"),
         ("PATH", "/bin"),
     ])
     .unwrap();
     assert!(!settings.server.docs);
     assert_eq!(settings.jwt.auth_header_types, ["Bearer", "JWT"]);
-    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits stay text");
+    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits are a string");
     assert_eq!(settings.jwt.leeway.0, 5);
     assert_eq!(settings.database.acquire_timeout.as_millis(), 500);
-    assert_eq!(settings.issuer(), "signet", "an empty text is as good as none");
+    assert_eq!(settings.issuer(), "signet", "an empty value counts as absent");
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn every_fault_is_reported_at_once_with_its_source() {
         "jwt.refresh_key (SIGNET__JWT__REFRESH_KEY_FILE): the file that it names cannot be read".to_owned(),
         "jwt.verifying_key (SIGNET__JWT__VERIFYING_KEY_FILE): the file that it names is not a regular file".to_owned(),
     ];
-    all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not named".to_owned()));
+    all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not reported".to_owned()));
     assert!(!faults.contains("hunter2"), "no secret is repeated");
 }
 
@@ -252,15 +256,15 @@ fn an_invalid_value_is_refused_with_its_source() {
         |(name, value)| {
             let variable = format!("SIGNET__{name}");
             match load(&[(&variable, value)]) {
-                Ok(_) => Some("was taken".to_owned()),
+                Ok(_) => Some("was accepted".to_owned()),
                 Err(faults) if faults.contains(&variable) || faults.contains("not set") => None,
-                Err(faults) => Some(format!("does not say where: {faults}")),
+                Err(faults) => Some(format!("does not name the source: {faults}")),
             }
         },
     );
 }
 
-/// The driver would read these beside the address, and connect otherwise than it says.
+/// The driver reads these variables, too, and would connect otherwise than the URL says.
 #[test]
 fn tls_is_configured_only_in_the_database_url() {
     let postgres = ("SIGNET__DATABASE__URL", "postgres://u:p@host/a");
@@ -293,7 +297,7 @@ fn long_access_token_lifetimes_give_warnings() {
 #[test]
 fn production_requires_the_keys_that_development_generates() {
     let rows = vec![
-        ("right", production(&[]), None),
+        ("valid", production(&[]), None),
         ("bound everywhere", production(&[("SIGNET__SERVER__BIND", "0.0.0.0:8000")]), None),
         ("no keys", vec![("SIGNET_PROFILE", "production")], Some("jwt.refresh_key")),
         (
@@ -398,12 +402,11 @@ fn every_command_exits_with_78_on_invalid_settings_and_writes_nothing() {
             "{error}"
         );
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was created");
     let output = run(folder.path(), &[], &["config", "check"], "");
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "The settings are right.\n"));
 }
 
-/// What one of them cannot use the other does not call right.
 #[test]
 fn config_check_reports_every_fault_that_serve_reports() {
     let folder = tempfile::tempdir().unwrap();
@@ -436,17 +439,14 @@ fn config_print_shows_the_source_of_a_setting() {
     assert!(text(&output.stdout).contains("users.list = \"staff\"  # SIGNET__USERS__LIST"), "{output:?}");
 }
 
-type Pair = (&'static str, &'static str);
-
 #[tokio::test]
 async fn a_key_must_match_the_algorithm_and_the_verifying_key() {
     let load = |pairs: &[(&str, &str)]| {
-        let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
-        Settings::load(&Sources { directory: None, environment: environment.collect() })
-            .map_err(|faults| faults.to_string())
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), *value)).collect();
+        load(&pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
     };
     let (p256, rsa, public) = (PAIRS[6].1, PAIRS[0].1, PAIRS[6].2);
-    let rows: [(Vec<Pair>, Option<&str>); 17] = [
+    let rows = [
         (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256)], None),
         (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256), ("VERIFYING_KEY", public)], None),
         (vec![("SIGNING_KEY", SIGNING_KEY), ("VERIFYING_KEY", "anything")], None),
