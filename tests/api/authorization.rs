@@ -1,4 +1,4 @@
-//! The header that carries an access token.
+//! The `Authorization` header
 
 use crate::support::{TestApp, all};
 use reqwest::{Method, header::HeaderValue};
@@ -101,7 +101,7 @@ async fn every_protected_route_requires_an_access_token() {
     }
 }
 
-/// A dead token is refused before the body is judged, whichever of the two is known first.
+/// The token decides first, even when the fault of the body is found earlier.
 #[tokio::test]
 async fn an_invalid_token_is_refused_before_the_body_is_checked() {
     let app = TestApp::start().await;

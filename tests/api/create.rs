@@ -121,8 +121,8 @@ async fn a_password_has_8_to_256_characters() {
     assert!(short.text("detail").contains("at least 8 characters"), "{short:?}");
 }
 
-/// Bodies that are wrong as a whole, or in one member; with the pointers that must be named.
-fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
+/// Bodies that are invalid as a whole or in one member, with the pointers that the reply must have.
+fn invalid_bodies() -> Vec<(String, Vec<&'static str>)> {
     let with = |member: &str, value: &str| {
         let others = [("email", "\"ann@example.com\""), ("password", "\"correct horse battery\"")];
         let others =
@@ -177,7 +177,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
             rows.push((with(member, value), vec![pointer]));
         }
     }
-    // `null` is as good as absent, which these two must not be.
+    // `null` counts as absent, and these two members are required.
     for (member, pointer) in [("email", "/email"), ("password", "/password")] {
         rows.push((with(member, "null"), vec![pointer]));
     }
@@ -232,7 +232,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         rows.push((with("first_name", &format!("\"{name}\"")), vec!["/first_name"]));
         rows.push((with("last_name", &format!("\"{name}\"")), vec!["/last_name"]));
     }
-    // Mass assignment: whatever is not in the contract is unknown, the names of columns above all.
+    // Mass assignment: members outside the contract are unknown, above all the names of columns.
     for member in [
         "id",
         "is_staff",
@@ -273,7 +273,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
     rows
 }
 
-/// As clients send it whose models write out what is not set.
+/// Some clients send `null` for members that are not set.
 #[tokio::test]
 async fn null_counts_as_absent() {
     let app = TestApp::start().await;
@@ -319,15 +319,14 @@ async fn an_international_email_has_one_account_in_every_spelling() {
 async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
     let app = TestApp::start().await;
     let mut replies: Vec<(String, Vec<&str>, Reply)> = Vec::new();
-    for (body, pointers) in bad_bodies() {
+    for (body, pointers) in invalid_bodies() {
         let reply = app.anon().post_raw("/auth/create", body.clone()).await;
         replies.push((body, pointers, reply));
     }
-    // Not UTF-8 at all.
     let reply = app.anon().post_raw("/auth/create", b"{\"email\":\"\xff\xfe\"}".to_vec()).await;
     replies.push(("not UTF-8".to_owned(), vec![], reply));
     all(
-        "bad bodies",
+        "invalid bodies",
         &replies,
         |(body, ..)| body.chars().take(80).collect(),
         |(_, pointers, reply)| {
@@ -335,7 +334,7 @@ async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
             (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.body))
         },
     );
-    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
+    let users = app.database.count("users").await;
     assert_eq!(users, "0", "nothing was stored");
 }
 

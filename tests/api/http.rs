@@ -1,4 +1,4 @@
-//! What holds for every route: paths, methods, content types, lengths, request ids
+//! Rules of every route: paths, methods, content types, lengths, request ids
 
 use super::framing::{connect, read_head};
 use crate::support::{PASSWORD, TestApp, all, email};
@@ -144,7 +144,7 @@ async fn a_body_over_16_kib_is_413_with_or_without_a_content_length() {
     }
     let reply = app.anon().post_raw("/auth/create", "[".repeat(20_000)).await;
     assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "20,000 brackets");
-    // In chunks, whose sum nobody has announced.
+    // In chunks, without a content length.
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth/signout HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
     for _ in 0..20 {

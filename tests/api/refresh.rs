@@ -18,7 +18,7 @@ async fn without_rotation_a_refresh_returns_only_an_access_token() {
     assert_eq!((&new["sub"], &new["sid"]), (&old["sub"], &old["sid"]));
     assert_ne!(new["jti"], old["jti"]);
     assert_eq!((new["iat"].as_i64(), new["exp"].as_i64()), (Some(app.now()), Some(app.now() + 300)));
-    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "without rotation it is good again");
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "without rotation the same token works again");
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn the_tokens_of_a_deleted_user_are_refused() {
     assert_eq!((reply.status, reply.code()), (401, "invalid-token"));
     let reply = ann.actor.get("/auth/users/me").await;
     assert_eq!((reply.status, reply.code()), (401, "invalid-token"));
-    // Who comes next does not inherit the id, and with it the tokens that are out.
+    // The next user must not get the id, or the tokens of the deleted user would be valid for it.
     assert_ne!(app.user().await.id, ann.id);
 }
 
@@ -81,15 +81,15 @@ async fn the_last_use_is_stored_at_most_once_a_minute() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let began = app.now();
-    let noted = || async {
+    let last_use = || async {
         app.database.value("SELECT CAST(last_used_at AS TEXT) FROM sessions").await.parse::<i64>().unwrap() - began
     };
     app.advance(59);
     app.refresh(&ann.refresh).await;
-    assert_eq!(noted().await, 0);
+    assert_eq!(last_use().await, 0);
     app.advance(1);
     app.refresh(&ann.refresh).await;
-    assert_eq!(noted().await, 60);
+    assert_eq!(last_use().await, 60);
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn rotating() -> TestApp {
     TestApp::with(&[ROTATION]).await
 }
 
-/// The refresh token of a refresh that succeeded.
+/// Refreshes with success and returns the new refresh token.
 async fn rotated(app: &TestApp, token: &str) -> String {
     let reply = app.refresh(token).await;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -179,7 +179,7 @@ async fn a_retry_within_the_grace_gets_the_same_pair() {
     app.advance(29);
     let again = app.refresh(&ann.refresh).await;
     for member in ["access_token", "refresh_token"] {
-        assert_eq!(first.json[member], again.json[member], "byte for byte");
+        assert_eq!(first.json[member], again.json[member], "the same bytes");
     }
     assert_eq!((&again.json["expires_in"], &again.json["refresh_expires_in"]), (&json!(271), &json!(86_371)));
     assert_eq!(app.database.value("SELECT CAST(generation AS TEXT) FROM sessions").await, "1");
@@ -198,7 +198,7 @@ async fn a_retry_reads_the_current_roles_and_keeps_every_other_claim() {
     assert_eq!((&first["roles"], &again["roles"]), (&json!([]), &json!(["staff"])));
 }
 
-/// Every reply is the one pair, and the session moved on by one.
+/// All replies have the same pair, and the session has this generation.
 async fn assert_one_pair(app: &TestApp, replies: &[Reply], generation: i64) -> String {
     let pairs: Vec<[&Value; 2]> =
         replies.iter().map(|reply| [&reply.json["access_token"], &reply.json["refresh_token"]]).collect();
@@ -244,9 +244,9 @@ async fn a_used_refresh_token_ends_its_session_and_no_other() {
     let (access, refresh) = (reply.text("access_token"), reply.text("refresh_token"));
     app.advance(30);
     assert_eq!(refused(&app, &stolen.refresh).await, "refresh-reused");
-    assert_eq!(refused(&app, refresh).await, "invalid-token", "the newest one is dead, too");
+    assert_eq!(refused(&app, refresh).await, "invalid-token", "the newest token is refused, too");
     assert_eq!(app.bearer(access).get("/auth/users/me").await.status, 401);
-    assert_eq!(refused(&app, &stolen.refresh).await, "invalid-token", "there is no session any more");
+    assert_eq!(refused(&app, &stolen.refresh).await, "invalid-token", "the session has ended");
     assert_eq!(other.actor.get("/auth/users/me").await.status, 200);
     rotated(&app, &other.refresh).await;
 }
@@ -259,10 +259,10 @@ async fn a_token_two_generations_old_is_superseded_for_ten_seconds_and_then_reus
     let third = rotated(&app, &second).await;
     app.advance(9);
     assert_eq!(refused(&app, &ann.refresh).await, "refresh-superseded");
-    assert_eq!(rotated(&app, &second).await, third, "the one before is a retry");
+    assert_eq!(rotated(&app, &second).await, third, "the token before is a retry");
     let fourth = rotated(&app, &third).await;
     app.advance(10);
-    assert_eq!(refused(&app, &second).await, "refresh-reused", "ten seconds later it is a copy");
+    assert_eq!(refused(&app, &second).await, "refresh-reused", "ten seconds later it counts as a copy");
     assert_eq!(refused(&app, &fourth).await, "invalid-token");
 }
 
@@ -320,38 +320,38 @@ async fn rotation_never_moves_the_absolute_end_of_a_session() {
 #[tokio::test]
 async fn a_deleted_inactive_or_signed_out_user_neither_rotates_nor_retries() {
     let app = rotating().await;
-    let (signed_out, inactive, gone) = (app.user().await, app.user().await, app.user().await);
-    // Each has a newest token, and an older one whose pair a retry could ask for again.
+    let (signed_out, inactive, deleted) = (app.user().await, app.user().await, app.user().await);
+    // Each user has a newest token and an older one, with which a retry could get the pair again.
     let mut newest = Vec::new();
-    for user in [&signed_out, &inactive, &gone] {
+    for user in [&signed_out, &inactive, &deleted] {
         newest.push(rotated(&app, &user.refresh).await);
     }
     assert_eq!(app.sign_out(&signed_out.refresh).await.status, 204, "with a token of an older generation");
     app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", inactive.id)).await;
-    app.database.execute(&format!("DELETE FROM users WHERE id = {}", gone.id)).await;
-    for (user, newest) in [&signed_out, &inactive, &gone].into_iter().zip(&newest) {
-        assert_eq!(refused(&app, newest).await, "invalid-token", "the newest");
-        assert_eq!(refused(&app, &user.refresh).await, "invalid-token", "the one before");
+    app.database.execute(&format!("DELETE FROM users WHERE id = {}", deleted.id)).await;
+    for (user, newest) in [&signed_out, &inactive, &deleted].into_iter().zip(&newest) {
+        assert_eq!(refused(&app, newest).await, "invalid-token", "the newest token");
+        assert_eq!(refused(&app, &user.refresh).await, "invalid-token", "the token before");
     }
-    let moved = app.database.value("SELECT CAST(MAX(generation) AS TEXT) FROM sessions").await;
-    assert_eq!(moved, "1", "no session moved on");
+    let generation = app.database.value("SELECT CAST(MAX(generation) AS TEXT) FROM sessions").await;
+    assert_eq!(generation, "1", "no session was rotated");
 }
 
-/// Replicas keep time; one that does not refuses tokens, and signs nobody out.
+/// A replica with a wrong clock refuses tokens but ends no session.
 #[tokio::test]
 async fn a_clock_that_is_two_hours_off_ends_no_session() {
     let app = rotating().await;
     let ann = app.user().await;
     app.advance(-2 * 3600);
-    assert_eq!(refused(&app, &ann.refresh).await, "invalid-token", "from the future");
+    assert_eq!(refused(&app, &ann.refresh).await, "invalid-token", "issued in the future");
     app.advance(2 * 3600);
     let second = rotated(&app, &ann.refresh).await;
 
     app.advance(2 * 3600);
     let third = rotated(&app, &second).await;
     app.advance(-2 * 3600);
-    assert_eq!(refused(&app, &third).await, "invalid-token", "from the future");
-    assert_eq!(rotated(&app, &second).await, third, "a rotation that is yet to come was just now");
+    assert_eq!(refused(&app, &third).await, "invalid-token", "issued in the future");
+    assert_eq!(rotated(&app, &second).await, third, "a rotation in the future counts as one just now");
     app.advance(2 * 3600);
     let fourth = rotated(&app, &third).await;
     app.advance(60);
@@ -365,9 +365,9 @@ async fn a_restart_keeps_the_rotation_state() {
     let first = app.refresh(&ann.refresh).await;
     let app = app.restart(&[ROTATION]).await;
     let again = app.refresh(&ann.refresh).await;
-    assert_eq!(first.json["refresh_token"], again.json["refresh_token"], "a retry is a retry");
+    assert_eq!(first.json["refresh_token"], again.json["refresh_token"], "a retry gets the same pair");
     app.advance(60);
-    assert_eq!(refused(&app, &ann.refresh).await, "refresh-reused", "and a copy a copy");
+    assert_eq!(refused(&app, &ann.refresh).await, "refresh-reused", "a copy is still noticed");
 }
 
 #[tokio::test]

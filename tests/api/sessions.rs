@@ -25,7 +25,7 @@ async fn a_user_lists_their_live_sessions() {
     };
     assert_eq!((reply.status, &reply.json), (200, &json!([session(&second, 0, true), session(&first, -10, false)])));
     app.sign_out(&first.refresh).await;
-    assert_eq!(second.actor.get("/auth/sessions").await.json.as_array().unwrap().len(), 1, "only what is alive");
+    assert_eq!(second.actor.get("/auth/sessions").await.json.as_array().unwrap().len(), 1, "only live sessions");
 }
 
 #[tokio::test]
@@ -42,9 +42,14 @@ async fn a_user_can_end_only_their_own_sessions() {
     for id in rows {
         replies.push((end(&laptop, &id).await, id));
     }
-    all("sessions that are not mine", &replies, |row| row.1.clone(), |row| (row.0 != 404).then(|| row.0.to_string()));
+    all(
+        "sessions of other users, and invalid ids",
+        &replies,
+        |row| row.1.clone(),
+        |row| (row.0 != 404).then(|| row.0.to_string()),
+    );
     assert!(app.is_alive(&stranger).await);
-    assert_eq!(end(&laptop, &laptop.sid()).await, 204, "the one that asks");
+    assert_eq!(end(&laptop, &laptop.sid()).await, 204, "the session of the caller");
     assert!(!app.is_alive(&laptop).await);
 }
 
@@ -56,14 +61,14 @@ async fn signout_all_ends_every_session_of_the_caller_and_no_other() {
     let reply = laptop.actor.send(Method::POST, "/auth/signout-all", |request| request).await;
     assert_eq!((reply.status, reply.body.as_str()), (204, ""));
     assert!(!app.is_alive(&phone).await && !app.is_alive(&laptop).await && app.is_alive(&stranger).await);
-    assert!(app.is_alive(&app.sign_in(&phone.email).await).await, "and one can sign in again");
+    assert!(app.is_alive(&app.sign_in(&phone.email).await).await, "the user can sign in again");
 }
 
 #[tokio::test]
 async fn a_sign_in_beyond_max_sessions_ends_the_oldest_session() {
     let app = TestApp::with(&[("USERS__MAX_SESSIONS", "3")]).await;
     let mut sessions = vec![app.user().await];
-    // All within a second or not: the order is that of the sign-ins.
+    // Also within one second, the order is that of the sign-ins.
     for pause in [0, 0, 1, 0] {
         app.advance(pause);
         sessions.push(app.sign_in(&sessions[0].email).await);

@@ -3,7 +3,6 @@
 use crate::support::{
     PASSWORD, TestApp, all,
     app::{settings, use_cases},
-    email,
     token::take_apart,
 };
 use serde_json::{Value, json};
@@ -52,48 +51,6 @@ async fn tokens_have_the_claims_of_the_contract() {
     );
     let again = app.sign_in(&ann.email).await;
     assert_ne!(take_apart(&again.access).claims["sid"], *sid, "each sign-in is a session of its own");
-}
-
-#[tokio::test]
-async fn settings_change_names_lifetimes_and_header_of_tokens() {
-    let app = TestApp::with(&[
-        ("JWT__ACCESS_TOKEN_NAME", "access"),
-        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
-        ("JWT__ACCESS_TOKEN_LIFETIME", "1m"),
-        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
-        ("JWT__SESSION_LIFETIME", "2h"),
-        ("JWT__ISSUER", "https://id.example.com"),
-        ("JWT__AUDIENCE", "shop"),
-        ("JWT__AUTHORIZATION_HEADER", "X-Token"),
-        ("JWT__AUTH_HEADER_TYPES", "JWT, Token"),
-    ])
-    .await;
-    let ann = email();
-    app.create(&ann).await;
-    let reply = app.try_sign_in(&ann, PASSWORD).await;
-    assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
-    let access = reply.json["access"].as_str().expect("named so");
-    let claims = take_apart(access).claims;
-    assert_eq!(
-        (&claims["token_type"], &claims["iss"], &claims["aud"]),
-        (&json!("access"), &json!("https://id.example.com"), &json!("shop"))
-    );
-    for (header, value, status) in [
-        ("x-token", format!("JWT {access}"), 200),
-        ("X-Token", format!("token {access}"), 200),
-        ("authorization", format!("Bearer {access}"), 401),
-        ("x-token", format!("Bearer {access}"), 401),
-    ] {
-        let reply =
-            app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
-        assert_eq!(reply.status, status, "{header}: {value}");
-    }
-    let refreshed = app.refresh(reply.text("refresh")).await;
-    assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
-    assert!(
-        app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
-            .is_object()
-    );
 }
 
 #[tokio::test]
@@ -255,23 +212,23 @@ async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     assert!(tries.iter().all(Result::is_ok), "{tries:?}");
 }
 
-/// Signs in at a second service that was given another cost, and reads the hash that is stored then.
-/// A password that is right stays right, whoever makes its hash anew while it is looked at.
+/// The right password is accepted although a sign-in replaces the stored hash meanwhile.
 #[tokio::test]
 async fn a_password_change_succeeds_while_sign_ins_rehash_the_password() {
     let app = TestApp::start().await;
-    let dearer = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
+    let replica = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
     for round in 0..5 {
         let ann = app.user().await;
         let body = serde_json::json!({"email": ann.email, "password": PASSWORD});
         let change = serde_json::json!({"current_password": PASSWORD, "new_password": "another good one"});
-        let (caller, others) = (dearer.bearer(&ann.access), dearer.anon());
+        let (caller, others) = (replica.bearer(&ann.access), replica.anon());
         let sign_ins = futures_util::future::join_all((0..3).map(|_| others.post("/auth/signin", &body)));
         let (changed, _) = futures_util::future::join(caller.post("/auth/password", &change), sign_ins).await;
         assert_eq!(changed.status, 204, "round {round}: {changed:?}");
     }
 }
 
+/// Signs in at another cost of hashes and returns the stored hash.
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();

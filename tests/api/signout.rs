@@ -39,7 +39,7 @@ async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() 
     assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of another generation");
     token.claims["sub"] = "999".into();
     token.claims["sid"] = "0".repeat(32).into();
-    assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of nobody");
+    assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of an unknown user and session");
     app.database.execute("DELETE FROM sessions").await;
     app.database.execute("DELETE FROM users").await;
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "of a deleted user");

@@ -1,8 +1,50 @@
-//! Each setting of tokens does what it says, found by changing it.
+//! The settings of `[jwt]`, and the custom claims of users
 
-use crate::support::{PASSWORD, TestApp, all, token::take_apart};
+use crate::support::{PASSWORD, TestApp, all, email, token::take_apart};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+#[tokio::test]
+async fn settings_change_names_lifetimes_and_header_of_tokens() {
+    let app = TestApp::with(&[
+        ("JWT__ACCESS_TOKEN_NAME", "access"),
+        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "1m"),
+        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
+        ("JWT__SESSION_LIFETIME", "2h"),
+        ("JWT__ISSUER", "https://id.example.com"),
+        ("JWT__AUDIENCE", "shop"),
+        ("JWT__AUTHORIZATION_HEADER", "X-Token"),
+        ("JWT__AUTH_HEADER_TYPES", "JWT, Token"),
+    ])
+    .await;
+    let ann = email();
+    app.create(&ann).await;
+    let reply = app.try_sign_in(&ann, PASSWORD).await;
+    assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
+    let access = reply.json["access"].as_str().expect("the configured name");
+    let claims = take_apart(access).claims;
+    assert_eq!(
+        (&claims["token_type"], &claims["iss"], &claims["aud"]),
+        (&json!("access"), &json!("https://id.example.com"), &json!("shop"))
+    );
+    for (header, value, status) in [
+        ("x-token", format!("JWT {access}"), 200),
+        ("X-Token", format!("token {access}"), 200),
+        ("authorization", format!("Bearer {access}"), 401),
+        ("x-token", format!("Bearer {access}"), 401),
+    ] {
+        let reply =
+            app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
+        assert_eq!(reply.status, status, "{header}: {value}");
+    }
+    let refreshed = app.refresh(reply.text("refresh")).await;
+    assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
+    assert!(
+        app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
+            .is_object()
+    );
+}
 
 #[tokio::test]
 async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
@@ -12,7 +54,7 @@ async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
         ("JWT__ROTATE_REFRESH_TOKENS", "true"),
     ])
     .await;
-    let email = crate::support::email();
+    let email = email();
     app.create(&email).await;
     let signed_in = app.try_sign_in(&email, PASSWORD).await.json;
     let refreshed = app.refresh(signed_in["refresh"].as_str().unwrap()).await.json;
@@ -52,7 +94,7 @@ async fn the_settings_name_the_header_and_its_schemes() {
         |(_, _, expected, status)| (expected != status).then(|| status.to_string()),
     );
     let signed_in = app.try_sign_in(&ann.email, PASSWORD).await.json;
-    assert_eq!(signed_in["token_type"], "JWT", "a client that follows the reply is let in");
+    assert_eq!(signed_in["token_type"], "JWT", "`token_type` names a scheme that the service accepts");
     let components = &app.anon().get("/openapi.json").await.json["components"];
     for schema in ["TokenPair", "AccessToken"] {
         assert_eq!(components["schemas"][schema]["properties"]["token_type"]["example"], "JWT");
@@ -100,7 +142,7 @@ async fn the_issuer_defaults_to_the_public_url() {
     for (settings, issuer) in [
         (vec![], "signet"),
         (vec![address], "https://id.example.com"),
-        (vec![address, ("JWT__ISSUER", "somebody else")], "somebody else"),
+        (vec![address, ("JWT__ISSUER", "another issuer")], "another issuer"),
     ] {
         let app = TestApp::with(&settings).await;
         let ann = app.user().await;
@@ -128,10 +170,13 @@ async fn the_settings_name_additional_claims() {
         assert_eq!(
             (&claims["token_id"], &claims["sub"]),
             (&claims["jti"], &json!(ann.id.to_string())),
-            "and both stay"
+            "`jti` and `sub` stay"
         );
         let refresh = take_apart(&ann.refresh).claims;
-        assert!(refresh["user_id"].is_null() && refresh["token_id"].is_null(), "refresh tokens are ours alone");
+        assert!(
+            refresh["user_id"].is_null() && refresh["token_id"].is_null(),
+            "refresh tokens get no additional claim"
+        );
     }
 }
 
@@ -158,22 +203,22 @@ async fn custom_claims_appear_at_the_next_refresh_and_replace_no_other_claim() {
         claims.as_object_mut().unwrap().remove(name);
     }
     let names = |claims: &Value| claims.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&claims), names(&plain), "and nothing else");
+    assert_eq!(names(&claims), names(&plain), "no other claim is added");
     for name in ["sub", "iss", "sid", "roles", "token_type", "client_id", "preferred_username", "user_id"] {
         assert_eq!(claims[name], plain[name], "{name}");
     }
     assert_eq!(app.verify(token).await, 204);
-    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "no part of the user");
-    assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same");
+    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "claims are not part of a user");
+    assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same reply");
 
-    // The longest that the database takes still makes a token that is looked at.
+    // The longest claims that the database accepts still make a token that the service verifies.
     let longest = json!({ "text": "x".repeat(4096 - r#"{"text":""}"#.len()) }).to_string();
     app.database.execute(&format!("UPDATE users SET claims = '{longest}' WHERE id = {}", ann.id)).await;
     let long = app.sign_in(&ann.email).await.access;
     assert!(long.len() > 5_000 && app.verify(&long).await == 204, "{} bytes", long.len());
 }
 
-/// Whatever the database takes for an object, nobody is kept from signing in, and every token verifies.
+/// With any claims that the database accepts, the user can sign in and the token verifies.
 #[tokio::test]
 async fn hostile_custom_claims_never_prevent_a_sign_in() {
     let app = TestApp::start().await;
@@ -199,8 +244,8 @@ async fn hostile_custom_claims_never_prevent_a_sign_in() {
             let again = app.sign_in(&ann.email).await;
             let token = take_apart(&again.access).claims;
             let is_same = ["sub", "iss", "roles", "token_type"].iter().all(|name| token[name] == plain[name]);
-            let lives = token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap() == 300;
-            replies.push((claims, app.verify(&again.access).await, is_same && lives));
+            let has_lifetime = token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap() == 300;
+            replies.push((claims, app.verify(&again.access).await, is_same && has_lifetime));
         }
     }
     assert!(replies.len() > 8);
@@ -222,7 +267,7 @@ async fn the_database_refuses_custom_claims_that_are_not_an_object() {
     }
 }
 
-/// Numbers that are short in the database and long in a token: one that nobody takes would lock its user out.
+/// Some numbers are short in the database and long in a token. A token above the accepted length would lock its user out.
 #[tokio::test]
 async fn custom_claims_too_long_for_a_token_are_left_out() {
     let app = TestApp::start().await;

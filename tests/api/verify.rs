@@ -1,4 +1,4 @@
-//! `GET /auth/verify`: for proxies that ask on behalf of others.
+//! `GET /auth/verify`, which proxies call for the services behind them
 
 use crate::support::{PASSWORD, TestApp};
 use serde_json::json;
@@ -14,7 +14,11 @@ async fn a_valid_token_is_204_with_headers_that_name_its_user() {
 
     let superuser = format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = {}", ann.id);
     app.database.execute(&superuser).await;
-    assert_eq!(ann.actor.get("/auth/verify").await.header("remote-groups"), "", "from memory: as of the last refresh");
+    assert_eq!(
+        ann.actor.get("/auth/verify").await.header("remote-groups"),
+        "",
+        "the roles are those of the last refresh"
+    );
     let renewed = app.refresh(&ann.refresh).await;
     let renewed = app.bearer(renewed.text("access_token"));
     assert_eq!(renewed.get("/auth/verify").await.header("remote-groups"), "staff,superuser");
@@ -45,7 +49,7 @@ async fn a_request_without_a_valid_token_is_401() {
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "invalid-token", "expired");
 }
 
-/// A query of its own would find the session in the database, and its user.
+/// A query would find that the session has ended and that the user is deleted.
 #[tokio::test]
 async fn verify_does_not_query_the_database() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
@@ -66,26 +70,34 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
 
     let (phone, laptop) = (app.sign_in(&ann.email).await, app.sign_in(&ann.email).await);
     assert_eq!(laptop.actor.post("/auth/signout-all", &json!({})).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 401), "everywhere");
+    assert_eq!(
+        (app.verify(&phone.access).await, app.verify(&laptop.access).await),
+        (401, 401),
+        "signed out everywhere"
+    );
 
     let (phone, laptop) = (app.sign_in(&ann.email).await, app.sign_in(&ann.email).await);
     let sessions = laptop.actor.get("/auth/sessions").await.json;
     let other = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
     let path = format!("/auth/sessions/{}", other["id"].as_str().unwrap());
     assert_eq!(laptop.actor.send(reqwest::Method::DELETE, &path, |request| request).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "one of them");
+    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "one session ended");
 
     let phone = app.sign_in(&ann.email).await;
     let change = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
     assert_eq!(laptop.actor.post("/auth/password", &change).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "all others");
+    assert_eq!(
+        (app.verify(&phone.access).await, app.verify(&laptop.access).await),
+        (401, 204),
+        "all other sessions ended"
+    );
 
     let sign_in = json!({"email": ann.email, "password": "another horse battery"});
     app.advance(1);
     for _ in 0..2 {
         assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
     }
-    assert_eq!(app.verify(&laptop.access).await, 401, "the oldest of too many");
+    assert_eq!(app.verify(&laptop.access).await, 401, "the oldest session ended");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ struct Scene {
     meanwhile: SignedIn,
     /// When the reply to the sign-out of `meanwhile` came.
     ended_at: Cell<Option<Instant>>,
-    /// The e-mail of another user, who signs in again and again.
+    /// The e-mail of another user, for repeated sign-ins.
     visitor: String,
     is_over: Cell<bool>,
     replies: RefCell<BTreeMap<(&'static str, u16), usize>>,

@@ -17,7 +17,7 @@ const NOW: Timestamp = Timestamp(1_795_000_000);
 
 struct Fixture {
     storage: Storage,
-    /// Kept for as long as the storage is used.
+    /// Deleted when dropped.
     database: TestDatabase,
 }
 
@@ -57,12 +57,12 @@ impl Fixture {
         }
     }
 
-    /// Begins a session of a user whose password was found to be "old".
+    /// Begins a session after the password hash "old" was verified.
     async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
         self.storage.begin_session(user.id, &hash("old"), None, session, None, NOW).await
     }
 
-    /// A session of `user`, and its refresh token.
+    /// Begins a session of `user` and returns its refresh token.
     async fn session(&self, user: &User) -> RefreshToken {
         let session = new_session();
         assert!(self.begin(user, &session).await.unwrap().is_some());
@@ -91,10 +91,11 @@ async fn migrations_can_run_concurrently_and_repeatedly() {
     }
     assert!(storages[0].is_migrated().await.unwrap());
     let files = std::fs::read_dir("migrations/sqlite").unwrap().count().to_string();
-    assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, files);
+    assert_eq!(database.count("_sqlx_migrations").await, files);
 }
 
-/// Accounts of a version that compared e-mails in lower case: from before migration 6, or of a replica beside it.
+/// Users from a version that compared e-mails in lower case: from before migration 6, or created by an old replica
+/// during an update.
 #[tokio::test]
 async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_other() {
     let Fixture { storage, database } = fixture().await;
@@ -118,16 +119,16 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
         let found = storage.find_user(&UserRef::Name(LoginName::email(email))).await.unwrap();
         found.map(|user| user.email.as_str().to_owned())
     };
-    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "there is nothing to do for it");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the other ones are spelled as the keys are");
+    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "its key is right already");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the e-mails of the others equal their keys");
     assert_eq!(find("ΝΊΚΟΣ@münchen.example").await.as_deref(), Some("νίκος@xn--mnchen-3ya.example"));
     let named = async |email: &str| {
         let found = storage.credentials(&LoginName::email(email), 10, NOW).await.unwrap();
         found.map(|account| account.id)
     };
-    assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own e-mail is still good");
+    assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own spelling still finds it");
     assert_eq!(named("STRASSE@example.com").await, Some(UserId(2)));
-    // The list shows each once, in pages of one, the second beside the first.
+    // The list in pages of one user shows each user once.
     let (mut after, mut listed) = (None, Vec::new());
     loop {
         let cursor = UserCursor::parse(Some("s"), after.as_deref()).unwrap();
@@ -139,8 +140,8 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
     assert_eq!(listed, [2, 1]);
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
     let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
-    assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other name is still good");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "they are named each time");
+    assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other username still finds it");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "each migration reports them");
     storage.delete_user(UserId(6), NOW).await.unwrap();
     storage.delete_user(UserId(2), NOW).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
@@ -185,13 +186,13 @@ async fn a_user_id_is_never_reused() {
 async fn a_password_change_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    // The sign-in has verified "old" and is about to begin its session; the password changes now.
+    // The sign-in has verified "old" and has not begun its session when the password changes.
     fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
     let session = new_session();
     assert_eq!(fixture.begin(&user, &session).await.unwrap(), None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
-    assert_eq!(stored, "new", "and the old hash does not come back");
+    assert_eq!(stored, "new", "the old hash does not come back");
 }
 
 #[tokio::test]
@@ -204,7 +205,7 @@ async fn a_deactivation_or_deletion_during_hashing_prevents_the_session() {
     assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
 }
 
-/// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
+/// Sign-ins and a password change run concurrently; in any order, no session of the old password is live afterwards.
 #[tokio::test]
 async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     let fixture = fixture().await;
@@ -227,7 +228,8 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     }
 }
 
-/// SQLite begins them in one transaction: each gets what is its own, also who signs in twice or has a new password.
+/// SQLite begins these sessions in one transaction: also for a user who signs in twice, and for one whose password has
+/// changed.
 #[tokio::test]
 async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {
     let fixture = fixture().await;
@@ -259,18 +261,18 @@ async fn a_session_that_cannot_begin_fails_no_other() {
 async fn a_sign_in_cancelled_in_the_queue_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    let (first, gone) = (new_session(), new_session());
+    let (first, cancelled) = (new_session(), new_session());
     let lock = fixture.database.begin("UPDATE users SET first_name = 'locked'").await;
     let mut waiting = Box::pin(fixture.begin(&user, &first));
     assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err());
-    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &gone)).await.is_err());
+    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &cancelled)).await.is_err());
     lock.commit().await;
     assert!(waiting.await.unwrap().is_some());
-    assert!(fixture.begin(&user, &new_session()).await.unwrap().is_some(), "those in the queue are through");
-    assert!(!fixture.is_alive(&token(&user, &gone)).await);
+    assert!(fixture.begin(&user, &new_session()).await.unwrap().is_some(), "the queue is empty");
+    assert!(!fixture.is_alive(&token(&user, &cancelled)).await);
 }
 
-/// SQLite has no lock of a row.
+/// SQLite has no row locks.
 #[tokio::test]
 async fn a_locked_user_row_delays_no_other_user() {
     let fixture = fixture().await;
@@ -289,7 +291,7 @@ async fn a_locked_user_row_delays_no_other_user() {
     assert!(waiting.await.unwrap().is_some());
 }
 
-/// One who was told that the database is away finds no session that nobody holds.
+/// A client that got 503 must not leave a session without a holder.
 #[tokio::test]
 async fn a_sign_in_cancelled_in_a_waiting_transaction_has_no_session() {
     let fixture = fixture().await;
@@ -313,7 +315,7 @@ async fn a_second_end_of_a_session_changes_nothing() {
     assert!(fixture.is_alive(&other).await);
     let ended =
         fixture.database.value("SELECT CAST(revoked_at AS TEXT) FROM sessions WHERE revoked_at IS NOT NULL").await;
-    assert_eq!(ended, NOW.0.to_string(), "the second end changes nothing");
+    assert_eq!(ended, NOW.0.to_string(), "the time of the first end");
 }
 
 #[tokio::test]
@@ -335,7 +337,7 @@ async fn deleting_a_user_deletes_its_sessions() {
     assert!(fixture.storage.delete_user(user.id, NOW).await.unwrap());
     assert!(!fixture.storage.delete_user(user.id, NOW).await.unwrap());
     assert!(!fixture.is_alive(&token).await);
-    assert_eq!(fixture.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM sessions").await, "0");
+    assert_eq!(fixture.database.count("sessions").await, "0");
 }
 
 #[tokio::test]
@@ -359,10 +361,10 @@ async fn only_the_first_superuser_is_promoted() {
     assert!(!fixture.storage.has_superuser().await.unwrap());
     let promoted = fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap().unwrap();
     assert!(promoted.is_superuser && promoted.is_staff && promoted.is_active);
-    assert!(!fixture.is_alive(&token).await, "whoever had signed up under that address is out");
+    assert!(!fixture.is_alive(&token).await, "the sessions of the earlier user have ended");
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
-    // Shut out, it is still the one there is: no restart brings it back with the password of its first day.
+    // A deactivated superuser still counts: no restart activates it again with the configured password.
     fixture.storage.deactivate(ann.id, NOW).await.unwrap();
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap(), None);

@@ -41,7 +41,7 @@ impl Endpoint {
         self.anon().post("/auth/create", &json!({ "email": email, "password": PASSWORD })).await
     }
 
-    /// A user who has signed up and signed in.
+    /// Signs a new user up and in.
     pub async fn user(&self) -> SignedIn {
         self.user_with_email(&email()).await
     }
