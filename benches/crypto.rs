@@ -7,9 +7,9 @@
 
 use argon2_rust::{Argon2, Params, Version};
 use signet::{
-    crypto::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
     domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
     keys::{Activation, KeyRing, SigningKey, generate},
+    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
 };
 use std::{hint::black_box, time::Instant};
 
@@ -86,7 +86,7 @@ fn main() {
     hashes();
     let (user, session) = (user(), SessionId::from_random([7; 16]));
     println!("\n{:<10} {:>14} {:>14}", "access", "mint, µs", "verify, µs");
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::all() {
         let tokens = tokens(algorithm);
         let mint = || tokens.mint_access(&user, session, NOW + Seconds(1000), NOW).unwrap().0;
         let calls = if algorithm.name().contains("S256") && algorithm.name() != "HS256" { 200 } else { 1000 };

@@ -81,7 +81,7 @@ fn settings(folder: &Path) -> Settings {
         ("PASSWORDS__HASH_THREADS", "1".to_owned()),
     ];
     let environment = pairs.into_iter().map(|(name, value)| (format!("SIGNET__{name}"), value)).collect();
-    Settings::load(&Sources { directory: None, environment }).unwrap()
+    app::load_settings(&Sources { directory: None, environment }).unwrap()
 }
 
 /// A token of somebody who just signed in.
@@ -168,9 +168,8 @@ fn main() {
     storage.forget_revocations(Timestamp(NOW.0 + 359));
     println!("{:<58} {:>9.1} ms", "one sweep for what has expired", began.elapsed().as_secs_f64() * 1000.0);
 
-    let auth =
-        app::auth(&settings, storage, &signet::telemetry::HashWaits::default(), signet::clock::Clock::System.now())
-            .unwrap();
+    let passwords = app::start_passwords(&settings.passwords, signet::telemetry::HashWaits::default()).unwrap();
+    let auth = app::auth(&settings, storage, passwords, signet::clock::Clock::System.now()).unwrap();
     let token = runtime.block_on(token(&auth));
     let (message, signature) = token.rsplit_once('.').unwrap();
     let key = DecodingKey::from_secret(KEY.as_bytes());

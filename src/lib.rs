@@ -1,46 +1,89 @@
 //! Signet issues tokens: sign up, sign in, refresh, and the users.
 //!
-//! # The map
+//! # The layers
 //!
-//! | where | what |
+//! A module uses those in rows below it, and no other. A test checks that.
+//!
+//! | module | task |
 //! |---|---|
-//! | [`cli`] | the command line: which words there are, and which code they run |
-//! | [`app`] | builds the service and runs it; the only wiring |
-//! | [`config`] | settings: layers, every fault at once |
-//! | [`jobs`] | background work: follow the feed of revocations, purge what has expired, look for changed keys |
+//! | [`cli`] | the command line: commands, output, exit codes |
+//! | [`app`] | builds the service from its parts and runs it |
+//! | [`jobs`] | background work: follow the feed of revocations, purge expired rows, watch the folder of keys |
+//! | [`http`] | routes, extractors, handlers, problem+json; only this module uses actix-web and utoipa |
+//! | [`auth`] | the use cases: a file each |
+//! | [`tokens`] | mints and verifies tokens |
+//! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
+//! | [`storage`] | users, sessions, revocations, migrations; only this module uses sqlx |
+//! | [`keys`] | the keys that sign tokens: their states and their files |
 //! | [`telemetry`] | logs, metrics, traces |
-//! | [`http`] | the route table, extractors, handlers, problem+json; the only place that knows actix-web and utoipa |
-//! | [`auth`] | the use cases, a file for each sentence that a product owner says |
-//! | [`crypto`] | tokens: mint and verify |
-//! | [`keys`] | the keys that sign, their states, their files |
-//! | [`passwords`] | hash and verify, on a pool of threads; the only place that knows argon2 |
-//! | [`storage`] | users, sessions, revocations, migrations; the only place that knows sqlx |
-//! | [`clock`], [`random`] | the only clock there is, handed to `App::build`; the only source of random bytes |
-//! | [`secret_file`] | reads a secret from a file |
-//! | [`cpu_quota`], [`time_slice`] | what a container may use; how long a thread runs at a stretch |
+//! | [`config`] | reads and checks the settings |
+//! | [`os`] | the CPU quota of a container, the time slice of a thread, files that contain secrets |
+//! | [`clock`], [`random`] | the only clock, passed to `App::build`; the only source of random bytes |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! Dependencies point one way: `main → cli → app → http → auth → {passwords, crypto → keys, storage} → domain`.
-//! `passwords`, `crypto` and `storage` never see each other. `telemetry` is below them all: code that counts something
-//! is handed where to. `config` is read where things are built; it asks `keys` whether a key is one.
-//!
-//! A request is a value that flows down and comes back up once: bytes → request → domain types → use case → outcome →
-//! response. A handler is a few lines: parse, call `auth.verb(input, now)`, map the outcome.
+//! A request passes the layers down and up once: bytes → request → domain types → use case → outcome → response. A handler
+//! parses the request, calls `auth.verb(input, now)` and maps the outcome.
 
 pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod cpu_quota;
-pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod os;
 pub mod passwords;
 pub mod random;
-pub mod secret_file;
 pub mod storage;
 pub mod telemetry;
-pub mod time_slice;
+pub mod tokens;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    /// From the lowest layer to the highest. Modules of one layer do not use each other.
+    const LAYERS: [&[&str]; 10] = [
+        &["domain"],
+        &["os", "clock", "random"],
+        &["config"],
+        &["telemetry"],
+        &["keys"],
+        &["tokens", "passwords", "storage"],
+        &["auth"],
+        &["http", "jobs"],
+        &["app"],
+        &["cli"],
+    ];
+
+    #[test]
+    fn a_module_uses_lower_layers_only() {
+        for (layer, modules) in LAYERS.iter().enumerate() {
+            for module in *modules {
+                let others = LAYERS[layer..].iter().copied().flatten().filter(|other| *other != module);
+                for file in files(Path::new("src"), module) {
+                    let text = fs::read_to_string(&file).unwrap();
+                    // `crate::other` or `use crate::{ …, other::…, … };`
+                    let lists = text.split("use crate::{").skip(1).filter_map(|list| list.split("};").next());
+                    let listed: Vec<&str> = lists.flat_map(|list| list.split(|c: char| !c.is_alphanumeric())).collect();
+                    let is_used = |other: &&str| text.contains(&format!("crate::{other}")) || listed.contains(other);
+                    let used: Vec<_> = others.clone().filter(|other| is_used(other)).collect();
+                    assert!(used.is_empty(), "{} uses {used:?}", file.display());
+                }
+            }
+        }
+    }
+
+    /// The files of a module: a folder or `module.rs`.
+    fn files(folder: &Path, module: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(folder.join(module)) else { return vec![folder.join(format!("{module}.rs"))] };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let paths = paths.flat_map(|path| if path.is_dir() { files(&path, "") } else { vec![path] });
+        paths.collect()
+    }
+}

@@ -1,16 +1,16 @@
 //! Loads the keys that the settings name: at the start, when `jwt.keys_dir` changes, and at SIGHUP.
 
+use super::settings::issuer;
 use crate::{
     auth::Auth,
     clock::Clock,
     config::Settings,
-    crypto::{AddedClaims, Issuer, Keys, RefreshKeys},
     domain::{Algorithm, Seconds, Timestamp},
-    http,
     keys::{
         Activation, KeyFault, KeyRing, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
+    tokens::{Keys, RefreshKeys},
 };
 use secrecy::SecretString;
 use std::{
@@ -29,108 +29,57 @@ pub enum KeysError {
     Folder(String, KeyFault),
 }
 
-pub(super) fn issuer(settings: &Settings) -> Issuer {
-    let jwt = &settings.jwt;
-    let added = AddedClaims {
-        jti: Some(jwt.jti_claim.to_string()).filter(|name| name != "jti"),
-        user_id: Some((jwt.user_id_claim.to_string(), jwt.user_id_field)).filter(|(name, _)| name != "sub"),
-    };
-    Issuer {
-        iss: settings.issuer().to_owned(),
-        aud: jwt.audience.clone(),
-        names: http::token_names(settings),
-        access_lifetime: jwt.access_token_lifetime,
-        leeway: jwt.leeway,
-        added,
-    }
-}
-
 /// The keys of both kinds of token. The development profile makes those that are missing.
 ///
 /// # Errors
 /// A key is missing or cannot be used.
 pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Keys, KeysError> {
-    let made = |name: &str, algorithm| files::load_or_create(&settings.data_dir(), name, algorithm);
-    let access = match access_keys(settings, token_lifetime, now)? {
-        Some(ring) => ring,
-        // Only in development: the production profile refuses settings without a key.
-        None => single_key(settings, &made(&made_signing_key(settings), settings.jwt.algorithm)?, token_lifetime)?,
-    };
-    let refresh = match &settings.jwt.refresh_key {
-        Some(key) => key.clone(),
-        None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
-    };
-    both(settings, access, &refresh, now)
+    let make = |folder: &Path, name: &str, algorithm| files::load_or_create(folder, name, algorithm).map(Some);
+    load_or(make, settings, token_lifetime, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
 }
 
-/// Whether the keys that the settings name can be used; makes none.
+/// Checks that the keys which the settings name can be used. Makes none.
 ///
 /// # Errors
 /// As the start of the service.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    let token_lifetime = issuer(settings).access_reach();
-    let made = |name: &str, algorithm| files::load(&settings.data_dir(), name, algorithm);
-    let access = match access_keys(settings, token_lifetime, now)? {
-        Some(ring) => Some(ring),
-        None => made(&made_signing_key(settings), settings.jwt.algorithm)?
-            .map(|key| single_key(settings, &key, token_lifetime))
-            .transpose()?,
+    load_or(files::load, settings, issuer(settings).access_reach(), now).map(drop)
+}
+
+/// Loads the keys. `unset` supplies a key that no setting names, from a file in a folder; `None` where it supplies none.
+fn load_or(
+    unset: impl Fn(&Path, &str, Algorithm) -> Result<Option<SecretString>, KeyFileError>,
+    settings: &Settings,
+    token_lifetime: Seconds,
+    now: Timestamp,
+) -> Result<Option<Keys>, KeysError> {
+    let jwt = &settings.jwt;
+    let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
+    let access = if let Some(folder) = &jwt.keys_dir {
+        let folder = read_folder(folder, jwt.algorithm, token_lifetime)?;
+        folder.files.iter().for_each(KeyFile::log_warnings);
+        Some(folder.ring)
+    } else {
+        let file = match jwt.algorithm {
+            Algorithm::Hs256 => "signing_key".to_owned(),
+            other => format!("signing_key.{}", other.name()),
+        };
+        let key = jwt.signing_key.clone().map_or_else(|| unset(&file, jwt.algorithm), |key| Ok(Some(key)))?;
+        let key = key.map(|key| SigningKey::parse(&key, jwt.algorithm)).transpose()?;
+        let ring = key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], token_lifetime));
+        ring.transpose()?
     };
-    let refresh = match &settings.jwt.refresh_key {
-        Some(key) => Some(key.clone()),
-        None => made(MADE_REFRESH_KEY, Algorithm::Hs256)?,
-    };
-    if let (Some(access), Some(refresh)) = (access, refresh) {
-        both(settings, access, &refresh, now)?;
-    }
-    Ok(())
+    let refresh =
+        jwt.refresh_key.clone().map_or_else(|| unset("refresh_key", Algorithm::Hs256), |key| Ok(Some(key)))?;
+    let (Some(access), Some(refresh)) = (access, refresh) else { return Ok(None) };
+    let refresh = RefreshKeys::new(&refresh, jwt.refresh_key_previous.as_ref())?;
+    Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// The file of the refresh key that the development profile makes.
-const MADE_REFRESH_KEY: &str = "refresh_key";
-
-/// The file of the signing key that the development profile makes.
-fn made_signing_key(settings: &Settings) -> String {
-    match settings.jwt.algorithm {
-        Algorithm::Hs256 => "signing_key".to_owned(),
-        other => format!("signing_key.{}", other.name()),
-    }
-}
-
-/// The keys of access tokens; `None` where neither a folder nor a key is set.
-fn access_keys(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Option<KeyRing>, KeysError> {
-    match (&settings.jwt.keys_dir, &settings.jwt.signing_key) {
-        (Some(folder), _) => {
-            let read = read_folder(folder, settings.jwt.algorithm, token_lifetime)?;
-            read.check_active(now)?;
-            read.files.iter().for_each(KeyFile::log_warnings);
-            Ok(Some(read.ring))
-        }
-        (None, Some(key)) => single_key(settings, key, token_lifetime).map(Some),
-        (None, None) => Ok(None),
-    }
-}
-
-fn single_key(settings: &Settings, text: &SecretString, token_lifetime: Seconds) -> Result<KeyRing, KeysError> {
-    let key = SigningKey::parse(text, settings.jwt.algorithm)?;
-    Ok(KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], token_lifetime)?)
-}
-
-fn both(settings: &Settings, access: KeyRing, refresh: &SecretString, now: Timestamp) -> Result<Keys, KeysError> {
-    Ok(Keys::new(access, RefreshKeys::new(refresh, settings.jwt.refresh_key_previous.as_ref())?, now)?)
-}
-
-/// What a folder of keys holds.
+/// The content of a folder of keys.
 pub struct KeyFolder {
-    path: PathBuf,
     pub files: Vec<KeyFile>,
     pub ring: KeyRing,
-}
-
-impl KeyFolder {
-    fn check_active(&self, now: Timestamp) -> Result<(), KeysError> {
-        self.ring.check_active(now).map_err(|fault| KeysError::Folder(self.path.display().to_string(), fault))
-    }
 }
 
 /// Reads a folder of keys, whether or not one is active.
@@ -141,22 +90,22 @@ pub fn key_folder(settings: &Settings, folder: &Path) -> Result<KeyFolder, KeysE
     read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
 }
 
-fn read_folder(folder: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
-    let files = files::read_folder(folder, algorithm)?;
+fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
+    let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
     let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
-    let ring = ring.map_err(|fault| KeysError::Folder(folder.display().to_string(), fault))?;
-    Ok(KeyFolder { path: folder.to_owned(), files, ring })
+    let ring = ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?;
+    Ok(KeyFolder { files, ring })
 }
 
-/// Replaces the keys of a service that runs. Reads files: not for the threads that answer requests.
+/// Replaces the keys of a running service. It reads files, so HTTP workers must not call it.
 #[derive(Clone)]
 pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
-    /// As the service issues tokens, whatever settings say that are read later.
+    /// The lifetime of the tokens that the service issues. Settings that are read later do not change it.
     token_lifetime: Seconds,
-    /// The folder of the keys that are in use. Locked during a reload: the last one to begin wins.
+    /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
     folder: Arc<Mutex<Option<(PathBuf, Algorithm)>>>,
 }
 
@@ -177,18 +126,16 @@ impl KeyReloader {
         Ok(self.auth.replace_keys(keys, self.clock.now()))
     }
 
-    /// Reads `jwt.keys_dir`, if it is set, and takes its keys when they differ from those in use.
+    /// Reads `jwt.keys_dir`, if it is set, and replaces the keys if they changed.
     ///
     /// # Errors
     /// As [`KeyReloader::reload`].
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let read = read_folder(path, *algorithm, self.token_lifetime)?;
-        let now = self.clock.now();
-        read.check_active(now)?;
-        if let Some(kid) = self.auth.replace_access_keys(read.ring, now)? {
-            read.files.iter().for_each(KeyFile::log_warnings);
+        let folder = read_folder(path, *algorithm, self.token_lifetime)?;
+        if let Some(kid) = self.auth.replace_access_keys(folder.ring, self.clock.now())? {
+            folder.files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }
         Ok(())

@@ -1,24 +1,26 @@
-//! Builds the service and runs it. Tests start what `main` starts.
+//! Builds the service and runs it. Tests start the same [`App`] as `main`.
 
 mod keys;
+mod settings;
 mod shutdown;
 mod startup;
 
 pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use settings::{load_settings, start_passwords, warnings};
 
 use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
     config::Settings,
-    crypto::Tokens,
     domain::Timestamp,
     http::{self, Server, State},
     jobs::{self, Jobs},
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
+    tokens::Tokens,
 };
-use futures_util::future::{Either, select};
+use futures_util::FutureExt;
 use startup::Startup;
 use std::{
     convert::Infallible,
@@ -27,8 +29,9 @@ use std::{
     pin::pin,
     sync::Arc,
 };
+use tokio::task::spawn_blocking;
 
-/// A service that is wired and bound, and serves once it is run.
+/// A service that is bound to its port. It serves when it is run.
 pub struct App {
     address: SocketAddr,
     /// The socket that `server` accepts from.
@@ -37,14 +40,14 @@ pub struct App {
     /// Serves `server.metrics_bind`.
     metrics_server: Option<Server>,
     storage: Storage,
-    /// What is left to do when the database was unavailable at the start.
+    /// The preparation of a database that was unavailable at the start.
     startup: Option<Startup>,
     jobs: Jobs,
     key_reloader: KeyReloader,
     state: Arc<State>,
 }
 
-/// Why the service does not start, or ends by itself.
+/// Why the service does not start, or stops by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
@@ -64,7 +67,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     fn is_temporary(&self) -> bool {
         matches!(self, Self::Storage(StorageError::Unavailable(_)))
     }
@@ -72,58 +75,59 @@ impl StartError {
 
 impl App {
     /// Binds the port, opens the database and loads the keys. While PostgreSQL is unavailable the service answers 503 and
-    /// waits; an SQLite file that cannot be used is an error, because waiting would not help.
+    /// retries.
     ///
     /// # Errors
-    /// When something is missing that waiting would not bring.
+    /// When a retry cannot help.
     pub async fn build(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        // First: a second process that is started by mistake must not migrate the database of the first.
+        // First, so that a second process, started by mistake, does not migrate the database of the first.
         let listener = listen("server.bind", settings.server.bind)?;
         let address = listener.local_addr().map_err(StartError::Server)?;
         let metrics_listener =
             settings.server.metrics_bind.map(|bind| listen("server.metrics_bind", bind)).transpose()?;
 
         let workers = settings.server.workers();
-        let storage = Storage::open(settings, workers).await?;
         let hash_waits = HashWaits::default();
-        let auth = Arc::new(auth(settings, storage.clone(), &hash_waits, clock.now())?);
+        // At the same time: each takes several milliseconds.
+        let (options, waits) = (settings.passwords.clone(), hash_waits.clone());
+        let passwords = spawn_blocking(move || start_passwords(&options, waits));
+        let storage = Storage::open(settings, workers).await?;
+        let passwords = passwords.await.map_err(io::Error::other).flatten().map_err(StartError::Passwords)?;
+        let auth = Arc::new(auth(settings, storage.clone(), passwords, clock.now())?);
         let mut follower = Follower::new(&storage);
         let startup = Startup::new(settings, &auth, &storage, &clock).begin(&mut follower).await?;
 
-        let options = http::Options {
-            workers,
-            routes: http::routes,
-            keep_alive: settings.server.keep_alive,
-            request_timeout: settings.server.request_timeout,
-            shutdown_timeout: settings.server.shutdown_timeout,
-        };
         let metrics = Arc::new(Metrics::new(hash_waits));
-        let poll_interval = settings.revocation.poll_interval;
         let jobs = Jobs {
             storage: storage.clone(),
             follower,
-            poll_interval,
+            poll_interval: settings.revocation.poll_interval,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
         };
         let key_reloader = KeyReloader::new(settings, Arc::clone(&auth), clock.clone());
         let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
-        let metrics_server = metrics_listener.map(|listener| {
-            let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
-            http::serve(listener, Arc::clone(&state), &options)
-        });
-        let metrics_server = metrics_server.transpose().map_err(StartError::Server)?;
-        let also_listener = listener.try_clone().map_err(StartError::Server)?;
-        let server = http::serve(also_listener, Arc::clone(&state), &options).map_err(StartError::Server)?;
+        let serve = |listener, workers, routes| {
+            let options = http::Options {
+                workers,
+                routes,
+                keep_alive: settings.server.keep_alive,
+                request_timeout: settings.server.request_timeout,
+                shutdown_timeout: settings.server.shutdown_timeout,
+            };
+            http::serve(listener, Arc::clone(&state), &options).map_err(StartError::Server)
+        };
+        let metrics_server = metrics_listener.map(|listener| serve(listener, 1, http::metrics_routes)).transpose()?;
+        let server = serve(listener.try_clone().map_err(StartError::Server)?, workers, http::routes)?;
         Ok(Self { address, listener, server, metrics_server, storage, startup, jobs, key_reloader, state })
     }
 
-    /// Where the service listens: with port 0 in the settings, the port that the system chose.
+    /// The address that the service listens on. If the settings say port 0, it has the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Replaces the keys of this service, at any time.
+    /// The handle that replaces the keys of this service.
     pub fn key_reloader(&self) -> KeyReloader {
         self.key_reloader.clone()
     }
@@ -132,7 +136,7 @@ impl App {
     /// the database.
     ///
     /// # Errors
-    /// When the server fails, or the database turns out to be one that cannot be used.
+    /// When the server fails, or the database cannot be used.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self { listener, server, metrics_server, storage, startup, jobs, key_reloader, state, .. } = self;
         let handle = server.handle();
@@ -144,26 +148,25 @@ impl App {
                 }
             })
         });
-        let mut serving = tokio::spawn(server);
-        // Beside serving, until the last request is answered.
-        let mut working = Box::pin(work(startup, jobs, key_reloader));
+        let mut serving = tokio::spawn(server).map(|ended| ended.map_err(io::Error::other).flatten());
+        // The jobs go on until the last request is answered.
+        let mut working = Box::pin(work(startup, jobs, key_reloader).fuse());
         let reason_to_stop = tokio::select! {
-            ended = &mut serving => return ended.map_err(io::Error::other).and_then(|ended| ended).map_err(StartError::Server),
+            ended = &mut serving => return ended.map_err(StartError::Server),
             () = shutdown => Ok(()),
-            failed = &mut working => match failed { Err(error) => Err(error) },
+            Err(error) = &mut working => Err(error),
         };
-        let finishing = pin!(async {
+        let mut finishing = pin!(async {
             shutdown::drain(&state, &listener, &handle, metrics_handle.as_ref()).await;
-            serving.await.map_err(io::Error::other).and_then(|ended| ended)
+            serving.await
         });
-        let ended = match &reason_to_stop {
-            Ok(()) => match select(finishing, &mut working).await {
-                Either::Left((ended, _)) => ended,
-                Either::Right((_, finishing)) => finishing.await,
-            },
-            Err(_) => finishing.await,
+        let ended = loop {
+            tokio::select! {
+                ended = &mut finishing => break ended,
+                _ = &mut working => {}
+            }
         };
-        // A job that is not polled any more must not hold a connection while all of them are closed.
+        // Before the connections are closed: a job that holds one is no longer polled.
         drop(working);
         shutdown::close(&storage).await;
         reason_to_stop.and(ended.map_err(StartError::Server))
@@ -178,28 +181,28 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// Wires the use cases.
 ///
 /// # Errors
-/// When a key cannot be used, or password hashing cannot start.
-pub fn auth(settings: &Settings, storage: Storage, waits: &HashWaits, now: Timestamp) -> Result<Auth, StartError> {
-    let issuer = keys::issuer(settings);
+/// When a key cannot be used.
+pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Timestamp) -> Result<Auth, KeysError> {
+    let issuer = settings::issuer(settings);
     let keys = keys::load(settings, issuer.access_reach(), now)?;
-    let tokens = Tokens::new(issuer, keys);
-    let passwords = Passwords::start(settings.passwords.hashing(), waits.clone()).map_err(StartError::Passwords)?;
-    Ok(Auth::new(settings, storage, passwords, tokens))
+    Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
-/// Watches the keys. Waits for the database if it was unavailable at the start, then runs the background jobs. Returns only
-/// when waiting would not help.
+/// Watches the keys, waits for the database if it was unavailable at the start, and runs the background jobs.
+///
+/// # Errors
+/// When a retry cannot help.
 async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Result<Infallible, StartError> {
-    let working = pin!(async {
+    // The key set is served while the database is unavailable, so its keys are watched then, too.
+    let watching = jobs::watch_keys(move || keys.reload_folder());
+    let working = async {
         if let Some(startup) = startup {
             startup.finish(&mut jobs.follower).await?;
         }
         Ok(jobs.run().await)
-    });
-    // The key set is served while the database is unavailable, so its keys are watched then, too.
-    let watching = pin!(jobs::watch_keys(move || keys.reload_folder()));
-    match select(working, watching).await {
-        Either::Left((ended, _)) => ended,
-        Either::Right((never, _)) => Ok(never),
+    };
+    tokio::select! {
+        never = watching => Ok(never),
+        ended = working => ended,
     }
 }

@@ -1,4 +1,4 @@
-//! The end: answer what was accepted, close the port, stop the servers, close the database.
+//! Shutdown: answer accepted connections, close the port, stop the servers, close the database.
 
 use crate::{
     http::{self, ServerHandle, State},
@@ -8,31 +8,31 @@ use futures_util::future::{OptionFuture, join};
 use std::{net::TcpListener, time::Duration};
 use tokio::time::{sleep, timeout};
 
-/// How long the service accepts connections after it was asked to stop. Each gets a response with `connection: close`.
+/// How long the service accepts connections after SIGTERM. Their responses have `connection: close`.
 const ACCEPT_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the thread that accepts connections has to hear that it is to accept no more.
+/// How long the accepting thread has to pause.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
-/// How long a client has to send its first request on a connection that was accepted last.
+/// How long a client has to send its first request on a connection that was accepted just before the pause.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 
-/// How long the process waits for the database to close its connections: a disk or a server that does not answer must not
-/// keep it from ending.
+/// How long the process waits for the connections to the database to close. A disk or a server that does not answer must
+/// not prevent the end of the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Answers what was accepted, then stops both servers within `server.shutdown_timeout`.
+/// Answers accepted connections, then stops both servers within `server.shutdown_timeout`.
 pub(super) async fn drain(
     state: &State,
     listener: &TcpListener,
     server: &ServerHandle,
     metrics_server: Option<&ServerHandle>,
 ) {
-    // A client or a proxy that has not heard of the end yet is served, and told to connect to another replica.
+    // Clients and proxies that still connect are served, and `connection: close` tells them to connect to another replica.
     state.stop();
     sleep(ACCEPT_GRACE).await;
-    // A server that stops drops a connection that it has accepted and not begun to serve. So the server first accepts no
-    // more, then the port is closed, and what was accepted by then is served.
+    // A server that stops drops connections that it has accepted and not begun to serve. So it pauses first; then the port
+    // is closed, and the connections accepted by then are served.
     server.pause().await;
     sleep(PAUSE_GRACE).await;
     http::close(listener);

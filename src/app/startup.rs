@@ -1,4 +1,4 @@
-//! What must be done once before the service can answer: wait for the database, migrate it, make the first superuser.
+//! Prepares the database before the service answers: wait for it, migrate it, create the first superuser.
 
 use super::StartError;
 use crate::{
@@ -12,10 +12,10 @@ use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
-/// How long the start waits for PostgreSQL before the service answers 503 and goes on waiting.
+/// How long the start waits for PostgreSQL before the service answers 503 and continues to wait.
 const DB_STARTUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the service tries again to reach a database that was unavailable at the start.
+/// How often the service retries a database that was unavailable at the start.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The preparation of the database.
@@ -38,11 +38,11 @@ impl Startup {
         }
     }
 
-    /// Prepares the database, and returns `self` where PostgreSQL is not ready in time: then [`Startup::finish`] goes on
-    /// beside serving.
+    /// Prepares the database. Returns `self` if PostgreSQL is not ready in time: [`Startup::finish`] then continues while
+    /// the service serves.
     ///
     /// # Errors
-    /// When waiting would not help.
+    /// When a retry cannot help.
     pub async fn begin(self, follower: &mut Follower) -> Result<Option<Self>, StartError> {
         if self.storage.is_sqlite() {
             return self.run(follower).await.map(|()| None);
@@ -60,7 +60,7 @@ impl Startup {
     /// Prepares the database as soon as it is available.
     ///
     /// # Errors
-    /// When waiting would not help.
+    /// When a retry cannot help.
     pub async fn finish(&self, follower: &mut Follower) -> Result<(), StartError> {
         while let Err(error) = self.run(follower).await {
             if !error.is_temporary() {
@@ -78,7 +78,7 @@ impl Startup {
                 tracing::error!(user.id = user.0, "{}", storage::NAME_CONFLICT);
             }
         }
-        // Before the service trusts the first token.
+        // Before the service accepts the first token.
         follower.catch_up().await?;
         if let Some((email, password)) = &self.first_superuser {
             match self.auth.user_admin().bootstrap(email, password, self.clock.now()).await {

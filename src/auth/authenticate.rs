@@ -2,9 +2,9 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    crypto::Refusal,
     domain::{AccessToken, SessionId, Timestamp, User},
     storage::Trust,
+    tokens::Refusal,
 };
 
 /// What the caller put into the authorization header.

@@ -1,10 +1,10 @@
 //! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
 
 use crate::{
-    crypto::SigningFailed,
     domain::{Invalid, WeakPassword},
     passwords::HashError,
     storage::StorageError,
+    tokens::SigningFailed,
 };
 
 /// Why a use case did not do what it was asked.

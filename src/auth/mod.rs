@@ -22,11 +22,11 @@ pub use users::ProfileUpdate;
 
 use crate::{
     config::{Listing, RegistrationMode, Settings},
-    crypto::{Keys, Tokens},
     domain::{Invalid, Seconds, Timestamp, Username},
     keys::{KeyFault, KeyRing},
     passwords::Passwords,
     storage::Storage,
+    tokens::{Keys, Tokens},
 };
 use serde::Serialize;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `signet healthcheck`: for images without a shell or curl.
+//! `signet healthcheck`: a health check for container images without curl.
 
 use super::{Failure, say};
 use crate::config::Server;
@@ -9,23 +9,24 @@ use std::{
     time::Duration,
 };
 
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the check waits for each step of the request.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Asks the service that these settings describe whether it is ready.
+/// Requests `/readyz` of the service that these settings describe, and prints the response.
 pub(super) fn run(server: &Server) -> Result<ExitCode, Failure> {
-    let mut stream = TcpStream::connect_timeout(&reachable(server.bind), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&reachable(server.bind), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let path = format!("{}/readyz", &*server.base_path);
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
     let mut reply = String::new();
     stream.take(64 * 1024).read_to_string(&mut reply)?;
     let is_ready = reply.starts_with("HTTP/1.1 200 ");
-    say(reply.split("\r\n\r\n").nth(1).unwrap_or("no answer"));
+    say(reply.split("\r\n\r\n").nth(1).unwrap_or("no response"));
     Ok(if is_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// An address that listens everywhere is asked at the loopback.
+/// The address to connect to: loopback for a service that listens on all addresses.
 fn reachable(bind: SocketAddr) -> SocketAddr {
     let ip = match bind.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! `signet keys …`: the keys of `jwt.keys_dir`. A running service reads the folder every ten seconds.
+//! `signet keys …`: manages the keys of `jwt.keys_dir`. A running service reads the folder every ten seconds.
 
 use super::{Failure, say};
 use crate::{
@@ -17,13 +17,13 @@ use std::path::Path;
 
 #[derive(Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make a key in the folder of keys: the first is active at once, another is next
+    /// Generate a key: the first is active at once, a later one is next
     Generate(Output),
-    /// List every key of the folder with its state
+    /// List every key with its state
     List(Output),
-    /// Activate the next key five minutes after it was made; make one if there is none
+    /// Activate the next key once it has been published for five minutes; generate one if there is none
     Rotate {
-        /// Activate it at once, for a key that leaked. Services that cache the key set may refuse its tokens for a minute
+        /// Activate it at once, after a key leaked. Services that cache the key set may refuse its tokens for a minute
         #[arg(long)]
         now: bool,
         #[command(flatten)]
@@ -33,7 +33,7 @@ pub(super) enum KeysCommand {
 
 #[derive(Args)]
 pub(super) struct Output {
-    /// Print one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +41,7 @@ pub(super) struct Output {
 /// Runs one command in the folder that the settings name.
 pub(super) fn run(command: KeysCommand, settings: &Settings) -> Result<(), Failure> {
     let folder = settings.jwt.keys_dir.as_deref();
-    let folder = folder.ok_or("jwt.keys_dir is not set: `signet keys` manages the keys of that folder")?;
+    let folder = folder.ok_or("jwt.keys_dir is not set; `signet keys` manages the keys in that folder")?;
     let (algorithm, now) = (settings.jwt.algorithm, Clock::System.now());
     match command {
         KeysCommand::Generate(output) => announce(&files::generate(folder, algorithm, now)?, &output),
@@ -62,8 +62,8 @@ fn announce(file: &KeyFile, output: &Output) {
     }
     say(format_args!("{kid} ({algorithm}, {name})"));
     match file.activation {
-        Activation::Waiting => say("is next: it is published, and signs after `signet keys rotate`."),
-        Activation::Now(_) => say("is active: a replica signs with it within ten seconds of getting the file."),
+        Activation::Waiting => say("is next: it is published, and `signet keys rotate` activates it."),
+        Activation::Now(_) => say("is active: a replica signs with it within ten seconds after it gets the file."),
         Activation::At(at) => say(format_args!(
             "is activated at {at}. The file must reach every replica a minute before; each reads it within ten seconds."
         )),
@@ -73,7 +73,7 @@ fn announce(file: &KeyFile, output: &Output) {
 fn list(folder: &Path, settings: &Settings, now: Timestamp, output: &Output) -> Result<(), Failure> {
     let read = app::key_folder(settings, folder)?;
     for (key, state) in read.ring.states(now) {
-        let key = key.signing_key();
+        let key = &key.signing;
         let file = read.files.iter().find(|file| file.key.kid() == key.kid()).map(KeyFile::name).unwrap_or_default();
         let (kid, algorithm) = (key.kid(), key.algorithm().name());
         if output.json {

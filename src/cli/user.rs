@@ -1,13 +1,13 @@
-//! `signet user …`: the operator looks after users, with the service running or not.
+//! `signet user …`: manages users, whether or not the service runs.
 
 use super::{Failure, say};
 use crate::{
+    app,
     auth::{AuthError, SignUp, UserAdmin},
     clock::Clock,
     config::Settings,
     domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
     http::UserResponse,
-    passwords::Passwords,
     storage::{NAME_CONFLICT, Storage},
     telemetry::HashWaits,
 };
@@ -15,50 +15,55 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     io::{self, IsTerminal},
-    process::ExitCode,
     sync::Arc,
 };
 
 #[derive(Subcommand)]
 pub(super) enum UserCommand {
-    /// Create a user; the password is asked for, or read from standard input
+    /// Create a user. The password is prompted for, or read from standard input
     Create(Create),
-    /// Show a user
-    Show(Which),
     /// List all users
     List {
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Set a password and end the user's sessions; it is asked for, or read from standard input
+    #[command(flatten)]
+    Existing(UserAction),
+}
+
+#[derive(Subcommand)]
+pub(super) enum UserAction {
+    /// Show a user
+    Show(Which),
+    /// Set a password and end the user's sessions. It is prompted for, or read from standard input
     SetPassword(Which),
-    /// Let a user in again
+    /// Allow a deactivated user to sign in again
     Activate(Which),
-    /// Shut a user out and end its sessions
+    /// Forbid a user to sign in, and end the user's sessions
     Deactivate(Which),
-    /// End the user's sessions, wherever they are
+    /// End the user's sessions
     SignOut(Which),
-    /// Delete a user and its sessions
+    /// Delete a user and the user's sessions
     Delete(Which),
 }
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// The e-mail
+    /// E-mail address
     #[arg(required_unless_present = "address")]
     email: Option<String>,
-    /// The same, as an option
+    /// E-mail address, as an option
     #[arg(long = "email", id = "address", value_name = "EMAIL", conflicts_with = "email")]
     address: Option<String>,
-    /// The e-mail unless given
+    /// Username; the e-mail address by default
     #[arg(long)]
     username: Option<String>,
     #[arg(long, default_value = "")]
     first_name: String,
     #[arg(long, default_value = "")]
     last_name: String,
-    /// May do everything
+    /// Give the user all rights
     #[arg(long)]
     superuser: bool,
     /// Print the user as JSON
@@ -76,59 +81,49 @@ pub(super) struct Which {
 }
 
 /// Runs one command on the database that the settings name.
-pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<ExitCode, Failure> {
+pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(), Failure> {
     let storage = Storage::open(settings, 1).await?;
     if storage.is_sqlite() {
         for user in storage.migrate().await? {
             eprintln!("warning: user {user}: {NAME_CONFLICT}");
         }
     }
-    let passwords = Arc::new(Passwords::start(settings.passwords.hashing(), HashWaits::default())?);
+    let passwords = Arc::new(app::start_passwords(&settings.passwords, HashWaits::default())?);
     let user_admin = UserAdmin::new(storage.clone(), passwords, settings.passwords.rules());
-    let ended = execute(command, &user_admin, Clock::System.now()).await;
+    let now = Clock::System.now();
+    let ended = match command {
+        UserCommand::Create(command) => create(command, &user_admin, now).await,
+        UserCommand::List { json } => list(&user_admin, json).await,
+        UserCommand::Existing(action) => act(action, &user_admin, now).await,
+    };
     storage.close().await;
-    ended.map(|()| ExitCode::SUCCESS)
+    ended
 }
 
-async fn execute(command: UserCommand, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
-    match command {
-        UserCommand::Create(create) => {
-            let (sign_up, is_superuser, json) = sign_up(create)?;
-            print(user_admin.create(sign_up, is_superuser, now).await.map_err(explain)?, json);
-        }
-        UserCommand::List { json } => list(user_admin, json).await?,
-        UserCommand::Show(which) => print(find(user_admin, &which).await?, which.json),
-        UserCommand::SetPassword(which) => {
-            let user = find(user_admin, &which).await?;
+/// Finds a user, and does to it what the command says.
+async fn act(action: UserAction, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
+    use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut};
+    let (Show(which) | SetPassword(which) | Activate(which) | Deactivate(which) | SignOut(which) | Delete(which)) =
+        &action;
+    let user = user_admin.find(&which.user).await.map_err(explain)?;
+    let user = user.ok_or("there is no user with this id, e-mail or username")?;
+    let id = user.id;
+    let user = match action {
+        Show(_) => Ok(Some(user)),
+        SetPassword(_) => {
             let password = Password::parse(new_password()?.expose_secret())?;
-            let user = user_admin.set_password(user.id, password, now).await.map_err(explain)?;
-            print(user.ok_or(GONE)?, which.json);
+            user_admin.set_password(id, password, now).await
         }
-        UserCommand::Activate(which) => {
-            let user = find(user_admin, &which).await?;
-            print(user_admin.activate(user.id).await.map_err(explain)?.ok_or(GONE)?, which.json);
-        }
-        UserCommand::Deactivate(which) => {
-            let user = find(user_admin, &which).await?;
-            print(user_admin.deactivate(user.id, now).await.map_err(explain)?.ok_or(GONE)?, which.json);
-        }
-        UserCommand::SignOut(which) => {
-            let user = find(user_admin, &which).await?;
-            user_admin.sign_out(user.id, now).await.map_err(explain)?;
-            print(user, which.json);
-        }
-        UserCommand::Delete(which) => {
-            let user = find(user_admin, &which).await?;
-            let was_there = user_admin.delete(user.id, now).await.map_err(explain)?;
-            print(was_there.then_some(user).ok_or(GONE)?, which.json);
-        }
-    }
+        Activate(_) => user_admin.activate(id).await,
+        Deactivate(_) => user_admin.deactivate(id, now).await,
+        SignOut(_) => user_admin.sign_out(id, now).await.map(|()| Some(user)),
+        Delete(_) => user_admin.delete(id, now).await.map(|was_there| was_there.then_some(user)),
+    };
+    print(user.map_err(explain)?.ok_or("the user was deleted at the same time")?, which.json);
     Ok(())
 }
 
-const GONE: &str = "the user was deleted meanwhile";
-
-/// What clients are not told, the operator is.
+/// Adds the reason, which clients are not told.
 fn explain(error: AuthError) -> Failure {
     match error {
         AuthError::Unavailable(reason) => format!("the database is unavailable ({reason})").into(),
@@ -137,12 +132,7 @@ fn explain(error: AuthError) -> Failure {
     }
 }
 
-async fn find(user_admin: &UserAdmin, which: &Which) -> Result<User, Failure> {
-    let user = user_admin.find(&which.user).await.map_err(explain)?;
-    Ok(user.ok_or("there is no user with this id, e-mail or username")?)
-}
-
-/// All users, a page at a time: a long list is never held as a whole.
+/// Lists all users, a page at a time: a long list may not fit into memory.
 async fn list(user_admin: &UserAdmin, json: bool) -> Result<(), Failure> {
     let mut after = UserId(0);
     loop {
@@ -155,24 +145,26 @@ async fn list(user_admin: &UserAdmin, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn sign_up(create: Create) -> Result<(SignUp, bool, bool), Failure> {
-    let email = create.email.or(create.address).unwrap_or_default();
+async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
+    let email = command.email.or(command.address).unwrap_or_default();
     let email = Email::parse(&email).map_err(|fault| format!("the e-mail {fault}"))?;
-    let username = create.username.map(|text| Username::parse(&text, &email)).transpose();
-    let name = |text: &str, which: &str| Name::parse(text).map_err(|fault| format!("the {which} {fault}"));
+    let username = match command.username {
+        Some(text) => Username::parse(&text, &email).map_err(|fault| format!("the username {fault}"))?,
+        None => Username::of_email(&email),
+    };
     let sign_up = SignUp {
-        username: username
-            .map_err(|fault| format!("the username {fault}"))?
-            .unwrap_or_else(|| Username::of_email(&email)),
-        first_name: name(&create.first_name, "first name")?,
-        last_name: name(&create.last_name, "last name")?,
+        username,
+        first_name: Name::parse(&command.first_name).map_err(|fault| format!("the first name {fault}"))?,
+        last_name: Name::parse(&command.last_name).map_err(|fault| format!("the last name {fault}"))?,
         email,
         password: Password::parse(new_password()?.expose_secret()).map_err(|fault| format!("the password {fault}"))?,
     };
-    Ok((sign_up, create.superuser, create.json))
+    print(user_admin.create(sign_up, command.superuser, now).await.map_err(explain)?, command.json);
+    Ok(())
 }
 
-/// Asks for a password twice, or reads one line where there is no terminal. Never an argument: `ps` shows those.
+/// Prompts for a password twice, or reads one line if standard input is no terminal. It is never an argument, because `ps`
+/// shows arguments.
 fn new_password() -> Result<SecretString, Failure> {
     if !io::stdin().is_terminal() {
         let mut line = String::new();
@@ -180,7 +172,7 @@ fn new_password() -> Result<SecretString, Failure> {
         return Ok(line.trim_end_matches(['\r', '\n']).into());
     }
     let password = rpassword::prompt_password("Password: ")?;
-    if rpassword::prompt_password("Once more: ")? != password {
+    if rpassword::prompt_password("Repeat the password: ")? != password {
         return Err("the two passwords differ".into());
     }
     Ok(password.into())

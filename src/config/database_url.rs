@@ -1,13 +1,11 @@
-//! `database.url`: what may stand in it.
+//! `database.url`: the addresses that are accepted.
 //!
-//! A parameter that is misspelt is a fault and never ignored: a connection must not be less safe than its address looks.
+//! A misspelt parameter is a fault and never ignored: a connection must not be less secure than its address says.
 
-use super::value::Setting;
-use config::Value;
-use pem::Pem;
+use super::values::Scalar;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{
@@ -40,39 +38,33 @@ impl DatabaseUrl {
     }
 }
 
-impl Setting for DatabaseUrl {
+impl Scalar for DatabaseUrl {
     const SECRET: bool = true;
 
-    fn parse(value: &Value) -> Result<Self, String> {
-        let url = String::parse(value)?;
-        let url = match url.strip_prefix("sqlite:") {
-            Some(path) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                // SQLite itself would take `file:` for the beginning of a URL.
-                let is_file = !path.is_empty() && !path.ends_with('/') && !path.starts_with("file:");
-                if !is_file || path.contains(":memory:") || path.contains('?') {
-                    return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
-                }
-                url
-            }
-            None => postgres(&url)?,
-        };
-        Ok(Self(url.into()))
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some(path) = text.strip_prefix("sqlite:") else { return Ok(Self(postgres(text)?.into())) };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        // SQLite reads a name that begins with `file:` as a URL.
+        let is_file = !path.is_empty() && !path.ends_with('/') && !path.starts_with("file:");
+        if !is_file || path.contains(":memory:") || path.contains('?') {
+            return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
+        }
+        Ok(Self(text.into()))
     }
 }
 
-/// What `sslmode` can be, as libpq has it.
+/// The values of `sslmode`, as in libpq.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// What else the address of a PostgreSQL can say.
+/// The parameters of a PostgreSQL address.
 const KNOWN: &str = "sslmode, sslrootcert, sslcert, sslkey, host, hostaddr, port, dbname, user, password, \
      application_name, options, statement-cache-capacity";
 
-/// Reads the address of a PostgreSQL, and writes it so that the driver makes of it what libpq would.
+/// Reads a PostgreSQL address as libpq does, and writes it so that the driver reads the same.
 ///
 /// # Errors
-/// What is wrong. Neither a value nor the name of an unknown parameter is repeated: an unescaped `?` in a password makes
-/// a part of it look like one.
+/// They repeat neither a value nor the name of an unknown parameter: after an unescaped `?` in a password, the rest of the
+/// password looks like a parameter.
 fn postgres(text: &str) -> Result<String, String> {
     const WHAT: &str = "must be sqlite://file.db or postgres://user:password@host/database";
     let mut url = Url::parse(&with_host(text)).map_err(|_| WHAT)?;
@@ -85,7 +77,7 @@ fn postgres(text: &str) -> Result<String, String> {
     for part in [url.username(), url.password().unwrap_or_default(), url.path()] {
         let text = percent_encoding::percent_decode_str(part).decode_utf8();
         if text.is_err() || text.is_ok_and(|text| text.contains('\0')) {
-            return Err("has percent signs that stand for no text: write % as %25".to_owned());
+            return Err("has percent signs that encode no text: write % as %25".to_owned());
         }
     }
 
@@ -112,16 +104,13 @@ fn postgres(text: &str) -> Result<String, String> {
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     check_tls(value("sslrootcert"), value("sslcert").zip(value("sslkey")))?;
     if has("sslrootcert") {
+        const UNUSED: &str =
+            "has sslrootcert without a use: add sslmode=verify-full (or verify-ca, which checks no name)";
         match pairs.iter_mut().find(|(name, _)| name == "sslmode").map(|(_, mode)| mode) {
-            // With a certificate to check against, libpq does check it. The driver would not.
+            // libpq verifies the server's certificate when there is a root certificate. The driver would not.
             Some(mode) if mode == "require" => "verify-ca".clone_into(mode),
             Some(mode) if mode.starts_with("verify-") => {}
-            _ => {
-                return Err(
-                    "has sslrootcert without a use: add sslmode=verify-full (or verify-ca, which checks no name)"
-                        .to_owned(),
-                );
-            }
+            _ => return Err(UNUSED.to_owned()),
         }
     }
     if pairs.is_empty() {
@@ -132,17 +121,17 @@ fn postgres(text: &str) -> Result<String, String> {
     Ok(url.into())
 }
 
-/// `postgres://user@/database?host=/socket` has no host where one belongs; libpq takes it, and so do the manuals of cloud
-/// providers.
+/// Adds a host to an address without one, such as `postgres://user@/database?host=/socket`, which libpq accepts and cloud
+/// providers document.
 fn with_host(text: &str) -> String {
     let rest = text.find("://").map(|scheme| scheme + 3).unwrap_or_default();
     let end = text[rest..].find(['/', '?', '#']).map_or(text.len(), |end| rest + end);
-    // Another `@` would be one of a password that holds a slash.
+    // A further `@` means that this one belongs to a password with a slash.
     let host = if text[..end].ends_with('@') && !text[end..].contains('@') { "localhost" } else { "" };
     format!("{}{host}{}", &text[..end], &text[end..])
 }
 
-/// The one spelling of a parameter that the driver knows; `None` for what it would ignore.
+/// The driver's name of a parameter; `None` for one that the driver would ignore.
 fn canonical(name: &str) -> Option<String> {
     let name = match name {
         "ssl-mode" => "sslmode",
@@ -166,50 +155,44 @@ fn check_parameter(name: &str, value: &str) -> Result<(), String> {
     }
 }
 
-/// Reads what TLS is to use as the driver will: certificates that can be trusted, and a key that belongs to its certificate.
+/// Reads the files of TLS as the driver does.
 ///
 /// # Errors
-/// Which parameter is wrong, and what it must be.
+/// A file cannot be read, a certificate cannot be trusted, or the key does not belong to its certificate.
 fn check_tls(root: Option<&str>, client: Option<(&str, &str)>) -> Result<(), String> {
+    let certificates = |name: &str, value: &str| {
+        let chain = pem(value).and_then(|pem| CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().ok());
+        let chain = chain.filter(|chain| !chain.is_empty());
+        chain.ok_or_else(|| format!("{name} must be a file of certificates in PEM that can be read"))
+    };
     let mut roots = RootCertStore::empty();
     if let Some(root) = root {
-        let is_right = certificates(root).is_some_and(|all| all.into_iter().all(|one| roots.add(one).is_ok()));
-        if !is_right {
-            return Err("sslrootcert must be a file of certificates in PEM that can be read".to_owned());
+        let chain = certificates("sslrootcert", root)?;
+        if roots.add_parsable_certificates(chain).1 > 0 {
+            return Err("sslrootcert must be a file of certificates that can be trusted".to_owned());
         }
     }
     let Some((certificate, key)) = client else { return Ok(()) };
-    let Some(chain) = certificates(certificate) else {
-        return Err("sslcert must be a file of certificates in PEM that can be read".to_owned());
-    };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let is_right = || {
-        let keys = blocks(key)?.into_iter().filter(|block| block.tag().ends_with("PRIVATE KEY"));
-        let key = keys.map(|block| PrivateKeyDer::try_from(block.into_contents())).next()?.ok()?;
+    let chain = certificates("sslcert", certificate)?;
+    let config = || {
+        let key = PrivateKeyDer::from_pem_slice(&pem(key)?).ok()?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
         config.with_root_certificates(roots).with_client_auth_cert(chain, key).ok()
     };
-    match is_right() {
-        Some(_) => Ok(()),
-        None => Err("sslkey must be a file with the private key of sslcert in PEM, not encrypted".to_owned()),
+    let config = config().ok_or("sslkey must be a file with the private key of sslcert in PEM, not encrypted")?;
+    drop(config);
+    Ok(())
+}
+
+/// The content of a file, or the value itself if it is PEM.
+fn pem(value: &str) -> Option<Vec<u8>> {
+    if value.starts_with("-----BEGIN") {
+        return Some(value.into());
     }
-}
-
-fn certificates(value: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let blocks = blocks(value)?.into_iter().filter(|block| block.tag() == "CERTIFICATE");
-    Some(blocks.map(|block| block.into_contents().into()).collect::<Vec<_>>()).filter(|all| !all.is_empty())
-}
-
-/// The PEM of a file, or of the value itself.
-fn blocks(value: &str) -> Option<Vec<Pem>> {
-    let text = if value.starts_with("-----BEGIN") {
-        value.to_owned()
-    } else if Path::new(value).metadata().is_ok_and(|file| file.is_file()) {
-        fs::read_to_string(value).ok()?
-    } else {
-        return None;
-    };
-    pem::parse_many(text).ok()
+    // Opening a named pipe would block.
+    Path::new(value).metadata().ok().filter(fs::Metadata::is_file)?;
+    fs::read(value).ok()
 }
 
 #[cfg(test)]

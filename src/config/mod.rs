@@ -1,262 +1,80 @@
 //! Settings: compiled-in defaults < config/{profile}.toml < config/local.toml < `SIGNET__SECTION__KEY` < `…_FILE`.
 //!
-//! Everything is parsed into what it means here, and every fault is found at once: the merged layers are walked key by
-//! key, and what no section asked for is unknown.
+//! `sections` lists the settings, `values` says how each type is written, `sources` merges the layers, and `validate`
+//! checks what no single value shows. Loading reports every fault at once. Nothing here knows what settings are used for.
 
 mod database_url;
 mod print;
-mod rules;
-mod source;
-mod value;
+mod sections;
+mod sources;
+mod validate;
+mod values;
 
-pub use source::{Fault, Faults, Sources};
-pub use value::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
-
-use crate::{
-    cpu_quota::cpu_quota,
-    domain::{Algorithm, Email, PasswordRules, Seconds, UserIdField},
-    passwords::Hashing,
+pub use sections::{
+    Audit, Bootstrap, Database, Jwt, Mail, Passwords, RateLimit, Registration, Revocation, Server, Settings, Telemetry,
+    Users,
 };
-use database_url::DatabaseUrl;
-use ipnet::IpNet;
-use secrecy::SecretString;
-use source::Reader;
-use std::{net::SocketAddr, num::NonZero, path::PathBuf, thread::available_parallelism, time::Duration};
-use value::{BasePath, HeaderName, MemberName};
+pub use sources::{Fault, Faults, Sources};
+pub use values::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
 
-/// Where the service runs: what is refused at the start and the log format depend on it, no answer does.
+use crate::domain::{Email, PasswordRules};
+use secrecy::SecretString;
+use sources::Reader;
+use std::{num::NonZero, path::PathBuf, sync::LazyLock, thread::available_parallelism};
+
+/// Where the service runs. It decides what is refused at the start and how log lines look, and changes no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     Development,
     Production,
 }
 
-/// Declares a section as a struct, and how it is read: one line for each key, in one place.
-macro_rules! section {
-    ($(#[$about:meta])* $name:ident in $section:literal { $($(#[$doc:meta])* $key:ident: $type:ty,)* }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone)]
-        pub struct $name { $($(#[$doc])* pub $key: $type,)* }
-
-        impl $name {
-            fn read(reader: &mut Reader) -> Self {
-                Self { $($key: reader.read(concat!($section, ".", stringify!($key))),)* }
-            }
-        }
-    };
-}
-
-section! {
-    /// How the service listens.
-    Server in "server" {
-        bind: SocketAddr,
-        /// HTTP threads.
-        workers: Option<NonZero<usize>>,
-        public_url: Option<String>,
-        /// "" or "/path": goes before every route.
-        base_path: BasePath,
-        metrics_bind: Option<SocketAddr>,
-        docs: bool,
-        cors_allowed_origins: Vec<Origin>,
-        forwarded_header: HeaderName,
-        trusted_proxies: Vec<IpNet>,
-        keep_alive: Duration,
-        request_timeout: Duration,
-        shutdown_timeout: Duration,
-    }
-}
-
-section! {
-    /// Where users and sessions are kept.
-    Database in "database" {
-        url: DatabaseUrl,
-        max_connections: u32,
-        acquire_timeout: Duration,
-        migrate_on_start: bool,
-    }
-}
-
-section! {
-    /// Tokens: keys, lifetimes and names.
-    Jwt in "jwt" {
-        signing_key: Option<SecretString>,
-        verifying_key: Option<SecretString>,
-        algorithm: Algorithm,
-        keys_dir: Option<PathBuf>,
-        refresh_key: Option<SecretString>,
-        refresh_key_previous: Option<SecretString>,
-        access_token_lifetime: Seconds,
-        refresh_token_lifetime: Seconds,
-        session_lifetime: Seconds,
-        rotate_refresh_tokens: bool,
-        refresh_grace: Seconds,
-        access_token_name: MemberName,
-        refresh_token_name: MemberName,
-        authorization_header: HeaderName,
-        auth_header_types: Vec<String>,
-        issuer: Option<String>,
-        audience: Option<String>,
-        leeway: Seconds,
-        jti_claim: MemberName,
-        user_id_claim: MemberName,
-        user_id_field: UserIdField,
-    }
-}
-
-section! {
-    /// What a hash costs, and what a password must be. Memory in KiB, lengths in characters.
-    Passwords in "passwords" {
-        memory_kib: u32,
-        iterations: u32,
-        parallelism: u32,
-        max_memory_kib: u32,
-        hash_threads: Option<NonZero<usize>>,
-        queue: Option<NonZero<usize>>,
-        queue_timeout: Duration,
-        min_length: u32,
-        max_length: u32,
-    }
-}
-
-section! {
-    /// Who may see users, what they may call themselves, and how many sessions one may have.
-    Users in "users" {
-        list: Listing,
-        max_sessions: u32,
-        reserved_usernames: Vec<String>,
-    }
-}
-
-section! {
-    /// Who may create users.
-    Registration in "registration" {
-        mode: RegistrationMode,
-    }
-}
-
-section! {
-    /// How often one address, or one account, may try.
-    RateLimit in "rate_limit" {
-        enabled: bool,
-        signin_per_address: Rate,
-        create_per_address: Rate,
-        refresh_per_address: Rate,
-        account_failures: u32,
-        account_delay_max: Duration,
-    }
-}
-
-section! {
-    /// How ended sessions reach every replica.
-    Revocation in "revocation" {
-        poll_interval: Duration,
-        max_staleness: MaxStaleness,
-    }
-}
-
-section! {
-    /// Logs and traces.
-    Telemetry in "telemetry" {
-        log: String,
-        format: LogFormat,
-        otlp_endpoint: Option<String>,
-    }
-}
-
-section! {
-    /// How mail is sent.
-    Mail in "mail" {
-        smtp_url: Option<SecretString>,
-        from: Option<String>,
-        link_base: Option<String>,
-    }
-}
-
-section! {
-    /// How long the audit trail is kept.
-    Audit in "audit" {
-        keep: Duration,
-    }
-}
-
-section! {
-    /// The first superuser; used once, while there is none.
-    Bootstrap in "bootstrap" {
-        superuser_email: Option<Email>,
-        superuser_password: Option<SecretString>,
-    }
-}
-
-/// Every setting, parsed and checked.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub profile: Profile,
-    pub server: Server,
-    pub database: Database,
-    pub jwt: Jwt,
-    pub passwords: Passwords,
-    pub users: Users,
-    pub registration: Registration,
-    pub rate_limit: RateLimit,
-    pub revocation: Revocation,
-    pub telemetry: Telemetry,
-    pub mail: Mail,
-    pub audit: Audit,
-    pub bootstrap: Bootstrap,
-    printable: Vec<print::Line>,
-}
+/// A problem, reported at the first of these keys that is set.
+pub struct Problem(pub &'static [&'static str], pub String);
 
 impl Settings {
-    /// Merges the layers and reads every setting.
+    /// Merges the layers and reads every setting. `check` finds the problems that only the code which uses a setting can
+    /// find.
     ///
     /// # Errors
-    /// Every fault of every layer, each with the place it came from.
-    pub fn load(sources: &Sources) -> Result<Self, Faults> {
+    /// Every fault of every layer, each with the place that it came from.
+    pub fn load(sources: &Sources, check: impl FnOnce(&Self) -> Vec<Problem>) -> Result<Self, Faults> {
         let mut reader = Reader::merge(sources);
-        let settings = Self {
-            profile: reader.profile(sources),
-            server: Server::read(&mut reader),
-            database: Database::read(&mut reader),
-            jwt: Jwt::read(&mut reader),
-            passwords: Passwords::read(&mut reader),
-            users: Users::read(&mut reader),
-            registration: Registration::read(&mut reader),
-            rate_limit: RateLimit::read(&mut reader),
-            revocation: Revocation::read(&mut reader),
-            telemetry: Telemetry::read(&mut reader),
-            mail: Mail::read(&mut reader),
-            audit: Audit::read(&mut reader),
-            bootstrap: Bootstrap::read(&mut reader),
-            printable: reader.printable(),
-        };
+        let settings = Self::read(&mut reader);
         reader.refuse_unknown_keys();
-        // A value that could not be read is its default here, so that the rules find whatever else is wrong.
-        rules::check(&settings, sources, &mut reader);
+        // A value that could not be read is the default here, so that the rules find all other problems.
+        validate::check_environment(&settings, sources, &mut reader);
+        reader.report(validate::problems(&settings));
+        reader.report(check(&settings));
         reader.finish(settings)
     }
 
-    /// What is allowed and yet worth a line at the start.
-    pub fn warnings(&self) -> Vec<String> {
-        rules::warnings(self)
+    /// The `iss` of every token.
+    pub fn issuer(&self) -> &str {
+        self.jwt.issuer.as_deref().or(self.server.public_url.as_deref()).unwrap_or("signet")
     }
 
-    /// Each setting with its value and where it came from, secrets masked: what `signet config print` shows.
-    pub fn print(&self) -> String {
-        print::print(&self.printable)
+    /// The folder of the keys that the development profile makes: the folder of the database.
+    pub fn data_dir(&self) -> PathBuf {
+        let of_database = self.database.sqlite_path().and_then(|file| Some(file.parent()?.to_owned()));
+        of_database.unwrap_or_else(|| PathBuf::from("data"))
+    }
+
+    /// The first superuser, when one is configured.
+    pub fn first_superuser(&self) -> Option<(Email, SecretString)> {
+        self.bootstrap.superuser_email.clone().zip(self.bootstrap.superuser_password.clone())
     }
 }
 
-/// Cores, as a container's quota counts them.
-fn cores() -> NonZero<usize> {
-    available_parallelism().unwrap_or(NonZero::<usize>::MIN)
-}
+/// The number of cores that this process may use.
+static CORES: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, NonZero::get));
 
 impl Server {
-    /// The most that the framework takes.
+    /// The most that actix-server accepts.
     pub const MAX_WORKERS: usize = 512;
 
     pub fn workers(&self) -> usize {
-        self.workers.map_or_else(|| cores().get().min(Self::MAX_WORKERS), NonZero::get)
+        self.workers.map_or_else(|| (*CORES).min(Self::MAX_WORKERS), NonZero::get)
     }
 }
 
@@ -267,55 +85,14 @@ impl Database {
     }
 }
 
-impl Settings {
-    /// The `iss` of every token.
-    pub fn issuer(&self) -> &str {
-        self.jwt.issuer.as_deref().or(self.server.public_url.as_deref()).unwrap_or("signet")
-    }
-
-    /// Where keys are kept that the development profile makes: beside the database.
-    pub fn data_dir(&self) -> PathBuf {
-        let beside = self.database.sqlite_path().and_then(|file| Some(file.parent()?.to_owned()));
-        beside.unwrap_or_else(|| PathBuf::from("data"))
-    }
-
-    /// The first superuser, when one is configured.
-    pub fn first_superuser(&self) -> Option<(Email, SecretString)> {
-        self.bootstrap.superuser_email.clone().zip(self.bootstrap.superuser_password.clone())
-    }
-}
-
 impl Passwords {
     pub fn hash_threads(&self) -> usize {
-        self.hash_threads.unwrap_or_else(cores).get()
+        self.hash_threads.map_or(*CORES, NonZero::get)
     }
 
-    /// How many may wait for a hash thread.
+    /// How many requests may wait for a hash thread.
     pub fn queue(&self) -> usize {
         self.queue.map_or_else(|| 32 * self.hash_threads(), NonZero::get)
-    }
-
-    /// What hashing may cost.
-    pub fn hashing(&self) -> Hashing {
-        Hashing {
-            memory_kib: self.memory_kib,
-            iterations: self.iterations,
-            parallelism: self.parallelism,
-            max_memory_kib: self.max_memory_kib,
-            threads: self.hash_threads(),
-            queue: self.queue(),
-            queue_timeout: self.queue_timeout,
-            cooldown: self.cooldown(),
-        }
-    }
-
-    /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
-    /// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
-    /// quota until the next period, whatever the priority of its threads.
-    fn cooldown(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
-        let threads = self.hash_threads() as f64;
-        cpu_quota().map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))
     }
 
     pub fn rules(&self) -> PasswordRules {

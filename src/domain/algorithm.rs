@@ -1,7 +1,10 @@
 //! How access tokens can be signed.
 
+use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr, VariantNames};
+
 /// A signature algorithm of RFC 7518 §3.1 or RFC 8037 §3.1. There is no `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames, EnumIter)]
+#[strum(serialize_all = "UPPERCASE")]
 pub enum Algorithm {
     Hs256,
     Hs384,
@@ -14,45 +17,22 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    #[strum(serialize = "EdDSA")]
     EdDsa,
 }
 
 impl Algorithm {
-    pub const ALL: [Self; 12] = [
-        Self::Hs256,
-        Self::Hs384,
-        Self::Hs512,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        Self::iter()
+    }
 
     /// As the header of a token spells it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Hs384 => "HS384",
-            Self::Hs512 => "HS512",
-            Self::Rs256 => "RS256",
-            Self::Rs384 => "RS384",
-            Self::Rs512 => "RS512",
-            Self::Ps256 => "PS256",
-            Self::Ps384 => "PS384",
-            Self::Ps512 => "PS512",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
+        self.into()
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+        name.parse().ok()
     }
 
     /// The least length of a shared secret, in bytes: as long as the hash (RFC 7518 §3.2). `None` where keys are pairs.

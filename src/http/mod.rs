@@ -20,9 +20,9 @@ use crate::{
     auth::Auth,
     clock::Clock,
     config::{Origin, Profile, Settings},
-    crypto::TokenNames,
     storage::Storage,
     telemetry::Metrics,
+    tokens::TokenNames,
 };
 use actix_web::web::Bytes;
 use extract::Proxies;

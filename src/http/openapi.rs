@@ -4,7 +4,7 @@ use super::{
     handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
     problem::ProblemResponse,
 };
-use crate::{crypto::TokenNames, domain::PasswordRules};
+use crate::{domain::PasswordRules, tokens::TokenNames};
 use serde_json::{Value, json};
 use utoipa::{Modify, OpenApi, openapi::security};
 

@@ -1,15 +1,13 @@
-//! The keys of access tokens, each with its state: next, active, retiring, ended.
+//! The keys of access tokens and the state of each: next, active, retiring, ended.
 //!
-//! A state is computed from the activation times in the file names and is never stored, so replicas that read the same
-//! files agree without telling each other. The newest key whose activation time has passed signs. Keys that activate
-//! later are already published; keys that were active before verify until the last token that they signed has ended.
+//! The newest key whose activation time has passed signs. Keys that activate later are already published; keys that were
+//! active before verify until the last token that they signed has ended.
 
 use super::{KeyFault, SigningKey, TokenKey};
 use crate::domain::{MAX_CLOCK_SKEW, Seconds, Timestamp};
-use serde::Serialize;
-use std::fmt;
+use std::collections::HashSet;
 
-/// How long clients may cache the key set, in seconds.
+/// How long clients may cache the key set.
 pub const MAX_AGE: Seconds = Seconds(60);
 /// How long a key file may take to reach every replica and be read there.
 const FILE_ARRIVAL: Seconds = Seconds(240);
@@ -20,8 +18,9 @@ pub const PUBLISHED_BEFORE: Seconds = Seconds(FILE_ARRIVAL.0 + MAX_AGE.0);
 const SIGNS_LATE: Seconds = Seconds(FILE_ARRIVAL.0 + MAX_CLOCK_SKEW.0);
 
 /// What a key is used for at a given time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum KeyState {
     /// Published, and does not sign yet.
     Next,
@@ -31,17 +30,6 @@ pub enum KeyState {
     Retiring,
     /// Every token that it signed has ended; neither signs nor verifies.
     Ended,
-}
-
-impl fmt::Display for KeyState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Next => "next",
-            Self::Active => "active",
-            Self::Retiring => "retiring",
-            Self::Ended => "ended",
-        })
-    }
 }
 
 /// When a key is activated.
@@ -75,27 +63,14 @@ impl Activation {
     }
 }
 
-/// A key of the ring.
-#[derive(Clone)]
-pub struct RingKey {
-    pub(crate) key: TokenKey,
+#[derive(Clone, PartialEq)]
+struct RingKey {
+    key: TokenKey,
     activation: Activation,
 }
 
-impl RingKey {
-    pub fn signing_key(&self) -> &SigningKey {
-        &self.key.signing
-    }
-
-    /// An RSA key has the same `kid` for several algorithms.
-    fn is_same_as(&self, other: &Self) -> bool {
-        let (one, two) = (self.signing_key(), other.signing_key());
-        one.kid() == two.kid() && one.algorithm() == two.algorithm()
-    }
-}
-
 /// The keys of access tokens, of which one signs and several verify.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct KeyRing {
     /// In the order of activation; keys that wait are last.
     keys: Vec<RingKey>,
@@ -104,8 +79,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// A ring of keys for tokens of this `typ`, with the activation of each. `token_lifetime` is how long after it was
-    /// issued a token may be accepted.
+    /// A ring of keys for tokens of this `typ`, with the activation of each.
     ///
     /// # Errors
     /// There is no key, one is there twice, or two activate at the same time.
@@ -117,105 +91,68 @@ impl KeyRing {
         if keys.is_empty() {
             return Err("there is no key; `signet keys generate` makes the first".into());
         }
-        let mut keys: Vec<RingKey> =
-            keys.into_iter().map(|(key, activation)| RingKey { key: TokenKey::new(key, typ), activation }).collect();
-        keys.sort_by_key(|key| key.activation.activates_at().map_or(i64::MAX, |at| at.0));
-        for (number, key) in keys.iter().enumerate() {
-            let others = keys.get(number + 1..).unwrap_or_default();
-            let kid = key.signing_key().kid();
-            if others.iter().any(|other| other.signing_key().kid() == kid) {
-                return Err(KeyFault(format!("the key {kid} is there twice (one key, one algorithm)")));
+        let (mut kids, mut times) = (HashSet::new(), HashSet::new());
+        for (key, activation) in &keys {
+            if !kids.insert(key.kid()) {
+                return Err(KeyFault(format!("the key {} is there twice (one key, one algorithm)", key.kid())));
             }
-            let activates_at = key.activation.activates_at();
-            if activates_at.is_some() && others.iter().any(|other| other.activation.activates_at() == activates_at) {
+            if activation.activates_at().is_some_and(|at| !times.insert(at.0)) {
                 return Err("two keys activate at the same time; one must be next".into());
             }
         }
+        let keys = keys.into_iter().map(|(key, activation)| RingKey { key: TokenKey::new(key, typ), activation });
+        let mut keys: Vec<RingKey> = keys.collect();
+        keys.sort_by_key(|key| key.activation.activates_at().unwrap_or(Timestamp(i64::MAX)));
         Ok(Self { keys, token_lifetime })
     }
 
-    pub(crate) fn has(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.signing_key().kid() == kid)
-    }
-
-    /// The key that signs: the newest whose activation time has passed.
-    pub fn active(&self, now: Timestamp) -> Option<&RingKey> {
-        self.active_place(now).and_then(|place| self.keys.get(place))
-    }
-
-    /// # Errors
-    /// No key is active.
-    pub fn check_active(&self, now: Timestamp) -> Result<(), KeyFault> {
-        let fault = || "no key is active: `signet keys rotate --now` activates one".into();
-        self.active_place(now).map(drop).ok_or_else(fault)
-    }
-
-    fn active_place(&self, now: Timestamp) -> Option<usize> {
+    /// The place of the key that signs.
+    fn active(&self, now: Timestamp) -> Option<usize> {
         self.keys.iter().rposition(|key| key.activation.has_passed(now))
     }
 
+    pub(crate) fn check_active(&self, now: Timestamp) -> Result<(), KeyFault> {
+        self.active(now).map(drop).ok_or("no key is active: `signet keys rotate --now` activates one".into())
+    }
+
     /// The active key, for a ring that has had one. After a clock was set back the oldest key signs.
-    pub(crate) fn signer(&self, now: Timestamp) -> &RingKey {
-        #[expect(clippy::indexing_slicing, reason = "`new` refuses a ring without a key")]
-        self.active(now).unwrap_or(&self.keys[0])
+    pub(crate) fn signer(&self, now: Timestamp) -> &TokenKey {
+        &self.keys[self.active(now).unwrap_or(0)].key
     }
 
     /// Each key and its state, in the order of activation.
-    pub fn states(&self, now: Timestamp) -> impl Iterator<Item = (&RingKey, KeyState)> + Clone {
-        let active = self.active_place(now);
+    pub(crate) fn states(&self, now: Timestamp) -> impl Iterator<Item = (&TokenKey, KeyState)> + Clone {
+        let active = self.active(now);
         self.keys.iter().enumerate().map(move |(place, key)| {
             let state = match active {
                 Some(active) if place == active => KeyState::Active,
-                Some(active) if place < active => {
-                    if self.end(place).is_some_and(|end| end <= now) {
-                        KeyState::Ended
-                    } else {
-                        KeyState::Retiring
-                    }
-                }
+                Some(active) if place < active && self.has_ended(place, now) => KeyState::Ended,
+                Some(active) if place < active => KeyState::Retiring,
                 _ => KeyState::Next,
             };
-            (key, state)
+            (&key.key, state)
         })
     }
 
-    /// When the last token that a key signed has ended on every replica.
-    fn end(&self, place: usize) -> Option<Timestamp> {
-        let successor = self.keys.get(place + 1)?.activation.activates_at()?;
-        Some(successor + self.token_lifetime + SIGNS_LATE)
+    /// Whether the last token that a key signed has ended on every replica.
+    fn has_ended(&self, place: usize, now: Timestamp) -> bool {
+        let successor = self.keys.get(place + 1).and_then(|key| key.activation.activates_at());
+        successor.is_some_and(|activates_at| activates_at + self.token_lifetime + SIGNS_LATE <= now)
     }
 
     /// The keys that are published and verify: all but those that have ended.
     pub(crate) fn verifying(&self, now: Timestamp) -> impl Iterator<Item = &TokenKey> + Clone {
-        self.states(now).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| &key.key)
+        self.states(now).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| key)
     }
 
-    /// Whether both rings have the same keys with the same activation times.
-    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
-        let is_same = |(one, two): (&RingKey, &RingKey)| one.is_same_as(two) && one.activation == two.activation;
-        self.keys.len() == other.keys.len() && self.keys.iter().zip(&other.keys).all(is_same)
-    }
-
-    /// The keys that verify in the ring before this one and do not verify here.
-    pub(crate) fn removed_since<'a>(
-        &'a self,
-        before: &'a Self,
-        now: Timestamp,
-    ) -> impl Iterator<Item = &'a SigningKey> {
-        let verifies_here =
-            move |key: &RingKey| self.states(now).any(|(mine, state)| state != KeyState::Ended && mine.is_same_as(key));
-        let verified = before.states(now).filter(|(_, state)| *state != KeyState::Ended);
-        verified.filter(move |(key, _)| !verifies_here(key)).map(|(key, _)| key.signing_key())
-    }
-
-    /// The keys that the ring before this one did not have and that were to be published before now. A key that
-    /// `rotate --now` activated is none of them.
-    pub(crate) fn late_since<'a>(&'a self, before: &'a Self, now: Timestamp) -> impl Iterator<Item = &'a SigningKey> {
-        let is_late =
-            move |key: &RingKey| matches!(key.activation, Activation::At(_)) && key.activation.has_passed(now);
-        let is_new = move |key: &RingKey| !before.keys.iter().any(|known| known.is_same_as(key));
-        let keys = self.keys.iter().filter(move |key| key.activation != Activation::ALWAYS && is_late(key));
-        keys.filter(move |key| is_new(key)).map(RingKey::signing_key)
+    /// The keys that `before` does not have and that should have been published before now. A key that `rotate --now`
+    /// activated is none of them.
+    pub(crate) fn late_since<'a>(&'a self, before: &'a Self, now: Timestamp) -> impl Iterator<Item = &'a TokenKey> {
+        let is_late = move |key: &&RingKey| {
+            let was_published_late = matches!(key.activation, Activation::At(at) if at <= now);
+            was_published_late && key.activation != Activation::ALWAYS && before.keys.iter().all(|k| k.key != key.key)
+        };
+        self.keys.iter().filter(is_late).map(|key| &key.key)
     }
 }
 
@@ -284,7 +221,11 @@ mod tests {
             assert_eq!(found, *states, "{activations:?} at {time}");
             let verifying = states.iter().filter(|state| **state != Ended).count();
             assert_eq!(ring.verifying(Timestamp(*time)).count(), verifying, "{activations:?} at {time}");
-            assert_eq!(ring.active(Timestamp(*time)).is_some(), states.contains(&Active), "{activations:?} at {time}");
+            assert_eq!(
+                ring.check_active(Timestamp(*time)).is_ok(),
+                states.contains(&Active),
+                "{activations:?} at {time}"
+            );
         }
     }
 
@@ -293,7 +234,7 @@ mod tests {
         let (old, new, next) = (key(), key(), key());
         let keys = [(next, Activation::Waiting), (new.clone(), at(1000)), (old, Activation::ALWAYS)];
         let ring = KeyRing::new("at+jwt", keys.to_vec(), LIFETIME).unwrap();
-        assert_eq!(ring.signer(Timestamp(1000)).signing_key().kid(), new.kid());
+        assert_eq!(ring.signer(Timestamp(1000)).signing.kid(), new.kid());
     }
 
     #[test]
@@ -311,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_names_the_keys_that_are_gone_and_those_that_came_late() {
+    fn a_change_names_the_keys_that_came_late() {
         let (old, new, time) = (key(), key(), Timestamp(1100));
         let ring = |keys: &[(&SigningKey, Activation)]| {
             let keys = keys.iter().map(|(key, activation)| ((*key).clone(), *activation)).collect();
@@ -319,35 +260,17 @@ mod tests {
         };
         let before = ring(&[(&old, at(500))]);
         let rows = [
-            ("unchanged", ring(&[(&old, at(500))]), 0, 0),
-            ("the next key", ring(&[(&old, at(500)), (&new, Activation::Waiting)]), 0, 0),
-            ("planned", ring(&[(&old, at(500)), (&new, at(1200))]), 0, 0),
-            ("planned, and the file came late", ring(&[(&old, at(500)), (&new, at(1000))]), 0, 1),
-            ("rotate --now", ring(&[(&old, at(500)), (&new, now(1000))]), 0, 0),
-            ("rotate --now after a leak", ring(&[(&new, now(1000))]), 1, 0),
-            ("without a time", ring(&[(&new, Activation::ALWAYS)]), 1, 0),
+            ("unchanged", ring(&[(&old, at(500))]), 0),
+            ("the next key", ring(&[(&old, at(500)), (&new, Activation::Waiting)]), 0),
+            ("planned", ring(&[(&old, at(500)), (&new, at(1200))]), 0),
+            ("planned, and the file came late", ring(&[(&old, at(500)), (&new, at(1000))]), 1),
+            ("rotate --now", ring(&[(&old, at(500)), (&new, now(1000))]), 0),
+            ("without a time", ring(&[(&new, Activation::ALWAYS)]), 0),
         ];
-        for (name, after, gone, late) in rows {
-            assert_eq!(after.removed_since(&before, time).count(), gone, "{name}");
+        for (name, after, late) in rows {
             assert_eq!(after.late_since(&before, time).count(), late, "{name}");
-            assert_eq!(after.is_same_as(&before), name == "unchanged", "{name}");
+            assert_eq!(after == before, name == "unchanged", "{name}");
         }
-        let ended = ring(&[(&old, at(500)), (&new, at(1000))]);
-        let deleted = ring(&[(&new, at(1000))]);
-        assert_eq!(deleted.removed_since(&ended, Timestamp(9000)).count(), 0, "no token of it is accepted any more");
-    }
-
-    #[test]
-    fn a_key_for_another_algorithm_is_another_key() {
-        let text = generate(Algorithm::Rs256).unwrap();
-        let ring = |algorithm| {
-            let key = SigningKey::parse(&text, algorithm).unwrap();
-            KeyRing::new("at+jwt", vec![(key, Activation::ALWAYS)], LIFETIME).unwrap()
-        };
-        let (before, after) = (ring(Algorithm::Rs256), ring(Algorithm::Ps256));
-        assert_eq!(before.signer(Timestamp(0)).signing_key().kid(), after.signer(Timestamp(0)).signing_key().kid());
-        assert_eq!(after.removed_since(&before, Timestamp(0)).count(), 1);
-        assert!(!after.is_same_as(&before));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! growing pool of threads a flood of sign-ins would exhaust the memory. A request that finds no room in the queue is
 //! refused at once.
 
-use crate::{telemetry::HashWaits, time_slice};
+use super::Hashing;
+use crate::{os::scheduler, telemetry::HashWaits};
 use argon2_rust::{Algorithm, Argon2, Hasher, Params, Version};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustix::{
@@ -14,11 +15,7 @@ use rustix::{
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -29,7 +26,7 @@ use tokio::{
 
 /// The niceness of a hash thread. At 3 it gets a third of a core that other threads of the service want entirely: a flood
 /// of sign-ins does not starve the other requests, and a flood of other requests does not stop the sign-ins. (At 10 it
-/// would get a tenth, at 19 a sixtieth.) How soon the other threads run is decided by the [`time_slice`], not by this.
+/// would get a tenth, at 19 a sixtieth.) How soon the other threads run is decided by the time slice, not by this.
 const NICENESS: i32 = 3;
 
 /// Why there is no hash.
@@ -60,8 +57,8 @@ impl Default for Worker {
 
 impl Worker {
     /// Frees the memory if it is more than this many KiB.
-    fn keep_at_most(&mut self, memory_kib: usize) {
-        if self.hasher.reserved_blocks() > memory_kib {
+    fn keep_at_most(&mut self, memory_kib: u32) {
+        if self.hasher.reserved_blocks() > memory_kib as usize {
             self.hasher.clear();
         }
     }
@@ -74,140 +71,70 @@ pub struct Permit {
     deadline: Instant,
 }
 
-/// A hash to be made.
-struct Job {
-    state: Arc<JobState>,
-    /// Hashes, releases the permit and sends the result to the request.
-    run: Box<dyn FnOnce(&mut Worker) + Send>,
-}
-
-/// The size of a [`HashPool`], and what its threads do between two hashes.
-pub(super) struct PoolOptions {
-    pub threads: usize,
-    /// How many requests may wait for a thread.
-    pub queue: usize,
-    /// How long a request waits for a thread.
-    pub queue_timeout: Duration,
-    /// How much memory a thread keeps between hashes.
-    pub usual_memory_kib: usize,
-    /// A thread that has no work for this long frees that memory as well.
-    pub idle_timeout: Duration,
-    /// How long a thread sleeps after each hash, as a share of the core's time that the hash took.
-    pub cooldown: f64,
-}
+/// Hashes and sends the result to the request, unless that request has ended.
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
 pub(super) struct HashPool {
     queue: Sender<Job>,
     /// One permit for each thread and each place in the queue.
     permits: Arc<Semaphore>,
     queue_timeout: Duration,
-    /// How many requests wait for a thread.
-    waiting: Arc<AtomicUsize>,
     waits: HashWaits,
 }
 
 impl HashPool {
-    /// # Errors
-    /// When the system refuses to start a thread.
-    pub(super) fn start(options: &PoolOptions, waits: HashWaits) -> io::Result<Self> {
-        let &PoolOptions { threads, queue, queue_timeout, usual_memory_kib, idle_timeout, cooldown } = options;
+    pub(super) fn start(hashing: Hashing, idle_timeout: Duration, waits: HashWaits) -> io::Result<Self> {
         // The permits bound it.
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        for number in 0..threads {
-            let thread = HashThread { queue: receiver.clone(), usual_memory_kib, idle_timeout, cooldown };
+        let (queue, jobs) = crossbeam_channel::unbounded();
+        for number in 0..hashing.threads {
+            let thread = HashThread { jobs: jobs.clone(), hashing, idle_timeout };
             thread::Builder::new().name(format!("hash-{number}")).spawn(move || thread.run())?;
         }
-        let permits = Arc::new(Semaphore::new(threads + queue));
-        Ok(Self { queue: sender, permits, queue_timeout, waiting: Arc::default(), waits })
+        let permits = Arc::new(Semaphore::new(hashing.threads + hashing.queue));
+        Ok(Self { queue, permits, queue_timeout: hashing.queue_timeout, waits })
     }
 
-    /// Takes the permit for one hash. A request takes it before it does any other work, so that a refused request costs
-    /// nothing.
-    ///
-    /// # Errors
-    /// [`HashError::Overloaded`], at once, when there is none.
     pub(super) fn try_acquire(&self) -> Result<Permit, HashError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| HashError::Overloaded)?;
         Ok(Permit { _permit: permit, deadline: Instant::now() + self.queue_timeout })
     }
 
-    /// Runs `hash` on one of the threads.
-    ///
-    /// # Errors
-    /// [`HashError::Overloaded`] when no thread was free in time.
+    /// Runs `hash` on one of the threads, if one is free in time.
+    #[tracing::instrument(level = "debug", name = "hash", skip_all)]
     pub(super) async fn run<T: Send + 'static>(
         &self,
         permit: Permit,
         hash: impl FnOnce(&mut Worker) -> T + Send + 'static,
     ) -> Result<T, HashError> {
-        let (sender, receiver) = oneshot::channel();
         let (deadline, queued_at) = (permit.deadline, Instant::now());
-        let run = Box::new(move |worker: &mut Worker| {
-            let wait = queued_at.elapsed();
+        let ((started, has_started), (sender, receiver)) = (oneshot::channel(), oneshot::channel());
+        let job = move |worker: &mut Worker| {
+            if started.send(queued_at.elapsed()).is_err() {
+                // The request has timed out, or its client has disconnected.
+                return;
+            }
             let result = hash(worker);
             // Before the result is sent: the client's next request must find the permit released.
             drop(permit);
-            // The client may have disconnected; then the result is dropped.
-            let _ = sender.send((wait, result));
-        });
-        let waiting = CancelOnDrop(JobState::new(&self.waiting));
-        self.queue.send(Job { state: Arc::clone(&waiting.0), run }).map_err(|_| HashError::Panicked)?;
-        let mut receiver = pin!(receiver);
-        let result = match timeout_at(deadline, &mut receiver).await {
-            Ok(result) => result,
-            Err(_) if waiting.0.claim() => return Err(HashError::Overloaded),
-            // A thread has begun: the result comes within one hash.
-            Err(_) => receiver.await,
+            let _ = sender.send(result);
         };
-        let (wait, result) = result.map_err(|_| HashError::Panicked)?;
-        self.waits.note(wait);
-        Ok(result)
+        self.queue.send(Box::new(job)).map_err(|_| HashError::Panicked)?;
+        let wait = timeout_at(deadline, has_started).await.map_err(|_| HashError::Overloaded)?;
+        self.waits.note(wait.map_err(|_| HashError::Panicked)?);
+        // From here on the result comes within one hash.
+        receiver.await.map_err(|_| HashError::Panicked)
     }
 
     /// How many requests wait for a thread.
     pub(super) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-}
-
-/// Whether a job still waits. A hash thread claims it when it begins, or the request when it times out or its client
-/// disconnects: the first one wins.
-struct JobState {
-    is_claimed: AtomicBool,
-    waiting: Arc<AtomicUsize>,
-}
-
-impl JobState {
-    /// A job that waits; it counts in `waiting` until it is claimed.
-    fn new(waiting: &Arc<AtomicUsize>) -> Arc<Self> {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { is_claimed: AtomicBool::new(false), waiting: Arc::clone(waiting) })
-    }
-
-    /// Whether this call is the first.
-    fn claim(&self) -> bool {
-        let is_first = !self.is_claimed.swap(true, Ordering::Relaxed);
-        if is_first {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-        }
-        is_first
-    }
-}
-
-/// Cancels a job that still waits when its request ends.
-struct CancelOnDrop(Arc<JobState>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.claim();
+        self.queue.len()
     }
 }
 
 struct HashThread {
-    queue: Receiver<Job>,
-    usual_memory_kib: usize,
+    jobs: Receiver<Job>,
+    hashing: Hashing,
     idle_timeout: Duration,
-    cooldown: f64,
 }
 
 impl HashThread {
@@ -215,17 +142,14 @@ impl HashThread {
     fn run(&self) {
         // For this thread alone, on Linux. Where the system refuses, hashing works all the same.
         let _ = setpriority_process(None, NICENESS);
-        let _ = time_slice::ask_for(time_slice::LONGEST);
+        let _ = scheduler::set_time_slice(scheduler::LONGEST);
         let mut worker = Worker::default();
         while let Some(job) = self.next(&mut worker) {
-            if !job.state.claim() {
-                continue;
-            }
             let before = time_on_core();
             // A panic fails one request. Without this it would end the thread, and later requests would wait for it.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| (job.run)(&mut worker)));
-            worker.keep_at_most(self.usual_memory_kib);
-            let cooldown = time_on_core().saturating_sub(before).mul_f64(self.cooldown);
+            let _ = panic::catch_unwind(AssertUnwindSafe(|| job(&mut worker)));
+            worker.keep_at_most(self.hashing.memory_kib);
+            let cooldown = time_on_core().saturating_sub(before).mul_f64(self.hashing.cooldown);
             if !cooldown.is_zero() {
                 thread::sleep(cooldown);
             }
@@ -234,12 +158,12 @@ impl HashThread {
 
     /// Waits for a job, and frees the memory when there is none in time; `None` when the pool was dropped.
     fn next(&self, worker: &mut Worker) -> Option<Job> {
-        match self.queue.recv_timeout(self.idle_timeout) {
+        match self.jobs.recv_timeout(self.idle_timeout) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 worker.keep_at_most(0);
-                self.queue.recv().ok()
+                self.jobs.recv().ok()
             }
         }
     }
@@ -253,7 +177,10 @@ fn time_on_core() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
 
     impl HashPool {
         async fn run_now<T: Send + 'static>(
@@ -264,22 +191,26 @@ mod tests {
         }
     }
 
-    const OPTIONS: PoolOptions = PoolOptions {
+    const HOUR: Duration = Duration::from_hours(1);
+
+    const HASHING: Hashing = Hashing {
+        memory_kib: 64,
+        iterations: 1,
+        parallelism: 1,
+        max_memory_kib: 64,
         threads: 1,
         queue: 8,
-        queue_timeout: Duration::from_hours(1),
-        usual_memory_kib: 64,
-        idle_timeout: Duration::from_hours(1),
+        queue_timeout: HOUR,
         cooldown: 0.0,
     };
 
-    fn pool(options: &PoolOptions) -> Arc<HashPool> {
-        Arc::new(HashPool::start(options, HashWaits::default()).unwrap())
+    fn pool(hashing: Hashing) -> Arc<HashPool> {
+        Arc::new(HashPool::start(hashing, HOUR, HashWaits::default()).unwrap())
     }
 
     /// A pool whose only thread is busy until the sender is dropped.
-    async fn busy_pool(options: &PoolOptions) -> (Arc<HashPool>, mpsc::Sender<()>) {
-        let pool = pool(options);
+    async fn busy_pool(hashing: Hashing) -> (Arc<HashPool>, mpsc::Sender<()>) {
+        let pool = pool(hashing);
         let (release, held) = mpsc::channel::<()>();
         let (started, is_started) = oneshot::channel();
         let busy = Arc::clone(&pool);
@@ -296,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
-        let (pool, release) = busy_pool(&PoolOptions { queue: 1, ..OPTIONS }).await;
+        let (pool, release) = busy_pool(Hashing { queue: 1, ..HASHING }).await;
         let waiting = Arc::clone(&pool);
         let waiting = tokio::spawn(async move { waiting.run_now(|_| 1).await });
         tokio::task::yield_now().await;
@@ -307,7 +238,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_times_out_is_refused_and_not_hashed() {
-        let (pool, release) = busy_pool(&PoolOptions { queue_timeout: Duration::from_secs(1), ..OPTIONS }).await;
+        let (pool, release) = busy_pool(Hashing { queue_timeout: Duration::from_secs(1), ..HASHING }).await;
         let hashed = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&hashed);
         assert_eq!(pool.run_now(move |_| count.fetch_add(1, Ordering::SeqCst)).await, Err(HashError::Overloaded));
@@ -319,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_whose_client_disconnects_is_not_hashed() {
-        let (pool, release) = busy_pool(&OPTIONS).await;
+        let (pool, release) = busy_pool(HASHING).await;
         let hashed = Arc::new(AtomicUsize::new(0));
         let (count, disconnecting) = (Arc::clone(&hashed), Arc::clone(&pool));
         let disconnecting =
@@ -334,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hash_keeps_its_permit_after_its_client_disconnects() {
-        let pool = pool(&PoolOptions { queue: 0, ..OPTIONS });
+        let pool = pool(Hashing { queue: 0, ..HASHING });
         let (release, held) = mpsc::channel::<()>();
         let (started, is_started) = oneshot::channel();
         let disconnecting = Arc::clone(&pool);
@@ -355,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_fails_one_request_and_not_the_thread() {
-        let pool = pool(&OPTIONS);
+        let pool = pool(HASHING);
         assert_eq!(pool.run_now(|_| -> u8 { panic!("on purpose") }).await, Err(HashError::Panicked));
         assert_eq!(pool.run_now(|_| 6).await, Ok(6));
         assert_eq!(pool.permits.available_permits(), 9);
@@ -372,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_keeps_its_memory_but_not_that_of_an_unusually_large_hash() {
-        let pool = pool(&OPTIONS);
+        let pool = pool(HASHING);
         for (memory_kib, kept) in [(32, 32), (64, 64), (32, 64), (68, 0), (64, 64)] {
             pool.run_now(hash_with(memory_kib)).await.unwrap();
             assert_eq!(pool.run_now(|worker| worker.hasher.reserved_blocks()).await, Ok(kept), "{memory_kib} KiB");
@@ -381,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_thread_frees_its_memory_and_allocates_it_again_for_the_next_hash() {
-        let pool = pool(&PoolOptions { idle_timeout: Duration::from_millis(1), ..OPTIONS });
+        let pool = HashPool::start(HASHING, Duration::from_millis(1), HashWaits::default()).unwrap();
         let tag = pool.run_now(hash_with(64)).await.unwrap();
         let freed = async {
             while pool.run_now(|worker| worker.hasher.reserved_blocks()).await != Ok(0) {

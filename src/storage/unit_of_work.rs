@@ -7,9 +7,9 @@ use super::{
     pool::Pool,
     query::{Connection, Tx},
 };
+use crate::telemetry::LogOnce;
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
@@ -19,8 +19,8 @@ use tracing::Instrument;
 /// locked file the database still answers reads.
 #[derive(Default)]
 pub(super) struct Outages {
-    read: AtomicBool,
-    write: AtomicBool,
+    read: LogOnce,
+    write: LogOnce,
 }
 
 /// How often a unit of work is tried while the database gives it up through no fault of the request (40001, 40P01 and
@@ -106,14 +106,12 @@ async fn pause_before_retry(tries: u32) {
 }
 
 /// Logs one line when the database becomes unavailable and one when it is back, however many requests fail in between.
-fn note_outage<T>(is_out: &AtomicBool, doing: &str, outcome: &Result<T, StorageError>) {
+fn note_outage<T>(log: &LogOnce, doing: &str, outcome: &Result<T, StorageError>) {
     match outcome {
-        Err(StorageError::Unavailable(reason)) if !is_out.swap(true, Ordering::Relaxed) => {
+        Err(StorageError::Unavailable(reason)) if log.fails() => {
             tracing::error!("the database is unavailable for {doing} ({reason}); answering 503 until it is back");
         }
-        Ok(_) if is_out.load(Ordering::Relaxed) && is_out.swap(false, Ordering::Relaxed) => {
-            tracing::info!("the database is back for {doing}");
-        }
+        Ok(_) if log.recovers() => tracing::info!("the database is back for {doing}"),
         _ => {}
     }
 }

@@ -1,8 +1,7 @@
-//! Log lines on their way to standard output.
+//! Writes log lines to standard output.
 //!
-//! Each line waits in a bounded buffer for a thread that does nothing but write. An HTTP worker therefore never waits for
-//! the reader of the log: while the reader stalls, or the disk behind it is full, lines are dropped and counted
-//! (`signet_log_lines_dropped_total`), and requests and signals go on.
+//! A separate thread writes them from a bounded buffer, so no HTTP worker waits for the reader of the log. When the reader
+//! stalls or its disk is full, lines are dropped and counted (`signet_log_lines_dropped_total`).
 
 use std::{
     io::{self, BufWriter, Stdout, Write},
@@ -16,15 +15,15 @@ use std::{
 };
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// How many lines wait at most: some 2 MiB.
+/// The size of the buffer: about 2 MiB.
 const BUFFERED_LINES: usize = 4096;
 
-/// How long the end of the process waits for the lines that are left.
+/// How long the end of the process waits for the remaining lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Lines that found the buffer full.
+/// Counts lines that were dropped because the buffer was full.
 static OVERFLOW: OnceLock<ErrorCounter> = OnceLock::new();
-/// Lines that could not be written.
+/// Counts lines that could not be written.
 static UNWRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// How many log lines were dropped since the start of the process.
@@ -33,10 +32,10 @@ pub fn dropped_log_lines() -> u64 {
     UNWRITTEN.load(Ordering::Relaxed) + u64::try_from(overflow).unwrap_or(u64::MAX)
 }
 
-/// Writes what is left when it is dropped, for [`FLUSH_TIMEOUT`] at most.
+/// When it is dropped, it writes the remaining lines, for at most [`FLUSH_TIMEOUT`].
 pub struct LogFlush(Option<WorkerGuard>);
 
-/// A writer that never blocks, and what flushes it at the end of the process.
+/// A writer that never blocks, and the guard that flushes it.
 pub fn non_blocking_stdout() -> (NonBlocking, LogFlush) {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(BUFFERED_LINES).thread_name("log");
     let (writer, guard) = builder.finish(Counted(BufWriter::new(io::stdout())));
@@ -47,8 +46,8 @@ pub fn non_blocking_stdout() -> (NonBlocking, LogFlush) {
 impl Drop for LogFlush {
     fn drop(&mut self) {
         let Some(guard) = self.0.take() else { return };
-        // On a thread of its own: while the buffer is full, the guard of `tracing-appender` 0.2.5 prints to standard output
-        // itself, and would wait for the reader that has stalled.
+        // On a separate thread: when the buffer is full, the guard of `tracing-appender` 0.2.5 prints to standard output
+        // and blocks while the reader stalls.
         let (flushed, wait) = mpsc::channel();
         let flush = move || {
             drop(guard);
@@ -60,7 +59,7 @@ impl Drop for LogFlush {
     }
 }
 
-/// Standard output that counts the lines which it could not take.
+/// Standard output. Counts the lines that could not be written.
 struct Counted(BufWriter<Stdout>);
 
 impl Write for Counted {

@@ -1,6 +1,7 @@
-//! Traces for OpenTelemetry, over OTLP/HTTP: a span for each request, and below it each hash and each unit of work on the
-//! database. They are sent in batches by a thread of their own; a collector that is away costs a request nothing.
+//! OpenTelemetry traces over OTLP/HTTP: a span for each request, with spans for each hash and each unit of work on the
+//! database. A separate thread sends them in batches, so an unavailable collector delays no request.
 
+use super::LogOnce;
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator},
@@ -13,36 +14,30 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{SdkTracerProvider, SpanData, SpanExporter as Export},
 };
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-/// How long the end of the process waits for a collector that does not answer.
+/// How long the end of the process waits for the collector.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends spans until it is dropped, and then what is left.
+/// Sends spans until it is dropped, and then the remaining ones.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Spans go to `endpoint`, the base URL of a collector.
-    ///
-    /// # Errors
-    /// When no client for it can be made.
+    /// Sends spans to `endpoint`, the base URL of a collector.
     pub fn start(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
         let resource = Resource::builder().with_service_name("signet").build();
-        let exporter = Announced { exporter, is_failing: AtomicBool::new(false) };
+        let exporter = Announced { exporter, log: LogOnce::default() };
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
     }
 
-    /// The spans of Signet alone: the exporter makes requests, too.
+    /// Takes the spans of Signet only: the exporter makes requests, too.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> {
-        // Lines are for the log: with their text they could carry more than the names and numbers of a span.
+        // Without events: a log line contains more than the names and numbers of a span.
         let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("signet"));
         let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("signet"));
         let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
@@ -56,19 +51,21 @@ impl Drop for Traces {
     }
 }
 
-/// Says once when the collector takes no spans, and once when it takes them again: the library would say nothing.
+/// Logs when the collector fails and when it is back. The library logs neither.
 #[derive(Debug)]
 struct Announced {
     exporter: SpanExporter,
-    is_failing: AtomicBool,
+    log: LogOnce,
 }
 
 impl Export for Announced {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
-        match (&result, self.is_failing.swap(result.is_err(), Ordering::Relaxed)) {
-            (Err(error), false) => tracing::warn!("the collector takes no traces, and they are lost: {error}"),
-            (Ok(()), true) => tracing::info!("the collector takes traces again"),
+        match &result {
+            Err(error) if self.log.fails() => {
+                tracing::warn!("the collector takes no traces, and they are lost: {error}");
+            }
+            Ok(()) if self.log.recovers() => tracing::info!("the collector takes traces again"),
             _ => {}
         }
         result
@@ -87,7 +84,7 @@ impl Export for Announced {
     }
 }
 
-/// The two headers of W3C Trace Context, as they came.
+/// The two headers of W3C Trace Context, unparsed.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceContext<'a> {
     pub traceparent: &'a str,
@@ -108,19 +105,19 @@ impl Extractor for TraceContext<'_> {
     }
 }
 
-/// Makes `span` a part of the trace that a request names.
+/// Makes `span` part of the trace that a request names.
 pub fn join_trace(span: &Span, context: TraceContext<'_>) {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &context);
-    // Without a collector there is nothing to join.
+    // Fails when no collector is configured.
     let _ = span.set_parent(parent);
 }
 
-/// Says in the span of a request, as OpenTelemetry's conventions have it, what it was and what was answered.
+/// Describes a request and its response in its span, by OpenTelemetry's semantic conventions.
 pub fn trace_answer(span: &Span, method: &str, route: &str, status: u16) {
     let context = span.context();
     let traced = context.span();
     if !traced.span_context().is_valid() {
-        // There is no collector.
+        // No collector is configured.
         return;
     }
     traced.update_name(format!("{method} {route}"));

@@ -13,7 +13,7 @@ async fn client_address(app: &TestApp, headers: &[(&str, &str)]) -> String {
         headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
     };
     let reply = app.anon().send(Method::POST, "/auth/signin", send).await;
-    let bearer = app.bearer(reply.text("access_token"));
+    let bearer = app.bearer(reply.string("access_token"));
     let sessions = bearer.get("/auth/sessions").await.json;
     let current = sessions.as_array().unwrap().iter().find(|session| session["current"] == true).unwrap();
     current["ip"].as_str().unwrap().to_owned()

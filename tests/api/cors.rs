@@ -38,7 +38,7 @@ async fn pages_of_an_allowed_origin_can_read_replies_and_errors() {
     ] {
         let reply = preflight(&app, origin, method, headers).await;
         assert_eq!((allowed(&reply), reply.code()), ((400, ""), "invalid-request"), "{origin} {method} {headers}");
-        assert!(reply.body.contains("CORS (server.cors_allowed_origins): "), "{reply:?}");
+        assert!(reply.text.contains("CORS (server.cors_allowed_origins): "), "{reply:?}");
         assert!(reply.header("vary").starts_with("Origin, "), "a cache must keep the origins apart: {reply:?}");
     }
     let ann = app.user().await;

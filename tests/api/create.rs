@@ -118,7 +118,7 @@ async fn a_password_has_8_to_256_characters() {
         },
     );
     let short = &replies[1].0;
-    assert!(short.text("detail").contains("at least 8 characters"), "{short:?}");
+    assert!(short.string("detail").contains("at least 8 characters"), "{short:?}");
 }
 
 /// Bodies that are invalid as a whole or in one member, with the pointers that the reply must have.
@@ -331,7 +331,7 @@ async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
         |(body, ..)| body.chars().take(80).collect(),
         |(_, pointers, reply)| {
             let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
-            (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.body))
+            (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.text))
         },
     );
     let users = app.database.count("users").await;
@@ -350,7 +350,7 @@ async fn no_reply_repeats_what_was_sent() {
     for body in bodies {
         for path in ["/auth/create", "/auth/signin", "/auth/refresh-access", "/auth/signout"] {
             let reply = app.anon().post(path, &body).await;
-            assert!(reply.status >= 400 && !reply.body.contains("canary"), "{path} {body}: {reply:?}");
+            assert!(reply.status >= 400 && !reply.text.contains("canary"), "{path} {body}: {reply:?}");
         }
     }
 }

@@ -13,15 +13,15 @@ async fn the_swagger_page_loads_every_file_from_the_service() {
     }
     let page = anon.get("/docs/swagger/").await;
     assert!(page.status == 200 && page.header("content-type").starts_with("text/html"), "{page:?}");
-    assert!(!page.body.contains("//unpkg.com") && !page.body.contains("https://"), "{}", page.body);
-    let files: Vec<&str> = page.body.split(['"', '\'']).filter(|text| text.starts_with("./")).collect();
+    assert!(!page.text.contains("//unpkg.com") && !page.text.contains("https://"), "{}", page.text);
+    let files: Vec<&str> = page.text.split(['"', '\'']).filter(|text| text.starts_with("./")).collect();
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         let reply = anon.get(&format!("/docs/swagger/{}", file.trim_start_matches("./"))).await;
         assert_eq!(reply.status, 200, "{file}");
     }
     let script = anon.get("/docs/swagger/swagger-initializer.js").await;
-    assert!(script.body.contains("../../openapi.json") && script.body.contains("none"), "{}", script.body);
+    assert!(script.text.contains("../../openapi.json") && script.text.contains("none"), "{}", script.text);
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn the_errors_page_lists_every_code() {
         &rows,
         |row| row.0.to_owned(),
         |(code, status)| {
-            (!page.body.contains(&format!("<tr id=\"{code}\"><td><code>{code}</code><td>{status}<td>")))
+            (!page.text.contains(&format!("<tr id=\"{code}\"><td><code>{code}</code><td>{status}<td>")))
                 .then(|| "is missing".to_owned())
         },
     );

@@ -7,7 +7,7 @@ use serde_json::json;
 async fn a_running_service_is_alive_and_ready() {
     let app = TestApp::start().await;
     let live = app.anon().get("/livez").await;
-    assert_eq!((live.status, live.body.as_str()), (200, "ok"));
+    assert_eq!((live.status, live.text.as_str()), (200, "ok"));
     let ready = app.anon().get("/readyz").await;
     let checks = json!({"database": "ok", "migrations": "ok", "revocations": "ok", "clock": "ok"});
     assert_eq!((ready.status, &ready.json), (200, &json!({"status": "ready", "checks": checks})));

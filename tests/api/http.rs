@@ -38,7 +38,7 @@ async fn an_unknown_route_is_404() {
         &replies,
         |(path, _)| (*path).to_owned(),
         |(_, reply)| {
-            ((reply.status, reply.code()) != (404, "not-found")).then(|| format!("{} {}", reply.status, reply.body))
+            ((reply.status, reply.code()) != (404, "not-found")).then(|| format!("{} {}", reply.status, reply.text))
         },
     );
 }
@@ -128,7 +128,7 @@ async fn a_body_must_be_json_in_utf_8() {
         "content types",
         &replies,
         |(one, other, ..)| format!("{one:?} {other:?}"),
-        |(.., status, reply)| (reply.status != *status).then(|| format!("{} {}", reply.status, reply.body)),
+        |(.., status, reply)| (reply.status != *status).then(|| format!("{} {}", reply.status, reply.text)),
     );
 }
 
@@ -183,7 +183,7 @@ async fn head_is_get_without_a_body() {
     let ann = app.user().await;
     for path in ["/livez", "/readyz", "/openapi.json", "/docs/swagger/", "/auth/users", "/auth/users/me"] {
         let reply = ann.actor.send(Method::HEAD, path, |request| request).await;
-        assert_eq!((reply.status, reply.body.as_str()), (200, ""), "{path}");
+        assert_eq!((reply.status, reply.text.as_str()), (200, ""), "{path}");
     }
 }
 
@@ -198,7 +198,7 @@ async fn the_base_path_prefixes_every_route() {
         (201, "/id/auth/users/1", "no-store")
     );
     let tokens = anon.post("/id/auth/signin", &body).await;
-    let bearer = app.bearer(tokens.text("access_token"));
+    let bearer = app.bearer(tokens.string("access_token"));
     anon.post("/id/auth/create", &json!({"email": "bob@example.com", "password": PASSWORD})).await;
     let users = bearer.get("/id/auth/users?limit=1").await;
     assert_eq!(users.header("link"), "</id/auth/users?limit=1&after=1>; rel=\"next\"");

@@ -25,7 +25,7 @@ async fn metrics_count_requests_and_their_outcomes() {
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");
     client.get("/wp-login.php").await;
     client.send(Method::from_bytes(b"BREW").unwrap(), "/auth/signin", |request| request).await;
-    let metrics = client.get("/metrics").await.body;
+    let metrics = client.get("/metrics").await.text;
     let lines = [
         "http_requests_total{method=\"POST\",route=\"/auth/create\",status=\"201\"} 1",
         "http_requests_total{method=\"POST\",route=\"/auth/signin\",status=\"200\"} 1",
@@ -63,7 +63,7 @@ async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
     app.database.execute("UPDATE sessions SET expires_at = 1").await;
     let metrics = within(10, async {
         loop {
-            let metrics = app.anon().get("/metrics").await.body;
+            let metrics = app.anon().get("/metrics").await.text;
             // The first purge comes soon after the start.
             if metrics.contains("signet_purged_rows_total{") {
                 break metrics;
@@ -94,8 +94,8 @@ async fn metrics_report_the_age_of_the_revocation_feed() {
     app.sign_out(&ann.refresh).await;
     let reply = app.anon().get("/metrics").await;
     assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    assert!(reply.body.contains("\nsignet_revocations 1\n"), "{}", reply.body);
-    let age = reply.body.lines().find_map(|line| line.strip_prefix("signet_revocation_feed_age_seconds ")).unwrap();
+    assert!(reply.text.contains("\nsignet_revocations 1\n"), "{}", reply.text);
+    let age = reply.text.lines().find_map(|line| line.strip_prefix("signet_revocation_feed_age_seconds ")).unwrap();
     assert!((0.0..10.0).contains(&age.parse::<f64>().unwrap()), "{age}");
-    assert!(reply.body.ends_with("# EOF\n"));
+    assert!(reply.text.ends_with("# EOF\n"));
 }

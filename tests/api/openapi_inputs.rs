@@ -217,7 +217,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                     user = app.user().await;
                 }
                 401 | 403 | 409 | 503 => {}
-                status => faults.push(format!("{name}: the document allows {input}; {status} {}", reply.body)),
+                status => faults.push(format!("{name}: the document allows {input}; {status} {}", reply.text)),
             }
         }
         if succeeded == 0 {
@@ -239,7 +239,7 @@ async fn every_example_of_a_request_body_is_valid() {
         let example = &DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap()["example"];
         if !example.is_null() {
             let reply = operation.send(&app, &user, example).await;
-            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.body);
+            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.text);
             examples += 1;
         }
     }
@@ -271,7 +271,7 @@ async fn an_input_that_the_document_forbids_is_refused() {
             let reply = operation.send(&app, &user, &input).await;
             let is_refused = reply.status == 400 || (operation.has_token && reply.status == 401);
             if !is_refused {
-                let (status, text) = (reply.status, reply.body);
+                let (status, text) = (reply.status, reply.text);
                 faults.push(format!("{name}: {what}: the document forbids {input}; {status} {text}"));
             }
         }

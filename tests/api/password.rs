@@ -44,7 +44,7 @@ async fn a_password_change_requires_the_current_and_an_acceptable_new_password()
         "password changes",
         &replies,
         |row| row.0.chars().take(70).collect(),
-        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.body.clone()),
+        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.text.clone()),
     );
     app.sign_in(&ann.email).await;
 }

@@ -14,7 +14,7 @@ async fn without_rotation_a_refresh_returns_only_an_access_token() {
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "token_type"]);
     assert_eq!((&reply.json["token_type"], &reply.json["expires_in"]), (&json!("Bearer"), &json!(300)));
-    let (old, new) = (take_apart(&ann.access).claims, take_apart(reply.text("access_token")).claims);
+    let (old, new) = (take_apart(&ann.access).claims, take_apart(reply.string("access_token")).claims);
     assert_eq!((&new["sub"], &new["sid"]), (&old["sub"], &old["sid"]));
     assert_ne!(new["jti"], old["jti"]);
     assert_eq!((new["iat"].as_i64(), new["exp"].as_i64()), (Some(app.now()), Some(app.now() + 300)));
@@ -27,7 +27,7 @@ async fn a_refresh_reads_the_current_roles_and_username() {
     let ann = app.user().await;
     app.database.execute(&format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE, username = 'ann', username_key = 'ann' WHERE id = {}", ann.id)).await;
     let reply = app.refresh(&ann.refresh).await;
-    let claims = take_apart(reply.text("access_token")).claims;
+    let claims = take_apart(reply.string("access_token")).claims;
     assert_eq!((&claims["roles"], &claims["preferred_username"]), (&json!(["staff", "superuser"]), &json!("ann")));
 }
 
@@ -73,7 +73,7 @@ async fn no_access_token_outlives_its_session() {
     app.advance(3600 - 100);
     let reply = app.refresh(&ann.refresh).await;
     assert_eq!(reply.json["expires_in"], 100);
-    assert_eq!(take_apart(reply.text("access_token")).claims["exp"], app.now() + 100);
+    assert_eq!(take_apart(reply.string("access_token")).claims["exp"], app.now() + 100);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_body_without_one_refresh_token_is_400() {
         |(path, body, ..)| format!("{path} {body}"),
         |(_, _, pointers, reply)| {
             ((reply.status, reply.code(), &reply.pointers()) != (400, "invalid-request", *pointers))
-                .then(|| reply.body.clone())
+                .then(|| reply.text.clone())
         },
     );
 }
@@ -145,7 +145,7 @@ async fn rotating() -> TestApp {
 async fn rotated(app: &TestApp, token: &str) -> String {
     let reply = app.refresh(token).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    reply.text("refresh_token").to_owned()
+    reply.string("refresh_token").to_owned()
 }
 
 async fn refused(app: &TestApp, token: &str) -> String {
@@ -163,10 +163,10 @@ async fn with_rotation_a_refresh_returns_a_new_pair() {
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"]);
     assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(300), &json!(86_400)));
-    let (old, new) = (take_apart(&ann.refresh).claims, take_apart(reply.text("refresh_token")).claims);
+    let (old, new) = (take_apart(&ann.refresh).claims, take_apart(reply.string("refresh_token")).claims);
     assert_eq!((&new["sid"], &new["gen"], &new["iat"]), (&old["sid"], &json!(1), &json!(app.now())));
     assert_eq!(new["exp"], app.now() + 86_400);
-    let access = reply.text("access_token");
+    let access = reply.string("access_token");
     assert_eq!(take_apart(access).claims["jti"].as_str().unwrap().len(), 22);
     assert_eq!(app.bearer(access).get("/auth/users/me").await.status, 200);
 }
@@ -189,9 +189,9 @@ async fn a_retry_within_the_grace_gets_the_same_pair() {
 async fn a_retry_reads_the_current_roles_and_keeps_every_other_claim() {
     let app = rotating().await;
     let ann = app.user().await;
-    let first = take_apart(app.refresh(&ann.refresh).await.text("access_token")).claims;
+    let first = take_apart(app.refresh(&ann.refresh).await.string("access_token")).claims;
     app.database.execute(&format!("UPDATE users SET is_staff = TRUE WHERE id = {}", ann.id)).await;
-    let again = take_apart(app.refresh(&ann.refresh).await.text("access_token")).claims;
+    let again = take_apart(app.refresh(&ann.refresh).await.string("access_token")).claims;
     for claim in ["sub", "sid", "jti", "iat", "exp"] {
         assert_eq!(first[claim], again[claim], "{claim}");
     }
@@ -206,7 +206,7 @@ async fn assert_one_pair(app: &TestApp, replies: &[Reply], generation: i64) -> S
     assert!(pairs.iter().all(|pair| *pair == pairs[0]), "more than one pair");
     let stored = app.database.value("SELECT CAST(generation AS TEXT) FROM sessions").await;
     assert_eq!(stored, generation.to_string());
-    replies[0].text("refresh_token").to_owned()
+    replies[0].string("refresh_token").to_owned()
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_used_refresh_token_ends_its_session_and_no_other() {
     let stolen = app.user().await;
     let other = app.sign_in(&stolen.email).await;
     let reply = app.refresh(&stolen.refresh).await;
-    let (access, refresh) = (reply.text("access_token"), reply.text("refresh_token"));
+    let (access, refresh) = (reply.string("access_token"), reply.string("refresh_token"));
     app.advance(30);
     assert_eq!(refused(&app, &stolen.refresh).await, "refresh-reused");
     assert_eq!(refused(&app, refresh).await, "invalid-token", "the newest token is refused, too");
@@ -295,7 +295,7 @@ async fn a_retry_after_the_access_token_expired_gets_a_new_one_and_the_same_refr
     app.advance(300);
     let again = app.refresh(&ann.refresh).await;
     assert_eq!(first.json["refresh_token"], again.json["refresh_token"]);
-    let (old, new) = (take_apart(first.text("access_token")).claims, take_apart(again.text("access_token")).claims);
+    let (old, new) = (take_apart(first.string("access_token")).claims, take_apart(again.string("access_token")).claims);
     assert_ne!(old["jti"], new["jti"]);
     assert_eq!((&new["iat"], &again.json["expires_in"]), (&json!(app.now()), &json!(300)));
 }

@@ -59,7 +59,7 @@ async fn signout_all_ends_every_session_of_the_caller_and_no_other() {
     let (phone, stranger) = (app.user().await, app.user().await);
     let laptop = app.sign_in(&phone.email).await;
     let reply = laptop.actor.send(Method::POST, "/auth/signout-all", |request| request).await;
-    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
     assert!(!app.is_alive(&phone).await && !app.is_alive(&laptop).await && app.is_alive(&stranger).await);
     assert!(app.is_alive(&app.sign_in(&phone.email).await).await, "the user can sign in again");
 }

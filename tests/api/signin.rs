@@ -109,7 +109,7 @@ async fn wrong_credentials_of_every_kind_get_the_same_reply() {
         "wrong credentials",
         &replies,
         |(body, _)| body.chars().take(90).collect(),
-        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.body)),
+        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text)),
     );
 }
 
@@ -143,7 +143,7 @@ async fn a_missing_or_mistyped_member_is_400() {
         &replies,
         |(body, ..)| body.to_string(),
         |(_, pointers, reply)| {
-            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.body.clone())
+            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.text.clone())
         },
     );
 }
@@ -157,7 +157,7 @@ async fn a_sign_in_sets_last_login_and_stores_a_session() {
         request.header("user-agent", "tests/1").json(&json!({"email": ann.email, "password": PASSWORD}))
     };
     let reply = app.anon().send(reqwest::Method::POST, "/auth/signin", agent).await;
-    let me = app.bearer(reply.text("access_token")).get("/auth/users/me").await;
+    let me = app.bearer(reply.string("access_token")).get("/auth/users/me").await;
     assert_eq!(me.json["last_login"], signet::domain::Timestamp(app.now()).to_string());
     let sql = format!(
         "SELECT user_agent || ' ' || ip || ' ' || generation || ' ' || (expires_at - created_at) || ' ' || (absolute_expires_at - created_at) \

@@ -12,7 +12,7 @@ async fn a_sign_out_ends_both_tokens_of_the_session_and_no_other() {
     let phone = app.user().await;
     let laptop = app.sign_in(&phone.email).await;
     let reply = app.sign_out(&phone.refresh).await;
-    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
     assert_eq!(app.refresh(&phone.refresh).await.code(), "invalid-token");
     assert_eq!(phone.actor.get("/auth/users/me").await.code(), "invalid-token");
     assert_eq!(app.refresh(&laptop.refresh).await.status, 200);

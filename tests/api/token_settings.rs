@@ -38,7 +38,7 @@ async fn settings_change_names_lifetimes_and_header_of_tokens() {
             app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
         assert_eq!(reply.status, status, "{header}: {value}");
     }
-    let refreshed = app.refresh(reply.text("refresh")).await;
+    let refreshed = app.refresh(reply.string("refresh")).await;
     assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
     assert!(
         app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]

@@ -581,7 +581,7 @@ async fn the_audience_is_exactly_the_configured_one() {
         "audiences",
         &replies,
         |(name, _)| name.clone(),
-        |(_, reply)| (reply.status != 401).then(|| reply.body.clone()),
+        |(_, reply)| (reply.status != 401).then(|| reply.text.clone()),
     );
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 200);
     // Without `jwt.audience`, a token for any audience is refused.

@@ -125,7 +125,7 @@ async fn an_invalid_query_is_400_with_a_pointer_to_the_fault() {
         |(query, ..)| query.clone(),
         |(_, pointer, reply)| {
             ((reply.status, reply.code(), reply.pointers()) != (400, "invalid-request", vec![*pointer]))
-                .then(|| format!("{} {}", reply.status, reply.body))
+                .then(|| format!("{} {}", reply.status, reply.text))
         },
     );
     for query in ["limit=1", "limit=200", "after=0", "after=1", "q=a&after=a@b.cd"] {
@@ -149,7 +149,7 @@ async fn no_reply_about_users_contains_a_password_or_hash() {
     let ann = app.user().await;
     for path in ["/auth/users", "/auth/users?q=u", "/auth/users/me"] {
         let reply = ann.actor.get(path).await;
-        assert!(!reply.body.contains("argon2") && !reply.body.contains("password"), "{path}: {reply:?}");
+        assert!(!reply.text.contains("argon2") && !reply.text.contains("password"), "{path}: {reply:?}");
     }
 }
 
@@ -208,7 +208,7 @@ async fn a_user_cannot_change_anything_else() {
         |(body, ..)| body.to_string().chars().take(60).collect(),
         |(_, status, pointers, reply)| {
             ((reply.status, reply.pointers()) != (*status, pointers.clone()))
-                .then(|| format!("{} {}", reply.status, reply.body))
+                .then(|| format!("{} {}", reply.status, reply.text))
         },
     );
     assert_eq!(replies.last().unwrap().3.code(), "username-taken");

@@ -9,7 +9,7 @@ async fn a_valid_token_is_204_with_headers_that_name_its_user() {
     let ann = app.user().await;
     let reply = ann.actor.get("/auth/verify").await;
     let headers = ["x-auth-subject", "remote-user", "remote-groups"].map(|name| reply.header(name).to_owned());
-    assert_eq!((reply.status, reply.body.as_str()), (204, ""));
+    assert_eq!((reply.status, reply.text.as_str()), (204, ""));
     assert_eq!(headers, [ann.id.to_string(), ann.email.clone(), String::new()]);
 
     let superuser = format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = {}", ann.id);
@@ -20,7 +20,7 @@ async fn a_valid_token_is_204_with_headers_that_name_its_user() {
         "the roles are those of the last refresh"
     );
     let renewed = app.refresh(&ann.refresh).await;
-    let renewed = app.bearer(renewed.text("access_token"));
+    let renewed = app.bearer(renewed.string("access_token"));
     assert_eq!(renewed.get("/auth/verify").await.header("remote-groups"), "staff,superuser");
 }
 
@@ -104,7 +104,7 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
 async fn a_reused_refresh_token_ends_the_access_tokens_of_its_session() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
-    let newest = app.refresh(&ann.refresh).await.text("access_token").to_owned();
+    let newest = app.refresh(&ann.refresh).await.string("access_token").to_owned();
     app.advance(60);
     assert_eq!(app.verify(&newest).await, 204);
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");

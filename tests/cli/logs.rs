@@ -41,9 +41,9 @@ async fn no_log_line_contains_a_secret() {
     service.anon().post("/auth/create", &credentials).await;
     let tokens = service.try_sign_in("canary-address@example.com", "canary password").await;
     service.try_sign_in("canary-address@example.com", "canary wrong").await;
-    service.refresh(tokens.text("refresh_token")).await;
+    service.refresh(tokens.string("refresh_token")).await;
     service.anon().get("/auth/users?q=canary-address&access_token=canary-token").await;
-    let access = tokens.text("access_token");
+    let access = tokens.string("access_token");
     service.bearer(access).get("/auth/users?q=canary-address").await;
     // The log thread writes lines after the replies; a service that is killed loses the last ones.
     assert_eq!(service.end_with("TERM"), Some(0));
@@ -74,7 +74,7 @@ async fn service_that_logs_to(output: Stdio) -> (KillOnDrop, Actor, tempfile::Te
 }
 
 async fn dropped_lines(actor: &Actor) -> u64 {
-    let metrics = actor.get("/metrics").await.body;
+    let metrics = actor.get("/metrics").await.text;
     let line = metrics.lines().find(|line| line.starts_with("signet_log_lines_dropped_total ")).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }

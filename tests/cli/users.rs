@@ -83,7 +83,7 @@ async fn the_operator_creates_changes_and_deletes_users() {
     let sign_in = async |password: &str| {
         service.anon().post("/auth/signin", &json!({"username": "ann", "password": password})).await
     };
-    let token = |reply: Reply| reply.text("access_token").to_owned();
+    let token = |reply: Reply| reply.string("access_token").to_owned();
     let me = async |token: &str| service.bearer(token).get("/auth/users/me").await.status;
 
     let before = token(sign_in("correct horse").await);

@@ -1,4 +1,4 @@
-//! The nginx configuration of docs/production.md in a real nginx, with a service behind it that trusts its headers.
+//! The nginx configuration of docs/verify-tokens.md in a real nginx, with a service behind it that trusts its headers.
 
 use crate::support::{
     TestApp,
@@ -16,7 +16,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const PAGE: &str = include_str!("../../docs/production.md");
+const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify-tokens.md"));
 
 /// nginx, where it is installed or `scripts/test` has unpacked it.
 fn nginx() -> Option<PathBuf> {

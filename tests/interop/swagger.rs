@@ -104,7 +104,7 @@ impl Browser {
             self.click(&format!("{block} .opblock-summary-control")).await;
         }
         if let Some(body) = body {
-            self.type_text(&format!("{block} textarea.body-param__text"), &body.to_string()).await;
+            self.type_text(&format!("{block} textarea.text-param__text"), &body.to_string()).await;
         }
         self.click(&format!("{block} button.execute")).await;
         let answer = format!("{block} .live-responses-table .response");
@@ -157,7 +157,7 @@ async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     browser.click(".auth-btn-wrapper button.btn-done").await;
     let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "401");
-    assert!(body.contains("invalid-token") && body.contains("invalid or has expired"), "{body}");
+    assert!(body.contains("invalid-token") && body.contains("malformed, forged or expired"), "{body}");
 
     // The page loaded everything from the service, and its content security policy blocked nothing.
     let script = "return performance.getEntriesByType('resource').map(entry => entry.name)";
@@ -166,7 +166,7 @@ async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     let origin = format!("http://{}/", app.address);
     assert!(loaded.len() > 3 && loaded.iter().all(|name| name.starts_with(&origin)), "{loaded:?}");
     let script = "const done = arguments[0]; const seen = []; \
-        new ReportingObserver(reports => seen.push(...reports.map(report => report.body.blockedURL + ' ' + report.body.effectiveDirective)), \
+        new ReportingObserver(reports => seen.push(...reports.map(report => report.text.blockedURL + ' ' + report.text.effectiveDirective)), \
         {types: ['csp-violation'], buffered: true}).observe(); setTimeout(() => done(seen), 300)";
     let violations = browser.client.execute_async(script, vec![]).await.unwrap();
     assert_eq!(violations, json!([]));

@@ -62,7 +62,7 @@ async fn push(client: &mut TcpStream, mut bytes: &[u8]) {
 
 #[tokio::test]
 async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_uses_little_cpu() {
-    // Twice `server.request_timeout` plus 5 s, as docs/production.md says, plus 1 s to measure.
+    // Twice `server.request_timeout` plus 5 s, as docs/operations.md says, plus 1 s to measure.
     const BOUND: Duration = Duration::from_secs(2 + 5 + 1);
     let watched = Watched::start(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let mut client = watched.connect().await;

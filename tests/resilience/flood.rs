@@ -192,7 +192,7 @@ async fn a_password_of_a_disconnected_client_is_not_hashed() {
     }
     // Disconnected clients are no overload: an operator must not get an alert.
     let counted = async |outcome: &str| {
-        let metrics = flooded.service.anon().get("/metrics").await.body;
+        let metrics = flooded.service.anon().get("/metrics").await.text;
         let start = format!("signet_signin_total{{outcome=\"{outcome}\"}} ");
         metrics.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse::<u32>().unwrap()
     };

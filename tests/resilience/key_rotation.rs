@@ -77,8 +77,8 @@ async fn use_tokens(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usiz
     while !stop.get() {
         let reply = if used % 2 == 0 { app.refresh(&refresh).await } else { replica.refresh(&refresh).await };
         assert_eq!(reply.status, 200, "{reply:?}");
-        refresh = reply.text("refresh_token").to_owned();
-        tokens.push(reply.text("access_token").to_owned());
+        refresh = reply.string("refresh_token").to_owned();
+        tokens.push(reply.string("access_token").to_owned());
         for token in tokens.iter().rev().take(3) {
             assert_eq!((app.verify(token).await, replica.verify(token).await), (204, 204), "{token}");
         }
@@ -91,7 +91,7 @@ async fn use_tokens(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usiz
 async fn signers(app: &TestApp, replica: &Replica) -> [String; 2] {
     let ann = app.user().await;
     let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
-    tokens.map(|reply| kid(reply.text("access_token")))
+    tokens.map(|reply| kid(reply.string("access_token")))
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_key_file_that_arrives_late_ends_no_session() {
     app.advance(400);
     assert_eq!(signers(&app, &replica).await, [&next[..], &first]);
     let ann = app.user().await;
-    let late = replica.refresh(&ann.refresh).await.text("access_token").to_owned();
+    let late = replica.refresh(&ann.refresh).await.string("access_token").to_owned();
     folder.copy_to(&elsewhere);
     replica.reload_key_directory().unwrap();
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
@@ -281,7 +281,7 @@ async fn a_leaked_key_is_replaced_at_once() {
     assert_ne!(new, kid(&ann.access));
     assert_eq!(app.verify(&ann.access).await, 401);
     let again = app.refresh(&ann.refresh).await;
-    assert_eq!((again.status, kid(again.text("access_token"))), (200, new), "the session goes on");
+    assert_eq!((again.status, kid(again.string("access_token"))), (200, new), "the session goes on");
 }
 
 /// One replica signs with the new refresh key, another still with the old one: each verifies both.

@@ -91,7 +91,7 @@ async fn the_service_purges_expired_sessions_and_counts_them() {
     let app = app.restart(&[]).await;
     eventually("2".to_owned(), async || app.database.count("sessions").await).await;
     eventually(true, async || {
-        let metrics = app.anon().get("/metrics").await.body;
+        let metrics = app.anon().get("/metrics").await.text;
         metrics.contains("signet_purged_rows_total{table=\"sessions\"} 300\n")
     })
     .await;
@@ -187,7 +187,7 @@ async fn sign_ins_continue_while_ten_million_expired_sessions_are_purged() {
     let app = app.restart(&[]).await;
     let began = Instant::now();
     let purged = async || -> usize {
-        let metrics = app.anon().get("/metrics").await.body;
+        let metrics = app.anon().get("/metrics").await.text;
         let line = metrics.lines().find_map(|line| line.strip_prefix("signet_purged_rows_total{table=\"sessions\"} "));
         line.map_or(0, |count| count.parse().unwrap())
     };

@@ -55,7 +55,7 @@ async fn sessions_that_the_operator_ends_are_refused() {
 async fn a_single_token_is_revoked_by_its_jti() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    let other = app.refresh(&ann.refresh).await.text("access_token").to_owned();
+    let other = app.refresh(&ann.refresh).await.string("access_token").to_owned();
     let jti = TokenId::parse(take_apart(&ann.access).claims["jti"].as_str().unwrap()).unwrap();
     app.storage().await.revoke_token(jti, Timestamp(app.now())).await.unwrap();
     eventually(401, async || app.verify(&ann.access).await).await;

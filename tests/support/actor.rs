@@ -33,7 +33,7 @@ pub struct Actor {
 pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
-    pub body: String,
+    pub text: String,
     /// `null` when the body is not JSON.
     pub json: Value,
 }
@@ -49,7 +49,7 @@ impl Reply {
     }
 
     /// A member that is a string.
-    pub fn text(&self, member: &str) -> &str {
+    pub fn string(&self, member: &str) -> &str {
         self.json[member].as_str().unwrap_or_else(|| panic!("no {member}: {self:?}"))
     }
 
@@ -106,9 +106,9 @@ fn bearer(token: &str) -> HeaderValue {
 
 async fn read(path: &str, response: Response) -> Reply {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = response.text().await.unwrap();
-    let json = serde_json::from_str(&body).unwrap_or_default();
-    let reply = Reply { status, headers, body, json };
+    let text = response.text().await.unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    let reply = Reply { status, headers, text, json };
     check(path, &reply);
     reply
 }
@@ -137,7 +137,7 @@ fn check_documented(method: &Method, path: &str, reply: &Reply, token_names: Tok
     assert!(response.is_object(), "{method} {path} answers {}, which is not documented: {reply:?}", reply.status);
     let content_type = reply.header("content-type").split(';').next().unwrap();
     let content = &response["content"][content_type];
-    assert_eq!(content.is_object(), !reply.body.is_empty(), "{method} {path} answers {content_type:?}: {reply:?}");
+    assert_eq!(content.is_object(), !reply.text.is_empty(), "{method} {path} answers {content_type:?}: {reply:?}");
     let is_documented = reply.code().is_empty() || content["examples"][reply.code()].is_object();
     assert!(is_documented, "{method} {path} answers {}, which is not documented", reply.code());
     if reply.json.is_null() || token_names == TokenNames::Custom {
@@ -187,7 +187,7 @@ fn check_problem(path: &str, reply: &Reply) {
     assert_eq!(member("request_id"), reply.header("x-request-id"), "{path}");
     let leaks = ["sqlx", "sqlite", "postgres", "serde", "argon2", "actix", "panicked", "src/", "expected"];
     for leak in leaks {
-        assert!(!reply.body.to_lowercase().contains(leak), "{path}: a reply contains {leak:?}: {reply:?}");
+        assert!(!reply.text.to_lowercase().contains(leak), "{path}: a reply contains {leak:?}: {reply:?}");
     }
     let challenge = match reply.code() {
         _ if reply.status != 401 => "",

@@ -6,7 +6,6 @@ use signet::{
     auth::{Auth, UserAdmin},
     clock::Clock,
     config::{Settings, Sources},
-    passwords::Passwords,
     storage::Storage,
     telemetry::HashWaits,
 };
@@ -45,12 +44,13 @@ pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     let url = database.url();
     let pairs = DEFAULTS.iter().copied().chain([("DATABASE__URL", url.as_str())]).chain(changes.iter().copied());
     let environment = pairs.map(|(name, value)| (format!("SIGNET__{name}"), value.to_owned())).collect();
-    Settings::load(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
+    app::load_settings(&Sources { directory: None, environment }).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 /// The use cases without HTTP.
 pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
-    app::auth(settings, storage, &HashWaits::default(), Clock::System.now()).unwrap()
+    let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
+    app::auth(settings, storage, passwords, Clock::System.now()).unwrap()
 }
 
 /// A running service and its thread.
@@ -197,7 +197,7 @@ impl TestApp {
     /// What `signet user` uses beside the service.
     pub async fn user_admin(&self) -> UserAdmin {
         let settings = settings(&self.database, &[]);
-        let passwords = Passwords::start(settings.passwords.hashing(), HashWaits::default()).unwrap();
+        let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
         UserAdmin::new(self.storage().await, Arc::new(passwords), settings.passwords.rules())
     }
 }

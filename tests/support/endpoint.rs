@@ -56,7 +56,7 @@ impl Endpoint {
     pub async fn sign_in(&self, email: &str) -> SignedIn {
         let reply = self.try_sign_in(email, PASSWORD).await;
         assert_eq!(reply.status, 200, "{reply:?}");
-        let (access, refresh) = (reply.text("access_token").to_owned(), reply.text("refresh_token").to_owned());
+        let (access, refresh) = (reply.string("access_token").to_owned(), reply.string("refresh_token").to_owned());
         SignedIn { id: 0, email: email.to_owned(), actor: self.bearer(&access), access, refresh }
     }
 

@@ -3,7 +3,7 @@
 use super::health::no_store;
 use crate::{
     http::State,
-    telemetry::{Levels, Metrics, dropped_log_lines},
+    telemetry::{GaugeValues, Metrics, dropped_log_lines},
 };
 use actix_web::{HttpResponse, web::Data};
 
@@ -14,7 +14,7 @@ use actix_web::{HttpResponse, web::Data};
 )))]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
     let (connections_in_use, connections_idle) = state.storage.connections();
-    let text = state.metrics.render(Levels {
+    let text = state.metrics.render(GaugeValues {
         revocations: state.storage.revoked_count(),
         feed_age: state.storage.feed_age(),
         hash_queue: state.auth.hash_queue(),

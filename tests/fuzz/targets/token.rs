@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use signet::{
-    crypto::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
+    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
     domain::{Algorithm, Seconds, Timestamp},
     keys::{Activation, KeyRing, SigningKey},
 };

@@ -1,4 +1,4 @@
-//! Secrets that are kept in files: whatever `…_FILE` and `jwt.keys_dir` name.
+//! Reads the files that hold secrets: those that `…_FILE` and `jwt.keys_dir` name.
 
 use secrecy::SecretString;
 use std::{
@@ -7,10 +7,10 @@ use std::{
     path::Path,
 };
 
-/// The longest secret that is read, in bytes: a chain of keys and certificates is far shorter.
+/// The maximum length of a secret, in bytes.
 const MAX_LENGTH: u64 = 64 * 1024;
 
-/// Why a file holds no secret that can be read. Never repeats what is in it.
+/// Why a secret cannot be read. Never repeats what is in the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     #[error("cannot be read: {}", .0.kind())]
@@ -21,18 +21,17 @@ pub enum SecretFileError {
     TooLong,
 }
 
-/// Reads a secret as it stands there.
+/// Reads a file as it is.
 ///
 /// # Errors
-/// When there is none to read. What is no regular file is not even opened: a pipe would be waited for, and the service
-/// with it.
+/// When it cannot be read. Only a regular file is opened: opening a named pipe would block until another process writes.
 pub fn read(path: &Path) -> Result<SecretString, SecretFileError> {
     if !path.metadata()?.is_file() {
         return Err(SecretFileError::NotAFile);
     }
     let mut text = String::new();
     File::open(path)?.take(MAX_LENGTH + 1).read_to_string(&mut text)?;
-    // A file of /proc has a length of 0, and none at all.
+    // The length that the system reports is not reliable: it is 0 for files in /proc.
     if text.len() as u64 > MAX_LENGTH {
         return Err(SecretFileError::TooLong);
     }

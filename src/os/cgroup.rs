@@ -1,45 +1,45 @@
-//! How much of the processor a container may use.
+//! The CPU quota of a container.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The quota of this process's control group, in cores; `None` where there is none.
+/// The CPU quota of this process's control group, in cores; `None` where there is none.
 ///
-/// A container that uses it up is stopped for the rest of the period, whatever the priority of what was to be done
-/// (Linux, `sched-bwc`). [`std::thread::available_parallelism`] knows it, too, but only in whole cores.
+/// Linux stops a container that has used up its quota until the next period, whatever the priority of its threads.
+/// [`std::thread::available_parallelism`] rounds the quota to whole cores.
 pub fn cpu_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    least_quota(Path::new("/sys/fs/cgroup"), &groups)
+    lowest_quota(Path::new("/sys/fs/cgroup"), &groups)
 }
 
-/// The least quota of the groups that `/proc/self/cgroup` names, and of those above them.
-fn least_quota(root: &Path, groups: &str) -> Option<f64> {
+/// The lowest quota of the groups that `/proc/self/cgroup` names and of their ancestors.
+fn lowest_quota(root: &Path, groups: &str) -> Option<f64> {
     let quotas = groups.lines().filter_map(|line| {
         let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
         let group = group.trim_start_matches('/');
         let (mount, read): (PathBuf, fn(&Path) -> Option<f64>) = match controllers {
-            "" => (root.to_owned(), unified),
-            _ if controllers.split(',').any(|name| name == "cpu") => (root.join("cpu"), version_1),
+            "" => (root.to_owned(), quota_v2),
+            _ if controllers.split(',').any(|name| name == "cpu") => (root.join("cpu"), quota_v1),
             _ => return None,
         };
-        // Inside a container the path may be that of the host; the mount itself is its group then.
+        // Inside a container the path may be that of the host; the mount itself is then the group of the container.
         let quotas = Path::new(group).ancestors().filter_map(|group| read(&mount.join(group)));
         quotas.min_by(f64::total_cmp)
     });
     quotas.min_by(f64::total_cmp)
 }
 
-/// `cpu.max` of version 2: quota and period in microseconds, or `max`.
-fn unified(group: &Path) -> Option<f64> {
+/// Control groups version 2: quota (or `max`) and period in microseconds.
+fn quota_v2(group: &Path) -> Option<f64> {
     let text = fs::read_to_string(group.join("cpu.max")).ok()?;
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota, period)
 }
 
-/// The same of version 1, where -1 means none.
-fn version_1(group: &Path) -> Option<f64> {
+/// Control groups version 1, where a quota of -1 means none.
+fn quota_v1(group: &Path) -> Option<f64> {
     let read = |name| fs::read_to_string(group.join(name)).ok();
     ratio(read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim())
 }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_quota_on_the_way_up_counts() {
+    fn the_lowest_quota_on_the_way_up_counts() {
         let root = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| {
             let file = root.path().join(file);
@@ -82,7 +82,7 @@ mod tests {
             ("garbage", None),
         ];
         for (groups, quota) in rows {
-            assert_eq!(least_quota(root.path(), groups), quota, "{groups:?}");
+            assert_eq!(lowest_quota(root.path(), groups), quota, "{groups:?}");
         }
     }
 }

@@ -1,0 +1,111 @@
+//! Loads the settings, and turns them into the options of the modules below.
+
+use crate::{
+    config::{self, Faults, Problem, Settings, Sources},
+    domain::Algorithm,
+    http,
+    keys::{SigningKey, is_monotonous},
+    os::cgroup::cpu_quota,
+    passwords::{Hashing, Passwords},
+    telemetry::HashWaits,
+    tokens::{AddedClaims, Issuer, is_registered},
+};
+use secrecy::SecretString;
+use std::io;
+
+/// Loads the settings.
+///
+/// # Errors
+/// Every fault at once, those of keys and claims included.
+pub fn load_settings(sources: &Sources) -> Result<Settings, Faults> {
+    Settings::load(sources, problems)
+}
+
+/// The problems of keys and claims.
+fn problems(settings: &Settings) -> Vec<Problem> {
+    let jwt = &settings.jwt;
+    let mut problems = Vec::new();
+    for (name, key, algorithm) in keys(settings) {
+        match SigningKey::parse(key, algorithm) {
+            Err(fault) => problems.push(Problem(name, fault.to_string())),
+            Ok(key) if name == SIGNING_KEY && algorithm.secret_length().is_none() => {
+                let fault = jwt.verifying_key.as_ref().and_then(|public| key.check_public_half(public).err());
+                problems.extend(fault.map(|fault| Problem(&["jwt.verifying_key"], fault.to_string())));
+            }
+            Ok(_) => {}
+        }
+    }
+    let claims = [(&["jwt.jti_claim"], &jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &jwt.user_id_claim, "sub")];
+    for (name, claim, default) in claims {
+        if **claim != *default && is_registered(claim) {
+            problems.push(Problem(name, "must not be the name of a claim with another meaning".to_owned()));
+        }
+    }
+    problems
+}
+
+const SIGNING_KEY: &[&str; 1] = &["jwt.signing_key"];
+
+/// The keys that are set, and what each signs with.
+fn keys(settings: &Settings) -> impl Iterator<Item = (&'static [&'static str; 1], &SecretString, Algorithm)> {
+    let jwt = &settings.jwt;
+    let keys: [(_, _, Algorithm); 3] = [
+        (SIGNING_KEY, &jwt.signing_key, jwt.algorithm),
+        (&["jwt.refresh_key"], &jwt.refresh_key, Algorithm::Hs256),
+        (&["jwt.refresh_key_previous"], &jwt.refresh_key_previous, Algorithm::Hs256),
+    ];
+    keys.into_iter().filter_map(|(name, key, algorithm)| Some((name, key.as_ref()?, algorithm)))
+}
+
+/// What the settings allow but deserves a line at the start.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let guessable = keys(settings)
+        .filter(|(_, key, _)| is_monotonous(key))
+        .map(|([name], ..)| format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
+    guessable.chain(settings.warnings()).collect()
+}
+
+/// How tokens are issued.
+pub(super) fn issuer(settings: &Settings) -> Issuer {
+    let jwt = &settings.jwt;
+    let added = AddedClaims {
+        jti: Some(jwt.jti_claim.to_string()).filter(|name| name != "jti"),
+        user_id: Some((jwt.user_id_claim.to_string(), jwt.user_id_field)).filter(|(name, _)| name != "sub"),
+    };
+    Issuer {
+        iss: settings.issuer().to_owned(),
+        aud: jwt.audience.clone(),
+        names: http::token_names(settings),
+        access_lifetime: jwt.access_token_lifetime,
+        leeway: jwt.leeway,
+        added,
+    }
+}
+
+/// Starts the hash threads.
+///
+/// # Errors
+/// As [`Passwords::start`].
+pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Result<Passwords> {
+    let threads = settings.hash_threads();
+    let hashing = Hashing {
+        memory_kib: settings.memory_kib,
+        iterations: settings.iterations,
+        parallelism: settings.parallelism,
+        max_memory_kib: settings.max_memory_kib,
+        threads,
+        queue: settings.queue(),
+        queue_timeout: settings.queue_timeout,
+        cooldown: cooldown(threads, cpu_quota()),
+    };
+    Passwords::start(hashing, waits)
+}
+
+/// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
+/// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
+/// quota until the next period, whatever the priority of its threads.
+fn cooldown(threads: usize, cpu_quota: Option<f64>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]
+    let threads = threads as f64;
+    cpu_quota.map_or(0.0, |quota| (threads / (0.9 * quota) - 1.0).max(0.0))
+}

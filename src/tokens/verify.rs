@@ -1,0 +1,186 @@
+//! Verifies tokens. Every token that a request brings goes through `verified_claims`.
+
+use super::{
+    CLIENT_ID, MAX_LENGTH, Tokens,
+    strict_json::{Text, known_members, object, present},
+};
+use crate::{
+    domain::{AccessToken, MAX_CLOCK_SKEW, RefreshToken, Role, SessionId, Timestamp, TokenId, UserId},
+    keys::TokenKey,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+
+/// Why a token is refused. The client learns no more than this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Malformed, forged, expired, or for another audience.
+    Invalid,
+    /// A token of Signet that verifies as the other kind.
+    WrongType,
+}
+
+/// The header of Signet's tokens. Any other member is an error: that refuses `crit` and the keys that a token brings along
+/// (`jwk`, `jku`, `x5c`, `x5u`) without looking at them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "'de: 'a"))]
+struct Header<'a> {
+    alg: Text<'a>,
+    kid: Text<'a>,
+    typ: Text<'a>,
+}
+
+/// The claims of an access token (RFC 9068 §2.2, and those of Signet). Other claims are ignored.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+struct AccessClaims<'a> {
+    iss: Text<'a>,
+    #[serde(default, deserialize_with = "present")]
+    aud: Option<Text<'a>>,
+    sub: Text<'a>,
+    client_id: Text<'a>,
+    sid: Text<'a>,
+    jti: Text<'a>,
+    iat: i64,
+    /// Signet writes none; another holder of the key may (RFC 7519 §4.1.5).
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<i64>,
+    exp: i64,
+    token_type: Text<'a>,
+    roles: Vec<Role>,
+    preferred_username: Text<'a>,
+}
+
+/// The claims of a refresh token.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
+struct RefreshClaims<'a> {
+    iss: Text<'a>,
+    sub: Text<'a>,
+    sid: Text<'a>,
+    #[serde(rename = "gen")]
+    generation: i64,
+    iat: i64,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<i64>,
+    exp: i64,
+    token_type: Text<'a>,
+}
+
+/// Where a token is decoded: on the stack, because every request brings one.
+type Buffer = [u8; MAX_LENGTH / 4 * 3];
+
+impl Tokens {
+    /// Reads an access token.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] for a refresh token that is good.
+    pub fn verify_access(&self, token: &str, now: Timestamp) -> Result<AccessToken, Refusal> {
+        match self.access_token(token, now) {
+            Some(token) => Ok(token),
+            None if self.refresh_token(token).is_some_and(|token| self.is_current(&token, now)) => {
+                Err(Refusal::WrongType)
+            }
+            None => Err(Refusal::Invalid),
+        }
+    }
+
+    /// Reads a refresh token that has not ended.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] for an access token that is good.
+    pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Refusal> {
+        match self.refresh_token(token) {
+            Some(token) if self.is_current(&token, now) => Ok(token),
+            None if self.access_token(token, now).is_some() => Err(Refusal::WrongType),
+            _ => Err(Refusal::Invalid),
+        }
+    }
+
+    /// Reads a refresh token of any age: its holder may end the session.
+    pub fn verify_refresh_of_any_age(&self, token: &str) -> Result<RefreshToken, Refusal> {
+        self.refresh_token(token).ok_or(Refusal::Invalid)
+    }
+
+    fn is_current(&self, token: &RefreshToken, now: Timestamp) -> bool {
+        now < token.expires_at + self.issuer.leeway && token.issued_at <= now + MAX_CLOCK_SKEW
+    }
+
+    fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
+        let (keys, issuer) = (self.keys.load(), &self.issuer);
+        let mut buffer: Buffer = [0; _];
+        let claims: AccessClaims = verified_claims(keys.access.verifying(now), token, &mut buffer)?;
+        let is_ours = *claims.iss == *issuer.iss
+            && claims.aud.as_deref() == issuer.aud.as_deref()
+            && *claims.client_id == *CLIENT_ID
+            && *claims.token_type == *issuer.names.access;
+        let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
+        let is_current = now < exp + issuer.leeway
+            && iat <= now + MAX_CLOCK_SKEW
+            && claims.nbf.is_none_or(|nbf| Timestamp(nbf) <= now + issuer.leeway)
+            // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
+            && now <= iat + issuer.access_reach();
+        if !(is_ours && is_current) {
+            return None;
+        }
+        Some(AccessToken {
+            id: TokenId::parse(&claims.jti)?,
+            user: UserId::parse(&claims.sub)?,
+            session: SessionId::parse(&claims.sid)?,
+            username: claims.preferred_username.to_owned(),
+            roles: claims.roles,
+        })
+    }
+
+    fn refresh_token(&self, token: &str) -> Option<RefreshToken> {
+        let (keys, issuer) = (self.keys.load(), &self.issuer);
+        let mut buffer: Buffer = [0; _];
+        let claims: RefreshClaims = verified_claims(keys.refresh.verifying(), token, &mut buffer)?;
+        let is_ours = *claims.iss == *issuer.iss
+            && *claims.token_type == *issuer.names.refresh
+            && claims.nbf.is_none_or(|nbf| nbf <= claims.iat)
+            && claims.generation >= 0;
+        is_ours.then_some(RefreshToken {
+            user: UserId::parse(&claims.sub)?,
+            session: SessionId::parse(&claims.sid)?,
+            generation: claims.generation,
+            issued_at: Timestamp(claims.iat),
+            expires_at: Timestamp(claims.exp),
+        })
+    }
+}
+
+/// Checks the length, the three parts, the header, the signature, and only then reads the claims.
+fn verified_claims<'a, 'k, C: Deserialize<'a>>(
+    mut keys: impl Iterator<Item = &'k TokenKey> + Clone,
+    token: &str,
+    buffer: &'a mut Buffer,
+) -> Option<C> {
+    if token.len() > MAX_LENGTH {
+        return None;
+    }
+    let (message, signature) = token.rsplit_once('.')?;
+    let (header, payload) = message.split_once('.')?;
+    // The header is the one that Signet writes, or has the same members.
+    let key = if let Some(key) = keys.clone().find(|key| key.header == header) {
+        key
+    } else {
+        let header: Header = known_members(decode(header, buffer)?)?;
+        let key = keys.find(|key| key.signing.kid() == &*header.kid)?;
+        // The key decides the algorithm, never the header (RFC 8725 §3.1); `typ` keeps the kinds apart (§3.11).
+        if *header.typ != *key.typ || &*header.alg != key.signing.algorithm().name() {
+            return None;
+        }
+        key
+    };
+    if !key.signing.verifies(signature, message.as_bytes()) {
+        return None;
+    }
+    object(decode(payload, buffer)?)
+}
+
+/// Decodes strict base64url: padding, other alphabets and unused bits are errors, so a token has one spelling.
+fn decode<'a>(text: &str, buffer: &'a mut Buffer) -> Option<&'a [u8]> {
+    let length = URL_SAFE_NO_PAD.decode_slice(text, buffer).ok()?;
+    buffer.get(..length)
+}
