@@ -51,6 +51,20 @@ pub async fn eventually_within<T: PartialEq>(seconds: u64, expected: T, ask: imp
     began.elapsed()
 }
 
+/// Checks the reply to each row of a table, as [`all`] does.
+pub async fn all_replies<T>(
+    table: &str,
+    rows: impl IntoIterator<Item = T>,
+    name: impl Fn(&T) -> String,
+    fault: impl AsyncFn(&T) -> Option<String>,
+) {
+    let mut checked = Vec::new();
+    for row in rows {
+        checked.push((name(&row).chars().take(90).collect::<String>(), fault(&row).await));
+    }
+    all(table, &checked, |(name, _)| name.clone(), |(_, fault)| fault.clone());
+}
+
 /// Checks every row of a table, prints how many there are, and names each that fails.
 pub fn all<T>(table: &str, rows: &[T], name: impl Fn(&T) -> String, fault: impl Fn(&T) -> Option<String>) {
     let faults: Vec<String> =
