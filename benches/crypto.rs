@@ -1,7 +1,7 @@
 //! The cost of hashing on one thread, and of minting and verifying a token with each algorithm.
 //!
-//! `scripts/bench` compares the hash with the C reference, and the service with the hash alone. This benchmark takes
-//! seconds and is for use while the code changes.
+//! It takes seconds, for use during development. `scripts/bench` compares the hash with the C reference, and the service
+//! with the hash alone.
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::cast_precision_loss, reason = "a benchmark")]
 
@@ -15,7 +15,7 @@ use std::{hint::black_box, time::Instant};
 
 const NOW: Timestamp = Timestamp(1_795_000_000);
 
-/// Microseconds for each call, the least of five runs.
+/// Microseconds for each call, the minimum of five runs.
 fn microseconds(calls: usize, mut work: impl FnMut()) -> f64 {
     let mut run = || {
         let began = Instant::now();
@@ -25,7 +25,7 @@ fn microseconds(calls: usize, mut work: impl FnMut()) -> f64 {
     (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
 }
 
-/// Argon2id as in production, by both crates.
+/// Argon2id at the production cost, with both crates.
 fn hashes() {
     let (password, salt, mut tag) = (b"correct horse", [7; 16], [0; 32]);
     let reference = argon2::Params::new(19_456, 2, 1, Some(32)).unwrap();
@@ -35,7 +35,7 @@ fn hashes() {
         reference.hash_password_into_with_memory(password, &salt, &mut tag, &mut memory).unwrap();
         black_box(tag);
     });
-    // Its default parameters are the same.
+    // The default parameters of `argon2-rust` are the same.
     let mut hasher = Argon2::new(argon2_rust::Algorithm::Argon2id, Version::V0x13, Params::DEFAULT).hasher();
     let ours = microseconds(20, || {
         hasher.hash_into(password, &salt, &mut tag).unwrap();

@@ -33,18 +33,18 @@ const ENTRIES: usize = 1_000_000;
 const NOW: Timestamp = Timestamp(1_795_000_000);
 const KEY: &str = "a key that only this benchmark knows";
 
-/// The system's allocator, counted.
+/// The system's allocator, with counters.
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are the ones that are asked for.
+        // SAFETY: the caller keeps the requirements of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -84,7 +84,7 @@ fn settings(folder: &Path) -> Settings {
     app::load_settings(&Sources { directory: None, environment }).unwrap()
 }
 
-/// A token of somebody who just signed in.
+/// The access token of a new sign-in.
 async fn token(auth: &Auth) -> String {
     let email = Email::parse("ann@example.com").unwrap();
     let sign_up = SignUp {
@@ -100,7 +100,7 @@ async fn token(auth: &Auth) -> String {
     auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access_token
 }
 
-/// A token of this session, the rest of which is neither here nor there.
+/// A token of this session; its other members do not matter.
 fn of_session(id: Uuid) -> AccessToken {
     let token = TokenId(Uuid::from_u128(!id.as_u128()));
     AccessToken { id: token, user: UserId(1), session: SessionId(id), username: String::new(), roles: Vec::new() }
@@ -134,7 +134,7 @@ fn main() {
     println!("{:<58} {:>9} {:<14} {:<34} {:>7}", "what", "", "", "limit of the same run", "ratio");
     row("memory of an entry", bytes as f64 / ENTRIES as f64, "bytes", "an id and its end: 24 bytes", 24.0);
 
-    // The ids are random, so no cache foresees where the next one is. One without an entry is one that was changed.
+    // The ids are random, so no cache can prefetch the next one. An id without an entry is a changed one.
     let other = |id: &Uuid| Uuid::from_u128(id.as_u128() ^ 0xff00);
     let set: HashSet<Uuid> = ended.iter().copied().collect();
     let limit = "the same in a HashSet of one thread";
@@ -163,10 +163,10 @@ fn main() {
         done.store(true, Ordering::Relaxed);
         time
     });
-    row("look-up, while everything is read anew and swept", while_written, "ns", limit, asked_set);
+    row("look-up, during a full read and a sweep", while_written, "ns", limit, asked_set);
     let began = Instant::now();
     storage.forget_revocations(Timestamp(NOW.0 + 359));
-    println!("{:<58} {:>9.1} ms", "one sweep for what has expired", began.elapsed().as_secs_f64() * 1000.0);
+    println!("{:<58} {:>9.1} ms", "one sweep of expired entries", began.elapsed().as_secs_f64() * 1000.0);
 
     let passwords = app::start_passwords(&settings.passwords, signet::telemetry::HashWaits::default()).unwrap();
     let auth = app::auth(&settings, storage, passwords, signet::clock::Clock::System.now()).unwrap();
