@@ -97,7 +97,7 @@ async fn token(auth: &Auth) -> String {
     auth.user_admin().create(sign_up, false, NOW).await.unwrap();
     let login = LoginName::email("ann@example.com");
     let sign_in = SignIn { login, password: Password::attempt("correct horse") };
-    auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access_token
+    auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access.text
 }
 
 /// A token of this session, the rest of which is neither here nor there.

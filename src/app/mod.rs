@@ -106,7 +106,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let key_reloader = KeyReloader::new(settings, Arc::clone(&auth), clock.clone());
-        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
+        let state = Arc::new(State::new(settings, auth, clock, metrics));
         let serve = |listener, workers, routes| {
             let options = http::Options {
                 workers,
