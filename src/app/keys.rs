@@ -56,10 +56,9 @@ fn load_or(
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let folder = read_folder(folder, jwt.algorithm, token_lifetime)?;
-        folder.check_active(now)?;
-        folder.files.iter().for_each(KeyFile::log_warnings);
-        Some(folder.ring)
+        let (files, ring) = read_folder(folder, jwt.algorithm, token_lifetime, Some(now))?;
+        files.iter().for_each(KeyFile::log_warnings);
+        Some(ring)
     } else {
         let file = match jwt.algorithm {
             Algorithm::Hs256 => "signing_key".to_owned(),
@@ -77,33 +76,28 @@ fn load_or(
     Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// The content of a folder of keys.
-pub struct KeyFolder {
-    path: PathBuf,
-    pub files: Vec<KeyFile>,
-    pub ring: KeyRing,
-}
-
-impl KeyFolder {
-    fn check_active(&self, now: Timestamp) -> Result<(), KeysError> {
-        self.ring.check_active(now).map_err(|fault| KeysError::Folder(self.path.display().to_string(), fault))
-    }
-}
-
 /// Reads a folder of keys, whether or not one is active.
 ///
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
-pub fn key_folder(settings: &Settings, folder: &Path) -> Result<KeyFolder, KeysError> {
-    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
+pub fn key_folder(settings: &Settings, folder: &Path) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
+    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach(), None)
 }
 
-fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
+/// Reads a folder of keys. If `now` is given, one must be active.
+fn read_folder(
+    path: &Path,
+    algorithm: Algorithm,
+    token_lifetime: Seconds,
+    now: Option<Timestamp>,
+) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
-    let ring = ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?;
-    Ok(KeyFolder { path: path.to_owned(), files, ring })
+    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime).and_then(|ring| {
+        now.map_or(Ok(()), |now| ring.check_active(now))?;
+        Ok(ring)
+    });
+    Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
 /// Replaces the keys of a running service. It reads files, so HTTP workers must not call it.
@@ -141,11 +135,10 @@ impl KeyReloader {
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let folder = read_folder(path, *algorithm, self.token_lifetime)?;
         let now = self.clock.now();
-        folder.check_active(now)?;
-        if let Some(kid) = self.auth.replace_access_keys(folder.ring, now)? {
-            folder.files.iter().for_each(KeyFile::log_warnings);
+        let (files, ring) = read_folder(path, *algorithm, self.token_lifetime, Some(now))?;
+        if let Some(kid) = self.auth.replace_access_keys(ring, now)? {
+            files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }
         Ok(())

@@ -5,7 +5,7 @@ mod settings;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyReloader, KeysError, check_keys, key_folder};
 pub use settings::{load_settings, start_passwords, warnings};
 
 use crate::{
@@ -95,7 +95,13 @@ impl App {
         let passwords = passwords.await.map_err(io::Error::other).flatten().map_err(StartError::Passwords)?;
         let auth = Arc::new(auth(settings, storage.clone(), passwords, clock.now())?);
         let mut follower = Follower::new(&storage);
-        let startup = Startup::new(settings, &auth, &storage, &clock).begin(&mut follower).await?;
+        let startup = Startup {
+            settings: settings.clone(),
+            auth: Arc::clone(&auth),
+            storage: storage.clone(),
+            clock: clock.clone(),
+        };
+        let startup = startup.begin(&mut follower).await?;
 
         let metrics = Arc::new(Metrics::new(hash_waits));
         let jobs = Jobs {
