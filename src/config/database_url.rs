@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_address_means_what_libpq_makes_of_it() {
-        let file = |name: &str| format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+        let file = |name: &str| format!("{}/tests/interop/keys/{name}", env!("CARGO_MANIFEST_DIR"));
         let (ca, key, other) = (file("certificate.pem"), file("certificate-key.pem"), file("p384-pkcs8.pem"));
         let taken = [
             ("postgres://a:b@db/signet".to_owned(), "postgres://a:b@db/signet".to_owned()),

@@ -29,7 +29,7 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
 
     let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
     let header = |name: &str| request.headers().get(name)?.to_str().ok();
-    // From any other client it would join whatever trace that client names, and decide whether the trace is kept.
+    // Any other client could name a trace of its choice, and decide whether it is kept.
     let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
     if is_of_proxy && let Some(traceparent) = header("traceparent") {
         join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
@@ -39,11 +39,11 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
 
     let (route, status) = match &outcome {
         Ok(response) => (response.request().match_pattern(), response.status()),
-        // A handler panicked: the panic hook has logged where.
+        // A handler panicked; the panic hook has logged where.
         Err(error) => (None, error.as_response_error().status_code()),
     };
     let (route, status, took) = (route.as_deref().unwrap_or("-"), status.as_u16(), started.elapsed());
-    // Outside the span, which has the request's id, too.
+    // Outside the span: the line has the request's id once.
     tracing::info!(
         request.id = id,
         http.method = %method,
