@@ -10,13 +10,20 @@ use crate::{
         Activation, KeyFault, KeyRing, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
+    telemetry::LogOnce,
     tokens::{Keys, RefreshKeys},
 };
 use secrecy::SecretString;
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::{task::spawn_blocking, time::sleep};
+
+/// How often the service reads the folder of keys.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +149,22 @@ impl KeyReloader {
             tracing::info!(kid, "reloaded the keys; this one is active");
         }
         Ok(())
+    }
+
+    /// Calls [`Self::reload_folder`] every ten seconds.
+    pub(super) async fn watch_folder(self) -> Infallible {
+        let log = LogOnce::default();
+        loop {
+            sleep(WATCH_INTERVAL).await;
+            let reloader = self.clone();
+            // One at a time: a disk that does not answer must not block more than one thread.
+            match spawn_blocking(move || reloader.reload_folder()).await {
+                Ok(Ok(())) if log.recovers() => tracing::info!("the keys can be read again"),
+                Ok(Err(fault)) if log.fails() => tracing::error!("the keys stay as they are: {fault}"),
+                Err(panic) if log.fails() => tracing::error!("the keys stay as they are: {panic}"),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     config::Settings,
     domain::Timestamp,
     http::{self, Server, State},
-    jobs::{self, Jobs},
+    jobs::Jobs,
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
@@ -172,7 +172,7 @@ impl App {
                 _ = &mut working => {}
             }
         };
-        // Before the connections are closed: a job that holds one is no longer polled.
+        // A job that is no longer polled must not hold a connection when the connections are closed.
         drop(working);
         shutdown::close(&storage).await;
         reason_to_stop.and(ended.map_err(StartError::Server))
@@ -199,8 +199,6 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
 /// # Errors
 /// When a retry cannot help.
 async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Result<Infallible, StartError> {
-    // The key set is served while the database is unavailable, so its keys are watched then, too.
-    let watching = jobs::watch_keys(move || keys.reload_folder());
     let working = async {
         if let Some(startup) = startup {
             startup.finish(&mut jobs.follower).await?;
@@ -208,7 +206,8 @@ async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Re
         Ok(jobs.run().await)
     };
     tokio::select! {
-        never = watching => Ok(never),
+        // From the start: the key set is served while the database is unavailable.
+        never = keys.watch_folder() => Ok(never),
         ended = working => ended,
     }
 }
