@@ -63,7 +63,7 @@ fn load_or(
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let (files, ring) = read_folder(folder, jwt.algorithm, token_lifetime, Some(now))?;
+        let (files, ring) = read_folder(folder, jwt.algorithm, token_lifetime)?;
         files.iter().for_each(KeyFile::log_warnings);
         Some(ring)
     } else {
@@ -88,22 +88,17 @@ fn load_or(
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
 pub fn key_folder(settings: &Settings, folder: &Path) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
-    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach(), None)
+    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
 }
 
-/// Reads a folder of keys. If `now` is given, one must be active.
 fn read_folder(
     path: &Path,
     algorithm: Algorithm,
     token_lifetime: Seconds,
-    now: Option<Timestamp>,
 ) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime).and_then(|ring| {
-        now.map_or(Ok(()), |now| ring.check_active(now))?;
-        Ok(ring)
-    });
+    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
     Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
@@ -142,9 +137,8 @@ impl KeyReloader {
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let now = self.clock.now();
-        let (files, ring) = read_folder(path, *algorithm, self.token_lifetime, Some(now))?;
-        if let Some(kid) = self.auth.replace_access_keys(ring, now)? {
+        let (files, ring) = read_folder(path, *algorithm, self.token_lifetime)?;
+        if let Some(kid) = self.auth.replace_access_keys(ring, self.clock.now())? {
             files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }

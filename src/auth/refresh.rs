@@ -95,11 +95,7 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Refreshed, AuthError> {
         let LiveSession { user, state } = session;
-        let access = match self.tokens.mint_access_of_rotation(user, token.session, state, now)? {
-            Some(access) => access,
-            // The grace is longer than an access token lasts, and its one has ended: a new one.
-            None => self.tokens.mint_access(user, token.session, state.absolute_expires_at, now)?,
-        };
+        let access = self.tokens.mint_access_of_rotation(user, token.session, state, now)?;
         let refresh = self.tokens.mint_refresh(&RefreshToken {
             user: token.user,
             session: token.session,

@@ -1,20 +1,20 @@
-//! What counts as an e-mail address, and when two of them are one.
+//! What counts as an e-mail address, and when two addresses are the same.
 
 use super::{
     Invalid,
-    text::{folded, is_word, lower, nfc, shows_nothing},
+    text::{folded, is_invisible, is_word, lower, nfc},
 };
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
-/// An e-mail address: in lower case as it is shown and written to, and folded as it is compared.
+/// An e-mail address: in lower case for display and mail, and as a folded key for comparison.
 ///
-/// They differ for a few letters: mail for `straße@example.com` must not go to `strasse@example.com`, and yet there are
-/// no two accounts of these addresses (CVE-2019-19844). A domain is the same in both of its spellings, `münchen.example`
-/// and `xn--mnchen-3ya.example`.
+/// The two differ for a few letters: mail for `straße@example.com` must not go to `strasse@example.com`, but only one
+/// account can have these addresses (CVE-2019-19844). The spellings `münchen.example` and `xn--mnchen-3ya.example` of a
+/// domain are the same.
 #[derive(Debug, Clone, Eq)]
 pub struct Email {
     text: String,
-    /// `None` where it is `text`.
+    /// `None` where it equals `text`.
     key: Option<Box<str>>,
 }
 
@@ -25,16 +25,13 @@ impl PartialEq for Email {
 }
 
 impl Email {
-    /// The longest address in characters (RFC 5321 §4.5.3.1.3 leaves 254 for the path).
+    /// In characters (RFC 5321 §4.5.3.1.3 leaves 254 for the path).
     pub const MAX_CHARS: usize = 254;
 
-    /// Reads an address as a user typed it: RFC 6531 with a domain of IDNA (UTS #46).
+    /// Parses an address of RFC 6531 with a domain of IDNA (UTS #46).
     ///
-    /// This is stricter than RFC 5322 on purpose: quoted local parts, comments and address literals are
-    /// legal, but users do not sign up with one, and each has been used to smuggle something past a filter.
-    ///
-    /// # Errors
-    /// What a sane address looks like, when this is none.
+    /// This is stricter than RFC 5322 on purpose: quoted local parts, comments and address literals are legal, but users do
+    /// not sign up with them, and attackers have used each of them to evade filters.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         const SHAPE: Invalid = Invalid("must be an e-mail address such as ann@example.com");
         const TOO_LONG: Invalid = Invalid("must be at most 254 characters long");
@@ -43,80 +40,76 @@ impl Email {
         }
         let (local, domain) = text.rsplit_once('@').ok_or(SHAPE)?;
         let local = lower(local);
-        let local_is_sane = local.split('.').all(|part| !part.is_empty() && is_word(part, "!#$%&'*+/=?^_`{|}~-"));
+        let is_local_part = local.split('.').all(|part| !part.is_empty() && is_word(part, "!#$%&'*+/=?^_`{|}~-"));
         let domain = domain_of(domain).ok_or(SHAPE)?;
-        if !local_is_sane {
+        if !is_local_part {
             return Err(SHAPE);
         }
         let email = format!("{local}@{domain}");
         if email.chars().count() > Self::MAX_CHARS {
-            Err(TOO_LONG)
-        } else {
-            Ok(Self::stored(email.clone(), Some(Self::key_of(&email))))
+            return Err(TOO_LONG);
         }
+        let key = Self::key_of(&email);
+        Ok(Self::stored(email, Some(key)))
     }
 
-    /// What an address is compared by, for any text that a client sends as an address.
+    /// The key of any text that a client sends as an address.
     pub fn key_of(text: &str) -> String {
         let Some((local, domain)) = text.rsplit_once('@') else { return folded(text) };
         format!("{}@{}", folded(local), unicode_of(domain).unwrap_or_else(|| folded(domain)))
     }
 
-    /// The beginning of a key, for a search by the beginning of an address. A domain in its other spelling (`xn--…`) is
-    /// found by whole labels.
-    ///
-    /// # Errors
-    /// When no address can begin so.
+    /// The prefix of a key, for a search by the prefix of an address. A search for `xn--…` finds whole labels only.
     pub fn prefix(text: &str) -> Result<String, Invalid> {
         let prefix = Self::key_of(text);
-        // What is counted is what was sent: folded it may be longer.
+        // The text is counted as it was sent: folding can make it longer.
         if prefix.chars().any(char::is_control) || text.chars().count() > Self::MAX_CHARS {
             return Err(Invalid("must be the beginning of an e-mail address"));
         }
         Ok(prefix)
     }
 
-    /// An address that was parsed before it was stored, with the key that it was stored with.
+    /// An address from the database, which was parsed before it was stored.
     pub(crate) fn stored(text: String, key: Option<String>) -> Self {
         let key = key.filter(|key| *key != text).map(Into::into);
         Self { text, key }
     }
 
-    /// As it is shown, and written to.
+    /// For display and mail.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// As it is compared.
+    /// For comparison.
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(&self.text)
     }
 }
 
-/// A domain in letters, if it is one that mail can be sent to.
+/// The Unicode form of a domain; `None` if mail cannot be sent to it.
 fn domain_of(text: &str) -> Option<String> {
-    // IDNA would leave these out.
-    if text.chars().any(|c| shows_nothing(c) && !is_joiner(c)) {
+    // IDNA would remove these.
+    if text.chars().any(|c| is_invisible(c) && !is_joiner(c)) {
         return None;
     }
     let ascii = Uts46::new().to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
     let domain = unicode_of(&ascii.ok()?)?;
-    // IDNA lets symbols through; it has seen to it that joiners stand where they belong.
+    // IDNA allows symbols. It has checked the places of joiners.
     let without_joiners: String = domain.chars().filter(|c| !is_joiner(*c)).collect();
-    let is_sane = domain.contains('.') && without_joiners.split('.').all(|label| is_word(label, "-·・׳״\u{375}"));
-    is_sane.then(|| nfc(&domain))
+    let is_valid = domain.contains('.') && without_joiners.split('.').all(|label| is_word(label, "-·・׳״\u{375}"));
+    is_valid.then(|| nfc(&domain))
 }
 
-/// A domain, or the beginning of one, in letters: what UTS #46 makes of it.
+/// The Unicode form (UTS #46) of a domain or of the beginning of one.
 fn unicode_of(domain: &str) -> Option<String> {
     if domain.is_ascii() && !domain.to_ascii_lowercase().contains("xn--") {
         return Some(domain.to_ascii_lowercase());
     }
-    let (unicode, is_right) = Uts46::new().to_unicode(domain.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
-    is_right.is_ok().then(|| unicode.into_owned())
+    let (unicode, result) = Uts46::new().to_unicode(domain.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+    result.is_ok().then(|| unicode.into_owned())
 }
 
-/// The two joiners, which some languages write with.
+/// The two joiners, which some languages need.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }
@@ -127,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_address_in_other_letter_case_or_unicode_form_is_one_address() {
+    fn addresses_that_differ_in_case_or_unicode_form_are_the_same() {
         for (one, other) in [
             ("Ann@Example.COM", "ann@example.com"),
             ("jos\u{e9}@example.com", "jose\u{301}@EXAMPLE.com"),
@@ -149,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_written_to_as_it_was_given() {
+    fn mail_goes_to_the_address_as_the_user_wrote_it() {
         for (text, shown) in [
             ("Stra\u{df}e@Example.com", "stra\u{df}e@example.com"),
             ("user@xn--mnchen-3ya.example", "user@münchen.example"),
@@ -159,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_world_are_addresses() {
+    fn addresses_in_every_script_are_accepted() {
         let addresses = [
             "संपर्क@डाटामेल.भारत",
             "ผู้ใช้@เครื่องหมาย.ไทย",
@@ -197,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sane_address_is_refused() {
+    fn an_invalid_address_is_refused() {
         let too_long = format!("{}@example.com", "a".repeat(243));
         let cases = [
             "",

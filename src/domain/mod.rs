@@ -1,7 +1,7 @@
 //! The nouns of the service and the decisions that need nothing but them.
 //!
-//! No I/O, no clock, no randomness, no framework: whatever stands here is tested without async.
-//! A value of one of these types is valid; `parse` is the only way in from outside.
+//! No I/O, no clock, no randomness, no framework, so tests need no async. A value of one of these types is valid: `parse`
+//! is the only way to make one from outside input.
 
 mod algorithm;
 mod email;
@@ -28,7 +28,7 @@ pub use token::{AccessToken, RefreshToken, TokenId};
 pub use user::{NewUser, Role, User, UserId, UserIdField};
 pub use username::{LoginName, Username};
 
-/// Why a value from outside is not one of ours: a sentence that says what would be right and never repeats the value.
+/// Why a value from outside is not valid: says what would be, and never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub &'static str);

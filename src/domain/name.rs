@@ -5,17 +5,15 @@ use super::{
     text::{is_control_or_format, nfc},
 };
 
-/// A person's first or last name in NFC: anything a person may be called, the empty text included.
+/// A person's first or last name, in NFC. It may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Name(String);
 
 impl Name {
-    /// The longest name in characters.
     pub const MAX_CHARS: usize = 150;
 
-    /// # Errors
-    /// When it is too long, or holds control or formatting characters: they forge log lines, reverse what is read after
-    /// them, and PostgreSQL refuses NUL.
+    /// Refuses control and formatting characters: they forge log lines and reverse the text after them, and PostgreSQL
+    /// refuses NUL.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let name = nfc(text);
         if name.chars().count() > Self::MAX_CHARS || name.chars().any(is_control_or_format) {
@@ -24,7 +22,7 @@ impl Name {
         Ok(Self(name))
     }
 
-    /// A name that was parsed before it was stored.
+    /// A name from the database, which was parsed before it was stored.
     pub(crate) fn stored(text: String) -> Self {
         Self(text)
     }
@@ -40,7 +38,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn names_of_the_world_are_names() {
+    fn names_in_every_script_are_accepted() {
         for name in [
             "",
             "Ann",

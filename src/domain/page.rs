@@ -1,4 +1,4 @@
-//! Reading a long list in pages, by key: the last page costs what the first does.
+//! Pages of a long list, by key: the last page costs as much as the first.
 
 use super::{Email, Invalid, User, UserId};
 
@@ -7,8 +7,6 @@ use super::{Email, Invalid, User, UserId};
 pub struct Limit(i64);
 
 impl Limit {
-    /// # Errors
-    /// What a limit is, when this is none.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match text.parse() {
             Ok(limit @ 1..=200) if !text.starts_with('+') => Ok(Self(limit)),
@@ -27,7 +25,7 @@ impl Default for Limit {
     }
 }
 
-/// Which users, in which order, after which.
+/// Which users a page has, in which order, and after which user it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserCursor {
     /// All, by id.
@@ -37,10 +35,7 @@ pub enum UserCursor {
 }
 
 impl UserCursor {
-    /// Reads `q` and `after` of a request: what `after` means depends on whether there is a `q`.
-    ///
-    /// # Errors
-    /// The name of the parameter at fault, and what would be right.
+    /// Parses `q` and `after` of a request; `after` is an e-mail if there is a `q`, else an id. An error names the parameter.
     pub fn parse(q: Option<&str>, after: Option<&str>) -> Result<Self, (&'static str, Invalid)> {
         let Some(q) = q else {
             let after = after.map_or(Some(UserId(0)), UserId::parse);
@@ -48,7 +43,7 @@ impl UserCursor {
             return Ok(Self::ById { after });
         };
         let prefix = Email::prefix(q).map_err(|fault| ("q", fault))?;
-        // Not parsed: what counts as an address may have become less since that one was stored.
+        // Not `Email::parse`: it may have become stricter since that address was stored.
         let is_email = |text: &&str| text.contains('@') && !text.chars().any(char::is_control);
         if after.is_some_and(|after| !is_email(&after)) {
             return Err(("after", Invalid("must be the e-mail of the last user of the page before")));
@@ -57,17 +52,16 @@ impl UserCursor {
         Ok(Self::ByEmail { prefix, after })
     }
 
-    /// The cursor's value for the page after the one that ends with `last`.
+    /// The value of `after` for the page after the one that ends with `last`.
     pub fn next_after(&self, last: &User) -> String {
         match self {
             Self::ById { .. } => last.id.to_string(),
-            // Its key, by which the database has ordered it.
             Self::ByEmail { .. } => last.email.key().to_owned(),
         }
     }
 }
 
-/// One page, and whether there is another.
+/// A page, and whether more pages follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
     pub items: Vec<T>,
@@ -75,7 +69,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of `limit` items from the `limit + 1` that were asked for.
+    /// Makes a page of `limit` items from a query for `limit + 1`.
     pub fn cut(mut items: Vec<T>, limit: Limit) -> Self {
         let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;
@@ -100,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_after_means_depends_on_q() {
+    fn after_is_an_email_with_q_and_an_id_without() {
         assert_eq!(UserCursor::parse(None, None), Ok(UserCursor::ById { after: UserId(0) }));
         assert!(UserCursor::parse(None, Some("ann@example.com")).is_err());
         assert!(UserCursor::parse(Some("a"), Some("7")).is_err());

@@ -1,22 +1,19 @@
-//! Passwords in the clear, for as short as they live, and the rules for new ones.
+//! Passwords in the clear, their hashes, and the rules for new passwords.
 
 use super::{Invalid, text::nfc};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A password as a user typed it, in NFC so that every keyboard writes the same bytes. Never shown, wiped when dropped.
+/// A password in NFC, so every keyboard writes the same bytes. `Debug` hides it, and its memory is wiped when it is dropped.
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
 impl Password {
-    /// A password that is tried: any text at all.
+    /// A password for a sign-in: any text.
     pub fn attempt(text: &str) -> Self {
         Self(nfc(text).into())
     }
 
-    /// A password that is to be set; its length is for [`PasswordRules`] to judge.
-    ///
-    /// # Errors
-    /// When it holds NUL: no keyboard has one, and other systems would cut the password there.
+    /// A new password; [`PasswordRules`] checks its length. NUL is refused: other systems would cut the password there.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if text.contains('\0') {
             return Err(Invalid("must not contain the NUL character"));
@@ -30,7 +27,7 @@ impl Password {
     }
 }
 
-/// What is stored of a password: a PHC string, made and read by `passwords`. Never shown, though it is no secret of the first rank.
+/// The stored hash of a password: a PHC string that `passwords` makes and reads. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -50,14 +47,14 @@ impl std::fmt::Debug for PasswordHash {
     }
 }
 
-/// What a new password must be. Lengths are in characters (code points after NFC; SP 800-63B-4 §3.1.1.2).
+/// The rules for new passwords. Lengths are in code points after NFC (SP 800-63B-4 §3.1.1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PasswordRules {
     pub min_length: usize,
     pub max_length: usize,
 }
 
-/// The rule that a password breaks; the text says what would help.
+/// The rule that a password breaks, and what would help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
     #[error("The password must have at least {0} characters. A few words in a row are easy to remember.")]
@@ -67,8 +64,6 @@ pub enum WeakPassword {
 }
 
 impl PasswordRules {
-    /// # Errors
-    /// The rule that `password` breaks.
     pub fn check(self, password: &Password) -> Result<(), WeakPassword> {
         let length = password.0.expose_secret().chars().count();
         if length < self.min_length {
@@ -103,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_can_be_tried_and_all_but_nul_be_set(text in any::<String>()) {
+        fn any_text_is_an_attempt_and_a_new_password_has_no_nul(text in any::<String>()) {
             let rules = PasswordRules { min_length: 1, max_length: 10 };
             let tried = Password::attempt(&text);
             prop_assert_eq!(Password::parse(&text).is_ok(), !text.contains('\0'));

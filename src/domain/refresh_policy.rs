@@ -6,7 +6,6 @@
 
 use super::{Seconds, SessionState, Timestamp};
 
-/// What a refresh token is to its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshVerdict {
     /// The newest generation.
@@ -17,18 +16,18 @@ pub enum RefreshVerdict {
     Superseded,
     /// Used before, and too long ago for a retry: a copy.
     Reused,
-    /// A generation that the session has not reached: another database issued this token.
+    /// A generation that the session has not reached: the token is from another database.
     NeverIssued,
 }
 
-/// How long after a rotation a token that is two or more generations old is no sign of theft.
+/// How long after a rotation a token that is two or more generations old is not a sign of theft.
 const SUPERSEDED_GRACE: Seconds = Seconds(10);
 
 impl SessionState {
-    /// Judges a refresh token of `generation`. With a grace of 0 s every token is good once.
+    /// Judges a refresh token of `generation`. With a grace of 0 s every token works once.
     pub fn judge_refresh(&self, generation: i64, grace: Seconds, now: Timestamp) -> RefreshVerdict {
         let behind = self.generation.saturating_sub(generation);
-        // The clocks of replicas differ a little: a rotation in the future counts as one of this moment.
+        // The clocks of replicas differ: a rotation in the future counts as one of now.
         let age = (now - self.rotated_at).max(Seconds(0));
         match behind {
             0 => RefreshVerdict::Current,

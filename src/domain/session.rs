@@ -1,4 +1,4 @@
-//! A session: one row for each sign-in, however often it is refreshed.
+//! A session: one row for each sign-in, which refreshes update.
 
 use super::{Seconds, Timestamp};
 use std::fmt;
@@ -14,7 +14,7 @@ impl SessionId {
         Self(Uuid::from_bytes(bits))
     }
 
-    /// Reads the one form in which a `sid` is written.
+    /// Parses the one form in which a `sid` is written.
     pub fn parse(text: &str) -> Option<Self> {
         let has_one_spelling = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if has_one_spelling { Uuid::try_parse(text).ok().map(Self) } else { None }
@@ -27,19 +27,19 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A session about to be stored by a sign-in.
+/// A session for a sign-in to store.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub id: SessionId,
-    /// When the refresh token that goes with it ends.
+    /// When its refresh token ends.
     pub expires_at: Timestamp,
-    /// When the session ends however often it is refreshed; anchored here and never moved.
+    /// When the session ends even if it is refreshed. Never changes.
     pub absolute_expires_at: Timestamp,
     pub user_agent: Option<String>,
     pub ip: Option<String>,
 }
 
-/// A session as its user sees it.
+/// A session in the list of its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     pub id: SessionId,
@@ -50,22 +50,22 @@ pub struct Session {
     pub ip: Option<String>,
 }
 
-/// How far a session has come.
+/// The state of a session that refreshes change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionState {
-    /// How often it was rotated.
+    /// The number of rotations.
     pub generation: i64,
-    /// When it was rotated last; when it began, if never.
+    /// The time of the last rotation, or of the sign-in.
     pub rotated_at: Timestamp,
     pub last_used_at: Timestamp,
     /// When the refresh token of this generation ends.
     pub expires_at: Timestamp,
-    /// When the session ends, however often it is refreshed.
+    /// When the session ends even if it is refreshed.
     pub absolute_expires_at: Timestamp,
 }
 
 impl SessionState {
-    /// Without rotation `last_used_at` may be this far behind, so that most refreshes write nothing.
+    /// Without rotation `last_used_at` may be this much too early, so most refreshes write nothing.
     pub const USE_IS_EXACT_TO: Seconds = Seconds(60);
 }
 

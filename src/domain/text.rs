@@ -1,4 +1,4 @@
-//! What people write their names and addresses with: Unicode, as its own tables have it.
+//! Unicode text of names and addresses: normal forms, and which characters belong to words.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::ComposingNormalizerBorrowed;
@@ -7,20 +7,19 @@ use icu_properties::{
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 
-/// The form in which text is stored and compared: NFC (UAX #15), so that one visible text is one sequence of bytes.
+/// The form in which text is stored and compared, NFC (UAX #15): text that looks the same has the same bytes.
 pub(super) fn nfc(text: &str) -> String {
-    // What most people type, and it takes none of Unicode's tables into the processor's caches.
+    // The usual case, without Unicode's tables in the processor's caches.
     if text.is_ascii() { text.to_owned() } else { ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned() }
 }
 
-/// [`nfc`] of what differs from `text` in letter case alone: what unique indexes hold.
-///
-/// This is Unicode's case folding, not lower case: `ẞ`, `ß` and `SS` are one, and so are `Σ`, `σ` and `ς`.
+/// The form in which unique indexes compare text: NFC after Unicode's case folding, which is not lower case. `ẞ`, `ß` and
+/// `SS` are the same, and so are `Σ`, `σ` and `ς`.
 pub(super) fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    // Folding can leave a sequence that composes further, and that one can have a case again.
+    // Folding can leave a sequence that composes to a character that folds again.
     let once = nfc(&CaseMapper::new().fold_string(&nfc(text)));
     nfc(&CaseMapper::new().fold_string(&once))
 }
@@ -30,40 +29,40 @@ pub(super) fn lower(text: &str) -> String {
     if text.is_ascii() { text.to_ascii_lowercase() } else { nfc(&nfc(text).to_lowercase()) }
 }
 
-/// Letters and digits of every script, and the marks that belong to letters.
+/// Whether text has only letters and digits of every script, the marks that belong to letters, and the characters `also`.
 ///
-/// A mark does not come first, where it would join what stands before the text. What shows nothing is no letter, whatever
-/// Unicode says of it (U+3164, the Hangul filler, is one): two names must not look alike.
+/// A mark cannot be first, where it would join the text before. An invisible character is refused even if Unicode calls it a
+/// letter (U+3164, the Hangul filler): two names must not look the same.
 pub(super) fn is_word(text: &str, also: &str) -> bool {
     const PARTS: GeneralCategoryGroup =
         GeneralCategoryGroup::Letter.union(GeneralCategoryGroup::Mark).union(GeneralCategoryGroup::Number);
     let is_part = |c: char| {
         c.is_ascii_alphanumeric()
             || also.contains(c)
-            || !c.is_ascii() && PARTS.contains(category(c)) && !shows_nothing(c)
+            || !c.is_ascii() && PARTS.contains(category(c)) && !is_invisible(c)
     };
     let begins_with_mark = |c: char| !c.is_ascii() && GeneralCategoryGroup::Mark.contains(category(c));
     !text.starts_with(begins_with_mark) && text.chars().all(is_part)
 }
 
-/// Whether text in NFC stands for other text, as NFKC has it: `ａｄｍｉｎ` for `admin`.
+/// Whether NFKC changes text in NFC: `ａｄｍｉｎ` to `admin`.
 ///
-/// The vowel sign AM of Thai and Lao and the two ligatures of Lao do, too, and have no other way to be written.
-pub(super) fn stands_for_another(text: &str) -> bool {
+/// Exceptions are the vowel sign AM of Thai and Lao and two ligatures of Lao, which cannot be written in another way.
+pub(super) fn is_changed_by_nfkc(text: &str) -> bool {
     let nfkc = ComposingNormalizerBorrowed::new_nfkc();
     let rest: String = text.chars().filter(|c| !matches!(c, '\u{e33}' | '\u{eb3}' | '\u{edc}' | '\u{edd}')).collect();
     !nfkc.is_normalized(&rest)
 }
 
-/// Controls, formats and line ends: what moves other text, forges lines of a log, or shows nothing. The two joiners stay,
-/// without which Persian, Hindi and families of emoji cannot be written.
+/// Controls, formats and line ends: they move other text, forge log lines, or are invisible. The two joiners are allowed,
+/// because Persian, Hindi and some emoji need them.
 pub(super) fn is_control_or_format(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)
         && !matches!(c, '\u{200c}' | '\u{200d}')
 }
 
-pub(super) fn shows_nothing(c: char) -> bool {
+pub(super) fn is_invisible(c: char) -> bool {
     !c.is_ascii() && CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
@@ -80,9 +79,9 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_mark_and_digit_of_unicode_that_shows_is_a_part_of_a_word() {
+    fn every_visible_letter_mark_and_digit_of_unicode_is_part_of_a_word() {
         let mut count = 0;
-        for c in every_char().filter(|c| !shows_nothing(*c)) {
+        for c in every_char().filter(|c| !is_invisible(*c)) {
             let group = category(c);
             let belongs = GeneralCategoryGroup::Letter.contains(group)
                 || GeneralCategoryGroup::Mark.contains(group)
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_is_one_with_its_capital_and_folding_is_stable() {
+    fn a_letter_and_its_capital_fold_to_the_same_and_folding_is_stable() {
         for c in every_char() {
             let key = folded(&c.to_string());
             assert_eq!(folded(&key), key, "U+{:04X}", c as u32);
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_changes_twice() {
+    fn normalising_twice_changes_nothing() {
         let changes = |c: &char| lower(&c.to_string()) != c.to_string() || folded(&c.to_string()) != c.to_string();
         for c in every_char().filter(changes) {
             for text in [c.to_string(), format!("a{c}"), format!("{c}\u{301}"), format!("{c}\u{345}")] {

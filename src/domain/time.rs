@@ -1,4 +1,4 @@
-//! Time, in whole seconds since 1970 in UTC, as JWTs count it and as the database stores it.
+//! Time in whole seconds since 1970 in UTC, as in JWTs and in the database.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ pub struct Seconds(pub i64);
 /// How far the clocks of two replicas may differ.
 pub const MAX_CLOCK_SKEW: Seconds = Seconds(60);
 
-/// A moment, in seconds since 1970-01-01T00:00:00Z. Shown as RFC 3339.
+/// A time in seconds since 1970-01-01T00:00:00Z. Displayed as RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
@@ -41,7 +41,7 @@ impl Sub for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // RFC 3339 ends with the year 9999; what lies beyond is a row that was written by hand.
+        // RFC 3339 ends with the year 9999; a row that was edited by hand may be later.
         let since_1970 = Duration::from_secs(self.0.clamp(0, 253_402_300_799).unsigned_abs());
         write!(f, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + since_1970))
     }
@@ -52,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_shown_in_utc() {
+    fn a_timestamp_is_displayed_in_utc() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Timestamp(1_795_305_600).to_string(), "2026-11-22T00:00:00Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]
-    fn arithmetic_stops_at_the_ends() {
+    fn arithmetic_saturates() {
         assert_eq!(Timestamp(i64::MAX) + Seconds(1), Timestamp(i64::MAX));
         assert_eq!(Timestamp(i64::MIN) - Timestamp(1), Seconds(i64::MIN));
     }

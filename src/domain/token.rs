@@ -1,4 +1,4 @@
-//! What tokens say, once they have verified.
+//! The content of tokens that have been verified.
 
 use super::{Role, SessionId, Timestamp, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,7 +14,7 @@ impl TokenId {
         Self(Uuid::from_bytes(bits))
     }
 
-    /// Reads the one form in which a `jti` is written.
+    /// Parses the one form in which a `jti` is written.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bits = [0; 18];
         let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bits).ok()?;
@@ -28,7 +28,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// What an access token says: who, by which session, and what its user was when it was made.
+/// An access token; `username` and `roles` are those at the time when it was minted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
     pub id: TokenId,
@@ -38,12 +38,12 @@ pub struct AccessToken {
     pub roles: Vec<Role>,
 }
 
-/// What a refresh token says. Whether it is still good is decided with the session's row.
+/// A refresh token. The session's row decides whether it can still be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshToken {
     pub user: UserId,
     pub session: SessionId,
-    /// How often the session had been rotated when this token was made.
+    /// The number of rotations of the session when this token was minted.
     pub generation: i64,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,

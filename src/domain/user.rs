@@ -1,17 +1,17 @@
-//! Users and what they may do.
+//! Users and their roles.
 
 use super::{Email, Name, Timestamp, Username};
 use serde_json::{Map, Value};
 use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// The number of a user. Never given twice, not even after a deletion.
+/// The id of a user. Never used again, even after a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserId(pub i64);
 
 impl UserId {
-    /// Reads an id in the one form in which ids are written: digits, without sign or leading zeros.
-    /// (`007` and `+7` would be second spellings of user 7.)
+    /// Parses the one form in which ids are written: digits, without sign or leading zeros. (`007` would be a second
+    /// spelling of 7.)
     pub fn parse(text: &str) -> Option<Self> {
         let has_one_spelling =
             text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
@@ -25,7 +25,7 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A user as stored, without the password hash: what has no place for it cannot leak it.
+/// A stored user, without the password hash: a type without it cannot leak it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub id: UserId,
@@ -39,19 +39,17 @@ pub struct User {
     pub is_verified: bool,
     pub created_at: Timestamp,
     pub last_login: Option<Timestamp>,
-    /// Claims of its own, which its access tokens have beside ours.
+    /// Claims that its access tokens have in addition to those of Signet.
     pub claims: Map<String, Value>,
 }
 
 impl User {
-    /// What the access token says that this user is.
     pub fn roles(&self) -> Vec<Role> {
         let staff = self.is_staff.then_some(Role::Staff);
         let superuser = self.is_superuser.then_some(Role::Superuser);
         staff.into_iter().chain(superuser).collect()
     }
 
-    /// What others know this user by.
     pub fn identity(&self, field: UserIdField) -> String {
         match field {
             UserIdField::Id => self.id.to_string(),
@@ -60,13 +58,13 @@ impl User {
         }
     }
 
-    /// Superusers may do whatever staff may.
+    /// Superusers may do everything that staff may.
     pub fn is_at_least_staff(&self) -> bool {
         self.is_staff || self.is_superuser
     }
 }
 
-/// Which of a user's names stands in `jwt.user_id_claim`.
+/// The field of a user that `jwt.user_id_claim` has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum UserIdField {
@@ -75,18 +73,18 @@ pub enum UserIdField {
     Username,
 }
 
-/// A user about to be stored.
+/// A user to be stored.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     pub email: Email,
     pub username: Username,
     pub first_name: Name,
     pub last_name: Name,
-    /// Staff and superuser at once; false for a user that signs up.
+    /// Makes the user staff and superuser; false for a sign-up.
     pub is_superuser: bool,
 }
 
-/// A role as the `roles` claim spells it.
+/// A role in the `roles` claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]

@@ -1,78 +1,75 @@
-//! What counts as a username, and what a user may type to sign in.
+//! What counts as a username, and which account a sign-in names.
 
 use super::{
     Email, Invalid,
-    text::{folded, is_word, lower, nfc, stands_for_another},
+    text::{folded, is_changed_by_nfkc, is_word, lower, nfc},
 };
 
-/// The name of an account: the account's own e-mail, or letters, marks, digits and `.+-_`.
+/// The name of an account: its own e-mail, or letters, marks, digits and `.+-_`.
 ///
-/// Shown as it was chosen (in NFC), compared after case folding. What merely looks like another name is none: letters that
-/// show nothing, and those that Unicode keeps for compatibility (`ａｄｍｉｎ`).
+/// Displayed as the user chose it (in NFC), compared after case folding. Names that only look like another name are refused:
+/// those with invisible letters or compatibility characters (`ａｄｍｉｎ`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username {
-    shown: String,
+    text: String,
     key: String,
 }
 
 impl Username {
-    /// The longest username in characters, unless it is the account's own e-mail.
+    /// In characters, for a username that is not an e-mail.
     pub const MAX_CHARS: usize = 150;
 
-    /// Reads the username of the account whose e-mail is `own`.
+    /// Parses the username of the account whose e-mail is `own`.
     ///
-    /// An `@` is only allowed in the account's own address: otherwise a user could take another's address
-    /// as a username, and sign-in by username would mean two accounts.
-    ///
-    /// # Errors
-    /// What a username looks like, when this is none.
+    /// An `@` is allowed only in the account's own address: otherwise a user could choose the address of another user, and
+    /// a sign-in by username would name two accounts.
     pub fn parse(text: &str, own: &Email) -> Result<Self, Invalid> {
         if text.contains('@') && Email::key_of(text) == own.key() {
             return Ok(Self::of_email(own));
         }
         let shown = nfc(text);
         let length = shown.chars().count();
-        if length == 0 || length > Self::MAX_CHARS || !is_word(&shown, ".+-_") || stands_for_another(&shown) {
+        if length == 0 || length > Self::MAX_CHARS || !is_word(&shown, ".+-_") || is_changed_by_nfkc(&shown) {
             return Err(Invalid("must be the account's own e-mail, or 1 to 150 letters, marks, digits and . + - _"));
         }
         let key = folded(&shown);
-        Ok(Self { shown, key })
+        Ok(Self { text: shown, key })
     }
 
-    /// The username of an account that chose none.
+    /// The username of a user that chose none.
     pub fn of_email(email: &Email) -> Self {
-        Self { shown: email.as_str().to_owned(), key: email.key().to_owned() }
+        Self { text: email.as_str().to_owned(), key: email.key().to_owned() }
     }
 
-    /// A username that was parsed before it was stored.
-    pub(crate) fn stored(shown: String) -> Self {
-        let key = Self::key_of(&shown);
-        Self { shown, key }
+    /// A username from the database, which was parsed before it was stored.
+    pub(crate) fn stored(text: String) -> Self {
+        let key = Self::key_of(&text);
+        Self { text, key }
     }
 
-    /// What a username is compared by, for any text that a client sends as a username.
+    /// The key of any text that a client sends as a username.
     pub fn key_of(text: &str) -> String {
         if text.contains('@') { Email::key_of(text) } else { folded(text) }
     }
 
-    /// As it is shown.
+    /// For display.
     pub fn as_str(&self) -> &str {
-        &self.shown
+        &self.text
     }
 
-    /// As it is compared: what the unique index holds.
+    /// For comparison, and in the unique index.
     pub fn key(&self) -> &str {
         &self.key
     }
 }
 
-/// The account that a sign-in names. Any text is a try; most name no account.
+/// The account that a sign-in names. Any text is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginName {
     Email {
         key: String,
-        /// The address as it may be stored, where that is not the key: of two users whose e-mails are one since they were
-        /// created, each signs in by its own.
+        /// The address in lower case, where that is not the key: two users whose e-mails became the same after they were
+        /// created each sign in by their own.
         exact: Option<String>,
     },
     Username(String),
@@ -89,7 +86,7 @@ impl LoginName {
         Self::Username(Username::key_of(text))
     }
 
-    /// The normalised text to look up, or `None` where no account can have it (PostgreSQL refuses NUL in text).
+    /// The key to look up; `None` where no account can have it (PostgreSQL refuses NUL in text).
     pub fn key(&self) -> Option<&str> {
         let (Self::Email { key, .. } | Self::Username(key)) = self;
         (!key.contains('\0')).then_some(key)
@@ -106,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_address_is_a_username_and_any_other_address_is_none() {
+    fn only_the_own_address_is_accepted_as_a_username_with_an_at_sign() {
         assert_eq!(Username::parse("Ann@Example.com", &own()), Ok(Username::of_email(&own())));
         assert!(Username::parse("bob@example.com", &own()).is_err());
     }
@@ -118,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_world_are_usernames() {
+    fn usernames_in_every_script_are_accepted() {
         for name in ["क्षितिज", "น้ำ", "ນ້ຳ", "நிலா", "Ξένια", "İbrahim", "a\u{301}\u{301}", "Łukasz_1", "عمر", "山田"]
         {
             let username = Username::parse(name, &own()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
@@ -129,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_username_is_refused() {
+    fn an_invalid_username_is_refused() {
         let (longest, too_long) = ("a".repeat(150), "a".repeat(151));
         assert!(Username::parse(&longest, &own()).is_ok());
         let cases = [

@@ -62,9 +62,6 @@ impl FileName {
     }
 
     /// The name for the file of a key.
-    ///
-    /// # Errors
-    /// The key would be activated less than five minutes after it was made.
     pub fn write(key: &SigningKey, made: Timestamp, activation: Activation) -> Result<String, &'static str> {
         let when = match activation {
             Activation::Waiting => "next".to_owned(),
@@ -160,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nearly_one_of_ours_is_refused() {
+    fn a_name_with_a_typing_error_is_refused() {
         let rows = [
             ("k.20261122T000000Z.20261122T000459Z.ES256.pem", "five minutes"),
             ("k.20261122T000000Z.20261121T000000Z.ES256.pem", "five minutes"),
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_written_is_read_as_the_same() {
+    fn a_written_name_survives_the_round_trip() {
         let key = SigningKey::parse(&generate(Algorithm::EdDsa).unwrap(), Algorithm::EdDsa).unwrap();
         for activation in [Activation::Waiting, AT_ONCE, at(300), at(86_400)] {
             let name = FileName::write(&key, NOW, activation).unwrap();

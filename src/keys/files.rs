@@ -170,9 +170,6 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
 }
 
 /// Reads the key in `folder/name`, or makes one that only its owner can read: what the development profile does.
-///
-/// # Errors
-/// When the file can be neither read nor made, or holds no key for `algorithm`.
 pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result<SecretString, KeyFileError> {
     if let Some(key) = load(folder, name, algorithm)? {
         return Ok(key);
@@ -185,9 +182,6 @@ pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result
 }
 
 /// Reads the key in `folder/name`; `None` where there is none yet.
-///
-/// # Errors
-/// When the file cannot be read, or holds no key for `algorithm`.
 pub fn load(folder: &Path, name: &str, algorithm: Algorithm) -> Result<Option<SecretString>, KeyFileError> {
     let path = folder.join(name);
     if !path.exists() {

@@ -106,18 +106,12 @@ impl KeyRing {
         Ok(Self { keys, token_lifetime })
     }
 
-    pub(crate) fn has(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.key.signing.kid() == kid)
-    }
-
     /// The place of the key that signs.
     fn active(&self, now: Timestamp) -> Option<usize> {
         self.keys.iter().rposition(|key| key.activation.has_passed(now))
     }
 
-    /// # Errors
-    /// No key is active.
-    pub fn check_active(&self, now: Timestamp) -> Result<(), KeyFault> {
+    pub(crate) fn check_active(&self, now: Timestamp) -> Result<(), KeyFault> {
         self.active(now).map(drop).ok_or("no key is active: `signet keys rotate --now` activates one".into())
     }
 

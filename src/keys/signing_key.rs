@@ -22,14 +22,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use std::collections::HashSet;
 
-/// Keys of sufficient length that documentation, examples and generators have published.
-const KNOWN_KEYS: &[&str] = &[
-    "a-string-secret-at-least-256-bits-long",
-    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
-    "super-secret-jwt-token-with-at-least-32-characters-long",
-    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
-];
-
 /// Why a text is not a key for its algorithm, and what would be. Repeats nothing of the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -70,14 +62,14 @@ impl SigningKey {
     }
 
     fn secret(text: &str, algorithm: Algorithm, length: usize) -> Result<Self, KeyFault> {
-        let name = algorithm.name();
+        let (name, start) = (algorithm.name(), text.trim_start());
         if text.contains("-----BEGIN") {
             return Err(KeyFault(format!(
                 "is PEM, and {name} needs a secret; set jwt.algorithm to what the key is for"
             )));
         }
-        let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| text.trim_start().starts_with(kind));
-        if is_ssh || (text.trim_start().starts_with('{') && text.contains("\"kty\"")) {
+        let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| start.starts_with(kind));
+        if is_ssh || (start.starts_with('{') && text.contains("\"kty\"")) {
             return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that only Signet has")));
         }
         if text.len() < length {
@@ -89,7 +81,7 @@ impl SigningKey {
         let bytes = text.as_bytes();
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, bytes), b"signet kid");
         Ok(Self {
-            // Follows from the key, so it needs no bookkeeping, and says no more of the key than a signature does.
+            // Computed from the key, so nothing has to store it. It reveals no more of the key than a signature does.
             kid: URL_SAFE_NO_PAD.encode(&tag.as_ref()[..8]),
             algorithm,
             jwa: jwa(algorithm)?,
@@ -146,9 +138,6 @@ impl SigningKey {
     }
 
     /// Checks that `text` is the public half of this key: what `jwt.verifying_key` must be.
-    ///
-    /// # Errors
-    /// When it is not.
     pub fn check_public_half(&self, text: &SecretString) -> Result<(), KeyFault> {
         let text = text.expose_secret();
         let mine = self.public.as_ref().ok_or("has no meaning with a shared secret")?;
@@ -192,12 +181,18 @@ impl PartialEq for TokenKey {
     }
 }
 
-/// A published key, or one that repeats the words that attackers try first.
+/// Whether documentation, examples or generators have published a key, or it repeats the words that attackers try first.
 fn is_guessable(key: &str) -> bool {
+    const PUBLISHED: &[&str] = &[
+        "a-string-secret-at-least-256-bits-long",
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    ];
     const WORDS: &[&str] =
         &["changeme", "change", "me", "secret", "password", "your", "my", "jwt", "key", "bit", "production", "in"];
     let key = key.trim().to_lowercase();
-    if KNOWN_KEYS.contains(&key.as_str()) || key.starts_with("django-insecure-") {
+    if PUBLISHED.contains(&key.as_str()) || key.starts_with("django-insecure-") {
         return true;
     }
     let letters: String = key.chars().filter(|c| c.is_alphabetic()).collect();
@@ -248,9 +243,6 @@ fn ed(pem: &Pem) -> Option<EncodingKey> {
 }
 
 /// Makes a key as a file holds it: PKCS#8 in PEM (RSA of 2048 bits), or 512 random bits in base64url.
-///
-/// # Errors
-/// When the library cannot, for want of memory or randomness.
 pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
     if algorithm.secret_length().is_some() {
         return Ok(URL_SAFE_NO_PAD.encode(random::<64>()).into());
@@ -271,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn whatever_is_generated_signs_and_verifies_and_has_one_name() {
+    fn a_generated_key_signs_and_verifies_and_has_one_kid() {
         for algorithm in Algorithm::all() {
             let text = generate(algorithm).unwrap();
             let [key, again] = [(); 2].map(|()| SigningKey::parse(&text, algorithm).unwrap());
@@ -285,7 +277,7 @@ mod tests {
 
     /// Everything that is no key for an algorithm, and the reason that is given.
     #[test]
-    fn a_key_that_does_not_fit_is_refused_with_the_reason() {
+    fn a_key_that_does_not_fit_its_algorithm_is_refused_with_the_reason() {
         let of = |algorithm| generate(algorithm).unwrap().expose_secret().to_owned();
         let (rsa, ec, ed) = (of(Algorithm::Rs256), of(Algorithm::Es256), of(Algorithm::EdDsa));
         let relabelled = |text: &str, tag: &str| text.replace("PRIVATE KEY", tag);

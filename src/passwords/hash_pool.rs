@@ -83,8 +83,6 @@ pub(super) struct HashPool {
 }
 
 impl HashPool {
-    /// # Errors
-    /// When the system refuses to start a thread.
     pub(super) fn start(hashing: Hashing, idle_timeout: Duration, waits: HashWaits) -> io::Result<Self> {
         // The permits bound it.
         let (queue, jobs) = crossbeam_channel::unbounded();
@@ -101,10 +99,8 @@ impl HashPool {
         Ok(Permit { _permit: permit, deadline: Instant::now() + self.queue_timeout })
     }
 
-    /// Runs `hash` on one of the threads.
-    ///
-    /// # Errors
-    /// [`HashError::Overloaded`] when no thread was free in time.
+    /// Runs `hash` on one of the threads, if one is free in time.
+    #[tracing::instrument(level = "debug", name = "hash", skip_all)]
     pub(super) async fn run<T: Send + 'static>(
         &self,
         permit: Permit,

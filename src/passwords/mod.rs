@@ -14,12 +14,12 @@ use crate::{
 };
 use argon2::{
     Algorithm, Argon2, Params, Version,
-    password_hash::phc::{self, Output, ParamsString, Salt},
+    password_hash::phc::{self, Output, Salt},
 };
 use argon2_rust::params::{Memory, TagLen};
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hash_pool::{HashPool, Worker};
 use std::{io, time::Duration};
-use tracing::Instrument;
 
 /// The length of a hash, in bytes.
 const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
@@ -27,7 +27,6 @@ const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
 /// A hash thread that has no work for this long frees its memory.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The result of verifying a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
@@ -71,8 +70,7 @@ impl Passwords {
     /// not allow these parameters.
     pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
         let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, cooldown, .. } = hashing;
-        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG));
-        let params = params.map_err(|error| io::Error::other(error.to_string()))?;
+        let params = Params::new(memory_kib, iterations, parallelism, Some(TAG)).map_err(io::Error::other)?;
         compare_with_reference()?;
         let backend = argon2_rust::detected_backend().name();
         tracing::info!(backend, threads, cooldown, "hashing passwords");
@@ -84,11 +82,8 @@ impl Passwords {
         self.pool.waiting()
     }
 
-    /// Takes the permit for one [`Passwords::verify`]. A request takes it before it does any other work, so that a refused
-    /// request costs nothing.
-    ///
-    /// # Errors
-    /// [`HashError::Overloaded`], at once, when there is none.
+    /// Takes the permit for one [`Passwords::verify`], or fails at once. A request takes it before it does any other work,
+    /// so a refused request costs nothing.
     pub fn try_acquire(&self) -> Result<Permit, HashError> {
         self.pool.try_acquire()
     }
@@ -96,8 +91,7 @@ impl Passwords {
     /// The hash to store for a new password.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let cost = self.cost.clone();
-        let hashing = self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker));
-        hashing.instrument(tracing::debug_span!("hash")).await?
+        self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker)).await?
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether
@@ -109,24 +103,22 @@ impl Passwords {
         stored: Option<PasswordHash>,
     ) -> Result<Verdict, HashError> {
         let cost = self.cost.clone();
-        let hashing = self.pool.run(permit, move |worker| cost.verify(&password, stored.as_ref(), worker));
-        hashing.instrument(tracing::debug_span!("hash")).await?
+        self.pool.run(permit, move |worker| cost.verify(&password, stored.as_ref(), worker)).await?
     }
 }
 
-/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a millisecond, beside the opening of the database.
+/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a
+/// millisecond, while the service opens the database.
 fn compare_with_reference() -> io::Result<()> {
     // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
-    let params = Params::new(1024, 2, 1, Some(TAG)).map_err(|error| io::Error::other(error.to_string()))?;
+    let params = Params::new(1024, 2, 1, Some(TAG)).map_err(io::Error::other)?;
     let tag = tag(&params, b"password", b"somesalt", &mut Worker::default()).map_err(io::Error::other)?;
-    let reference = reference_tag(&params, b"password", b"somesalt");
-    if reference.map_err(|error| io::Error::other(error.to_string()))? == tag {
+    if reference_tag(&params, b"password", b"somesalt").map_err(io::Error::other)? == tag {
         return Ok(());
     }
     let backend = argon2_rust::detected_backend();
-    Err(io::Error::other(format!(
-        "argon2-rust ({backend}) and argon2 compute different hashes on this processor; please report it"
-    )))
+    let fault = "compute different hashes on this processor; please report it";
+    Err(io::Error::other(format!("argon2-rust ({backend}) and argon2 {fault}")))
 }
 
 /// Hashes with `argon2-rust`, in the memory of `worker`, and counts the work.
@@ -152,18 +144,11 @@ fn reference_tag(params: &Params, password: &[u8], salt: &[u8]) -> argon2::Resul
 
 impl Cost {
     fn hash(&self, password: &Password, worker: &mut Worker) -> Result<PasswordHash, HashError> {
-        let salt = random::<{ Salt::RECOMMENDED_LENGTH }>();
-        let output = tag(&self.params, password.expose(), &salt, worker)?;
-        // Salt, output and parameters of these sizes always fit into a PHC string.
-        #[expect(clippy::expect_used, reason = "constant sizes; a test makes one")]
-        let hash = phc::PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: ParamsString::try_from(&self.params).expect("the parameters fit"),
-            salt: Some(Salt::new(&salt).expect("16 bytes are a salt")),
-            hash: Some(Output::new(&output).expect("32 bytes are an output")),
-        };
-        Ok(PasswordHash::new(hash.to_string()))
+        let (params, salt) = (&self.params, random::<16>());
+        let tag = tag(params, password.expose(), &salt, worker)?;
+        let (m, t, p) = (params.m_cost(), params.t_cost(), params.p_cost());
+        let (salt, tag) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag));
+        Ok(PasswordHash::new(format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${tag}")))
     }
 
     fn verify(
@@ -172,22 +157,21 @@ impl Cost {
         stored: Option<&PasswordHash>,
         worker: &mut Worker,
     ) -> Result<Verdict, HashError> {
-        let Some(stored) = stored.and_then(|stored| self.read(stored)) else {
-            tag(&self.params, password.expose(), &[0; 16], worker)?;
+        let password_bytes = password.expose();
+        let Some((params, salt, stored)) = stored.and_then(|stored| self.read(stored)) else {
+            tag(&self.params, password_bytes, &[0; 16], worker)?;
             return Ok(Verdict::Wrong);
         };
-        let output = tag(&stored.params, password.expose(), stored.salt.as_ref(), worker)?;
+        let output = tag(&params, password_bytes, salt.as_ref(), worker)?;
         // `Output` compares in constant time.
-        if Output::new(&output).ok() != Some(stored.output) {
+        if Output::new(&output).ok() != Some(stored) {
             // An older, cheaper hash must take as long as an account that does not exist.
-            if let Some(params) = self.missing_work(work(&stored.params)) {
-                tag(&params, password.expose(), &[0; 16], worker)?;
+            if let Some(missing) = self.missing_work(work(&params)) {
+                tag(&missing, password_bytes, &[0; 16], worker)?;
             }
             return Ok(Verdict::Wrong);
         }
-        let is_todays = stored.params.m_cost() == self.params.m_cost()
-            && stored.params.t_cost() == self.params.t_cost()
-            && stored.params.p_cost() == self.params.p_cost();
+        let is_todays = params == self.params;
         let rehashed = if is_todays { None } else { Some(self.hash(password, worker)?) };
         Ok(Verdict::Right { rehashed })
     }
@@ -203,7 +187,7 @@ impl Cost {
     /// Parses a stored hash; `None` if it cannot be verified. It must be Argon2id, version 19, of 32 bytes, with no more
     /// memory than allowed and no more work than [`MAX_WORK`] new hashes: otherwise one row could occupy a hash thread for
     /// days.
-    fn read(&self, stored: &PasswordHash) -> Option<Stored> {
+    fn read(&self, stored: &PasswordHash) -> Option<(Params, Salt, Output)> {
         let read = || {
             let hash = phc::PasswordHash::new(stored.as_str()).ok()?;
             let params = Params::try_from(&hash).ok()?;
@@ -213,7 +197,7 @@ impl Cost {
                 && output.len() == TAG
                 && params.m_cost() <= self.max_memory_kib
                 && work(&params) <= MAX_WORK * work(&self.params);
-            is_ours.then_some(Stored { params, salt, output })
+            is_ours.then_some((params, salt, output))
         };
         let read = read();
         if read.is_none() {
@@ -232,12 +216,6 @@ const MAX_WORK: u64 = 16;
 /// The work of a hash: the KiB that it fills, over all its passes.
 fn work(params: &Params) -> u64 {
     u64::from(params.m_cost()) * u64::from(params.t_cost())
-}
-
-struct Stored {
-    params: Params,
-    salt: Salt,
-    output: Output,
 }
 
 #[cfg(test)]
@@ -335,7 +313,7 @@ mod tests {
 
     /// For all parameters and inputs, and whatever the last hash left in the memory.
     #[test]
-    fn argon2_rust_computes_what_argon2_computes() {
+    fn argon2_rust_and_argon2_compute_the_same_hash() {
         let inputs = (1_u32..=4, 1_u32..=4, 0_u32..60, any::<Vec<u8>>(), prop::collection::vec(any::<u8>(), 8..40));
         let mut runner = TestRunner::new(ProptestConfig { cases: 1500, ..ProptestConfig::default() });
         let worker = std::cell::RefCell::new(Worker::default());

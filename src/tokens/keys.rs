@@ -22,7 +22,8 @@ impl Keys {
     /// No key of access tokens is active, or one of them is also a key of refresh tokens.
     pub fn new(access: KeyRing, refresh: RefreshKeys, now: Timestamp) -> Result<Self, KeyFault> {
         access.check_active(now)?;
-        if let Some(key) = refresh.verifying().find(|key| access.has(key.signing.kid())) {
+        let is_shared = |key: &&TokenKey| access.verifying(now).any(|other| other.signing.kid() == key.signing.kid());
+        if let Some(key) = refresh.verifying().find(is_shared) {
             return Err(KeyFault(format!(
                 "the key {} of access tokens is also jwt.refresh_key or jwt.refresh_key_previous: a service that \
                  verifies access tokens with it could make refresh tokens",
@@ -70,8 +71,6 @@ pub struct RefreshKeys {
 impl RefreshKeys {
     const TYP: &str = "rt+jwt";
 
-    /// # Errors
-    /// A key is too weak.
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Result<Self, KeyFault> {
         let parse = |text| Ok::<_, KeyFault>(TokenKey::new(SigningKey::parse(text, Algorithm::Hs256)?, Self::TYP));
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::{
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 /// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). No claim of a user's
 /// own has one of these names.
@@ -26,9 +26,6 @@ pub struct SigningFailed;
 
 impl Tokens {
     /// An access token for `user` that does not outlast its session, and how long it is good for.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
     pub fn mint_access(
         &self,
         user: &User,
@@ -37,33 +34,27 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(String, Seconds), SigningFailed> {
         let jti = TokenId::from_bits(random());
-        let exp = self.access_end(session_end, now);
-        // Within the leeway a session may have ended already.
-        Ok((self.sign_access(user, session, jti, (now, exp), now)?, (exp - now).max(Seconds(0))))
+        self.sign_access(user, session, jti, now, self.access_end(session_end, now), now)
     }
 
     /// The access token of a rotation. Every replica mints it with the same `sub`, `sid`, `jti`, `iat` and `exp` at any
-    /// time, so a retry gets the same reply although no reply is stored. `None` once it has ended.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
+    /// time, so a retry gets the same reply although no reply is stored. Once it has ended, a retry gets another token.
     pub fn mint_access_of_rotation(
         &self,
         user: &User,
         session: SessionId,
         state: &SessionState,
         now: Timestamp,
-    ) -> Result<Option<(String, Seconds)>, SigningFailed> {
+    ) -> Result<(String, Seconds), SigningFailed> {
         let exp = self.access_end(state.absolute_expires_at, state.rotated_at);
         if exp <= now {
-            return Ok(None);
+            return self.mint_access(user, session, state.absolute_expires_at, now);
         }
         let text = format!("{session} {} access", state.generation);
         let tag = hmac::sign(&self.keys.load().refresh.derivation, text.as_bytes());
         let mut bits = [0; 16];
         bits.copy_from_slice(&tag.as_ref()[..16]);
-        let jti = TokenId::from_bits(bits);
-        Ok(Some((self.sign_access(user, session, jti, (state.rotated_at, exp), now)?, exp - now)))
+        self.sign_access(user, session, TokenId::from_bits(bits), state.rotated_at, exp, now)
     }
 
     fn access_end(&self, session_end: Timestamp, issued_at: Timestamp) -> Timestamp {
@@ -75,57 +66,45 @@ impl Tokens {
         user: &User,
         session: SessionId,
         jti: TokenId,
-        (iat, exp): (Timestamp, Timestamp),
+        iat: Timestamp,
+        exp: Timestamp,
         now: Timestamp,
-    ) -> Result<String, SigningFailed> {
-        let (issuer, jti) = (&self.issuer, jti.to_string());
+    ) -> Result<(String, Seconds), SigningFailed> {
+        let (issuer, id) = (&self.issuer, jti.to_string());
         let AddedClaims { jti: jti_claim, user_id } = &issuer.added;
         let ours = [
-            ("iss", json!(issuer.iss)),
-            ("sub", json!(user.id.to_string())),
-            ("client_id", json!(CLIENT_ID)),
-            ("sid", json!(session.to_string())),
-            ("jti", json!(jti)),
-            ("iat", json!(iat)),
-            ("exp", json!(exp)),
-            ("token_type", json!(issuer.names.access)),
-            ("roles", json!(user.roles())),
-            ("preferred_username", json!(user.username.as_str())),
-        ];
-        let optional = [
+            Some(("iss", json!(issuer.iss))),
+            Some(("sub", json!(user.id.to_string()))),
+            Some(("client_id", json!(CLIENT_ID))),
+            Some(("sid", json!(session.to_string()))),
+            Some(("jti", json!(id))),
+            Some(("iat", json!(iat))),
+            Some(("exp", json!(exp))),
+            Some(("token_type", json!(issuer.names.access))),
+            Some(("roles", json!(user.roles()))),
+            Some(("preferred_username", json!(user.username.as_str()))),
             issuer.aud.as_ref().map(|aud| ("aud", json!(aud))),
-            jti_claim.as_ref().map(|name| (name.as_str(), json!(jti))),
+            jti_claim.as_ref().map(|name| (name.as_str(), json!(id))),
             user_id.as_ref().map(|(name, field)| (name.as_str(), json!(user.identity(*field)))),
         ];
-        let ours: Map<String, Value> = ours
-            .into_iter()
-            .chain(optional.into_iter().flatten())
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        let keys = self.keys.load();
-        let key = keys.access.signer(now);
-        if user.claims.is_empty() {
-            return sign(key, &ours);
-        }
         let mut claims = user.claims.clone();
         claims.retain(|name, _| !is_registered(name));
-        claims.extend(ours.clone());
-        let token = sign(key, &claims)?;
-        if token.len() <= MAX_LENGTH {
-            return Ok(token);
+        claims.extend(ours.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)));
+        let token = sign(self.keys.load().access.signer(now), &claims)?;
+        if token.len() > MAX_LENGTH && !user.claims.is_empty() {
+            // No service would accept it, Signet included, and the user could not sign in.
+            tracing::error!(
+                user.id = user.id.0,
+                "a token with the user's own claims is longer than 8 KiB; they are left out"
+            );
+            let user = User { claims: Map::new(), ..user.clone() };
+            return self.sign_access(&user, session, jti, iat, exp, now);
         }
-        // No service would accept it, Signet included, and the user could not sign in.
-        tracing::error!(
-            user.id = user.id.0,
-            "a token with the user's own claims is longer than 8 KiB; they are left out"
-        );
-        sign(key, &ours)
+        // Within the leeway a session may have ended already.
+        Ok((token, (exp - now).max(Seconds(0))))
     }
 
     /// The refresh token of a session's generation.
-    ///
-    /// # Errors
-    /// When the key cannot sign; loading a key rules this out.
     pub fn mint_refresh(&self, token: &RefreshToken) -> Result<String, SigningFailed> {
         let claims = json!({
             "iss": self.issuer.iss,

@@ -84,9 +84,6 @@ impl Tokens {
 
     /// Replaces the keys of access tokens, unless the ring is the one that is in use. Returns the `kid` of the active key
     /// after a change.
-    ///
-    /// # Errors
-    /// As [`Keys::new`].
     pub fn replace_access_keys(&self, access: KeyRing, now: Timestamp) -> Result<Option<String>, KeyFault> {
         let before = self.keys.load_full();
         if access == before.access {
@@ -156,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_minted_verifies_as_what_it_is_and_nothing_else() {
+    fn a_minted_token_verifies_as_its_own_kind_only() {
         let tokens = tokens();
         let (access, refresh) = pair(&tokens);
         let session = SessionId::from_random(SESSION);
@@ -173,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_are_not_utf_8_are_refused_even_where_they_mean_nothing() {
+    fn claims_that_are_not_utf_8_are_refused_even_in_unknown_members() {
         let tokens = tokens();
         let keys = tokens.keys.load();
         let key = &keys.refresh.current;
@@ -210,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_verifies_or_panics(text in any::<String>(), dotted in "[A-Za-z0-9_=-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,43}") {
+        fn random_text_neither_verifies_nor_panics(text in any::<String>(), dotted in "[A-Za-z0-9_=-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,43}") {
             let tokens = tokens();
             for text in [text, dotted] {
                 prop_assert_eq!(tokens.verify_access(&text, NOW), Err(Refusal::Invalid));

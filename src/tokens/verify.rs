@@ -98,9 +98,6 @@ impl Tokens {
     }
 
     /// Reads a refresh token of any age: its holder may end the session.
-    ///
-    /// # Errors
-    /// When it is not a refresh token that Signet signed.
     pub fn verify_refresh_of_any_age(&self, token: &str) -> Result<RefreshToken, Refusal> {
         self.refresh_token(token).ok_or(Refusal::Invalid)
     }
