@@ -1,10 +1,10 @@
-//! The header that carries an access token.
+//! The `Authorization` header
 
 use crate::support::{TestApp, all};
 use reqwest::{Method, header::HeaderValue};
 
 #[tokio::test]
-async fn the_header_holds_one_token_of_a_known_scheme() {
+async fn the_authorization_header_takes_one_token_of_a_known_scheme() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let token = &ann.access;
@@ -61,7 +61,7 @@ async fn the_header_holds_one_token_of_a_known_scheme() {
 }
 
 #[tokio::test]
-async fn a_token_anywhere_else_is_no_token() {
+async fn a_token_outside_the_authorization_header_is_ignored() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let token = &ann.access;
@@ -78,7 +78,7 @@ async fn a_token_anywhere_else_is_no_token() {
 }
 
 #[tokio::test]
-async fn a_bad_token_does_not_spoil_the_session() {
+async fn an_invalid_token_leaves_the_session_alone() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     assert_eq!(app.bearer("x.y.z").get("/auth/users/me").await.status, 401);
@@ -86,7 +86,7 @@ async fn a_bad_token_does_not_spoil_the_session() {
 }
 
 #[tokio::test]
-async fn every_protected_route_needs_a_token() {
+async fn every_protected_route_requires_an_access_token() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for (method, path) in
@@ -101,9 +101,9 @@ async fn every_protected_route_needs_a_token() {
     }
 }
 
-/// A dead token is refused before the body is judged, whichever of the two is known first.
+/// The token decides first, even when the fault of the body is found earlier.
 #[tokio::test]
-async fn who_is_calling_comes_before_what_they_say() {
+async fn an_invalid_token_is_refused_before_the_body_is_checked() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;

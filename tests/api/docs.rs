@@ -4,7 +4,7 @@ use crate::support::{TestApp, all};
 use signet::http::Code;
 
 #[tokio::test]
-async fn the_swagger_page_needs_nothing_from_elsewhere() {
+async fn the_swagger_page_loads_every_file_from_the_service() {
     let app = TestApp::start().await;
     let anon = app.anon();
     for path in ["/", "/docs/swagger"] {
@@ -25,7 +25,7 @@ async fn the_swagger_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn every_code_is_explained() {
+async fn the_errors_page_lists_every_code() {
     let app = TestApp::start().await;
     let page = app.anon().get("/docs/errors").await;
     assert!(page.status == 200 && page.header("content-type").starts_with("text/html"));
@@ -51,7 +51,7 @@ async fn pages_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn a_page_loads_nothing_from_elsewhere_and_stands_in_no_frame() {
+async fn pages_forbid_foreign_content_and_framing() {
     let app = TestApp::start().await;
     let mut replies = Vec::new();
     for path in ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"] {

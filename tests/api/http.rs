@@ -1,4 +1,4 @@
-//! What holds for every route: paths, methods, content types, lengths, request ids
+//! Rules of every route: paths, methods, content types, lengths, request ids
 
 use super::framing::{connect, read_head};
 use crate::support::{PASSWORD, TestApp, all, email};
@@ -44,7 +44,7 @@ async fn an_unknown_route_is_404() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_405_and_says_which_are_right() {
+async fn a_wrong_method_is_405_and_allow_lists_the_right_ones() {
     let app = TestApp::start().await;
     let routes = [
         ("/auth/create", "POST"),
@@ -87,7 +87,7 @@ async fn a_wrong_method_is_405_and_says_which_are_right() {
 }
 
 #[tokio::test]
-async fn a_body_is_json_in_utf8_and_nothing_else() {
+async fn a_body_must_be_json_in_utf_8() {
     let app = TestApp::start().await;
     let body = || json!({"email": email(), "password": PASSWORD}).to_string();
     let rows = [
@@ -133,7 +133,7 @@ async fn a_body_is_json_in_utf8_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_body_over_16_kib_is_413_announced_or_not() {
+async fn a_body_over_16_kib_is_413_with_or_without_a_content_length() {
     let app = TestApp::start().await;
     let fits = format!("{{\"refresh_token\":\"{}\"}}", "a".repeat(16 * 1024 - 20));
     assert_eq!(fits.len(), 16 * 1024);
@@ -144,7 +144,7 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
     }
     let reply = app.anon().post_raw("/auth/create", "[".repeat(20_000)).await;
     assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "20,000 brackets");
-    // In chunks, whose sum nobody has announced.
+    // In chunks, without a content length.
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth/signout HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
     for _ in 0..20 {
@@ -154,7 +154,7 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+async fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
     let app = TestApp::start().await;
     let ask = async |id: &str| {
         let reply = app.anon().send(Method::GET, "/livez", |request| request.header("x-request-id", id)).await;
@@ -188,7 +188,7 @@ async fn head_is_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn the_base_path_goes_before_every_route() {
+async fn the_base_path_prefixes_every_route() {
     let app = TestApp::with(&[("SERVER__BASE_PATH", "/id")]).await;
     let anon = app.anon();
     let body = json!({"email": "ann@example.com", "password": PASSWORD});
@@ -198,7 +198,7 @@ async fn the_base_path_goes_before_every_route() {
         (201, "/id/auth/users/1", "no-store")
     );
     let tokens = anon.post("/id/auth/signin", &body).await;
-    let bearer = app.bearer(tokens.json["access_token"].as_str().unwrap());
+    let bearer = app.bearer(tokens.string("access_token"));
     anon.post("/id/auth/create", &json!({"email": "bob@example.com", "password": PASSWORD})).await;
     let users = bearer.get("/id/auth/users?limit=1").await;
     assert_eq!(users.header("link"), "</id/auth/users?limit=1&after=1>; rel=\"next\"");
@@ -213,7 +213,7 @@ async fn the_base_path_goes_before_every_route() {
 }
 
 #[tokio::test]
-async fn a_path_in_another_spelling_is_the_same_route() {
+async fn a_percent_encoded_path_is_the_same_route() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let body = json!({"email": ann.email, "password": PASSWORD});
