@@ -61,14 +61,11 @@ pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, 
         let entries = entries.map_err(|fault| error(folder, format!("the folder cannot be read: {fault}")))?;
         entries.iter().filter_map(|entry| read_file(entry.path(), algorithm).transpose()).collect()
     };
-    for _ in 0..3 {
-        match read_all() {
-            // `rotate` renamed the file after the folder was listed.
-            Err(fault) if folder.exists() && !Path::new(&fault.path).exists() => {}
-            read => return read,
-        }
+    match read_all() {
+        // `rotate` renamed the file after the folder was listed.
+        Err(fault) if !Path::new(&fault.path).exists() => read_all(),
+        read => read,
     }
-    read_all()
 }
 
 /// Reads a file of a folder; `None` for a file that is not a key.

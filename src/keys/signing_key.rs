@@ -232,11 +232,13 @@ fn private_block(text: &str, algorithm: Algorithm) -> Result<Pem, KeyFault> {
     }
 }
 
+/// jsonwebtoken reads EC keys in PKCS#8 only.
 fn ec(curve: &'static EcdsaSigningAlgorithm, pem: &Pem) -> Option<EncodingKey> {
     let pair = EcdsaKeyPair::from_private_key_der(curve, pem.contents()).ok()?;
     Some(EncodingKey::from_ec_der(pair.to_pkcs8v1().ok()?.as_ref()))
 }
 
+/// jsonwebtoken reads version 1 of PKCS#8 only.
 fn ed(pem: &Pem) -> Option<EncodingKey> {
     let pair = Ed25519KeyPair::from_pkcs8(pem.contents()).ok()?;
     Some(EncodingKey::from_ed_der(pair.to_pkcs8v1().ok()?.as_ref()))
@@ -362,6 +364,13 @@ mod tests {
             // With the line ends of Windows, and with white space around.
             SigningKey::parse(&format!("\n{}\n\n", private.replace('\n', "\r\n")).into(), algorithm).unwrap();
         }
+    }
+
+    /// PKCS#8 version 2 (RFC 5958) has the public key as well; libraries such as ring write it.
+    #[test]
+    fn an_ed25519_key_in_version_2_of_pkcs8_is_read() {
+        let der = Ed25519KeyPair::generate().unwrap().to_pkcs8().unwrap().as_ref().to_vec();
+        SigningKey::parse(&pem::encode(&Pem::new("PRIVATE KEY", der)).into(), Algorithm::EdDsa).unwrap();
     }
 
     proptest! {
