@@ -13,22 +13,8 @@
 
 mod api;
 mod cli;
-mod connections;
 mod documents;
-mod drills;
-mod failover;
-mod faults;
-mod feed;
-mod flood;
-mod forward_auth;
-mod housekeeping;
-mod keys;
-mod model;
-mod observability;
-mod others;
-mod others_document;
-mod races;
-mod settings;
+mod interop;
+mod resilience;
 mod storage;
 mod support;
-mod swagger;

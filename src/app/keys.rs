@@ -10,13 +10,20 @@ use crate::{
         Activation, KeyFault, KeyRing, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
+    telemetry::LogOnce,
     tokens::{Keys, RefreshKeys},
 };
 use secrecy::SecretString;
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::{task::spawn_blocking, time::sleep};
+
+/// How often the service reads the folder of keys.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +63,9 @@ fn load_or(
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let folder = read_folder(folder, jwt.algorithm, token_lifetime)?;
-        folder.files.iter().for_each(KeyFile::log_warnings);
-        Some(folder.ring)
+        let (files, ring) = read_folder(folder, jwt.algorithm, token_lifetime)?;
+        files.iter().for_each(KeyFile::log_warnings);
+        Some(ring)
     } else {
         let file = match jwt.algorithm {
             Algorithm::Hs256 => "signing_key".to_owned(),
@@ -76,26 +83,23 @@ fn load_or(
     Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// The content of a folder of keys.
-pub struct KeyFolder {
-    pub files: Vec<KeyFile>,
-    pub ring: KeyRing,
-}
-
 /// Reads a folder of keys, whether or not one is active.
 ///
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
-pub fn key_folder(settings: &Settings, folder: &Path) -> Result<KeyFolder, KeysError> {
+pub fn key_folder(settings: &Settings, folder: &Path) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
 }
 
-fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
+fn read_folder(
+    path: &Path,
+    algorithm: Algorithm,
+    token_lifetime: Seconds,
+) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
     let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
-    let ring = ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?;
-    Ok(KeyFolder { files, ring })
+    Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
 /// Replaces the keys of a running service. It reads files, so HTTP workers must not call it.
@@ -133,12 +137,28 @@ impl KeyReloader {
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let folder = read_folder(path, *algorithm, self.token_lifetime)?;
-        if let Some(kid) = self.auth.replace_access_keys(folder.ring, self.clock.now())? {
-            folder.files.iter().for_each(KeyFile::log_warnings);
+        let (files, ring) = read_folder(path, *algorithm, self.token_lifetime)?;
+        if let Some(kid) = self.auth.replace_access_keys(ring, self.clock.now())? {
+            files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }
         Ok(())
+    }
+
+    /// Calls [`Self::reload_folder`] every ten seconds.
+    pub(super) async fn watch_folder(self) -> Infallible {
+        let log = LogOnce::default();
+        loop {
+            sleep(WATCH_INTERVAL).await;
+            let reloader = self.clone();
+            // One at a time: a disk that does not answer must not block more than one thread.
+            match spawn_blocking(move || reloader.reload_folder()).await {
+                Ok(Ok(())) if log.recovers() => tracing::info!("the keys can be read again"),
+                Ok(Err(fault)) if log.fails() => tracing::error!("the keys stay as they are: {fault}"),
+                Err(panic) if log.fails() => tracing::error!("the keys stay as they are: {panic}"),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod settings;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyReloader, KeysError, check_keys, key_folder};
 pub use settings::{load_settings, start_passwords, warnings};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     config::Settings,
     domain::Timestamp,
     http::{self, Server, State},
-    jobs::{self, Jobs},
+    jobs::Jobs,
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
@@ -95,7 +95,13 @@ impl App {
         let passwords = passwords.await.map_err(io::Error::other).flatten().map_err(StartError::Passwords)?;
         let auth = Arc::new(auth(settings, storage.clone(), passwords, clock.now())?);
         let mut follower = Follower::new(&storage);
-        let startup = Startup::new(settings, &auth, &storage, &clock).begin(&mut follower).await?;
+        let startup = Startup {
+            settings: settings.clone(),
+            auth: Arc::clone(&auth),
+            storage: storage.clone(),
+            clock: clock.clone(),
+        };
+        let startup = startup.begin(&mut follower).await?;
 
         let metrics = Arc::new(Metrics::new(hash_waits));
         let jobs = Jobs {
@@ -166,7 +172,7 @@ impl App {
                 _ = &mut working => {}
             }
         };
-        // Before the connections are closed: a job that holds one is no longer polled.
+        // A job that is no longer polled must not hold a connection when the connections are closed.
         drop(working);
         shutdown::close(&storage).await;
         reason_to_stop.and(ended.map_err(StartError::Server))
@@ -193,8 +199,6 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
 /// # Errors
 /// When a retry cannot help.
 async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Result<Infallible, StartError> {
-    // The key set is served while the database is unavailable, so its keys are watched then, too.
-    let watching = jobs::watch_keys(move || keys.reload_folder());
     let working = async {
         if let Some(startup) = startup {
             startup.finish(&mut jobs.follower).await?;
@@ -202,7 +206,8 @@ async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Re
         Ok(jobs.run().await)
     };
     tokio::select! {
-        never = watching => Ok(never),
+        // From the start: the key set is served while the database is unavailable.
+        never = keys.watch_folder() => Ok(never),
         ended = working => ended,
     }
 }

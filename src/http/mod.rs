@@ -1,4 +1,4 @@
-//! The HTTP interface: the route table, and what every handler shares. The only place that knows actix-web and utoipa.
+//! The HTTP interface, and the only module that uses actix-web and utoipa. The route table is in `routes.rs`.
 
 mod connection;
 mod extract;
@@ -6,6 +6,7 @@ mod handlers;
 mod middleware;
 mod openapi;
 mod problem;
+mod refusals;
 mod routes;
 
 pub use actix_web::dev::{Server, ServerHandle};
@@ -33,18 +34,18 @@ use std::{
     time::Duration,
 };
 
-/// What handlers need: the use cases, the clock, and how replies are written.
+/// What handlers share: the use cases, the clock, and the settings of requests and responses.
 pub struct State {
     auth: Arc<Auth>,
     storage: Storage,
     clock: Clock,
     base_path: String,
     has_docs: bool,
-    /// Whether metrics are among the other routes.
+    /// Whether the main port serves `/metrics`.
     has_metrics: bool,
     request_timeout: Duration,
     token_names: TokenNames,
-    /// What replies say that their tokens are.
+    /// The member `token_type` of responses.
     token_type: String,
     proxies: Proxies,
     cors_allowed_origins: Vec<Origin>,
@@ -87,7 +88,7 @@ impl State {
         }
     }
 
-    /// Makes every response from now on the final one of its connection, which tells the client to connect elsewhere.
+    /// Makes every response from now on the final one of its connection, so that clients connect to another replica.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }
@@ -97,7 +98,7 @@ impl State {
     }
 }
 
-/// How tokens are named in replies and in `token_type`.
+/// The names of tokens in responses and in the claim `token_type`.
 pub fn token_names(settings: &Settings) -> TokenNames {
     TokenNames {
         access: settings.jwt.access_token_name.to_string(),

@@ -1,8 +1,8 @@
-//! The OpenAPI document: the routes as they are annotated, with the errors of each, named as the settings say.
+//! The OpenAPI document: the routes as their handlers declare them, adapted to the settings.
 
 use super::{
     handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
-    problem::{Code, ProblemResponse},
+    problem::ProblemResponse,
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     modifiers(&BearerScheme),
     tags(
         (name = "User and Access", description = "Users and their tokens."),
-        (name = "Operations", description = "For those who run it."),
+        (name = "Operations", description = "For operators: probes and metrics."),
     )
 )]
 struct Document;
@@ -36,153 +36,21 @@ impl Modify for BearerScheme {
     }
 }
 
-/// What each operation can refuse.
-const REFUSALS: &[(&str, &str, &[&Code])] = &[
-    (
-        "/auth/create",
-        "post",
-        &[
-            Code::INVALID_REQUEST,
-            Code::WEAK_PASSWORD,
-            Code::TOKEN_MISSING,
-            Code::INVALID_TOKEN,
-            Code::WRONG_TOKEN_TYPE,
-            Code::FORBIDDEN,
-            Code::REGISTRATION_CLOSED,
-            Code::REQUEST_TIMEOUT,
-            Code::EMAIL_TAKEN,
-            Code::USERNAME_TAKEN,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::OVERLOADED,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    (
-        "/auth/signin",
-        "post",
-        &[
-            Code::INVALID_REQUEST,
-            Code::INVALID_CREDENTIALS,
-            Code::REQUEST_TIMEOUT,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::OVERLOADED,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    (
-        "/auth/refresh-access",
-        "post",
-        &[
-            Code::INVALID_REQUEST,
-            Code::INVALID_TOKEN,
-            Code::WRONG_TOKEN_TYPE,
-            Code::REFRESH_SUPERSEDED,
-            Code::REFRESH_REUSED,
-            Code::REQUEST_TIMEOUT,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    (
-        "/auth/signout",
-        "post",
-        &[
-            Code::INVALID_REQUEST,
-            Code::INVALID_TOKEN,
-            Code::REQUEST_TIMEOUT,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    (
-        "/auth/signout-all",
-        "post",
-        &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE],
-    ),
-    ("/auth/verify", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE]),
-    ("/auth/sessions", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE]),
-    (
-        "/auth/sessions/{id}",
-        "delete",
-        &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE, Code::NOT_FOUND],
-    ),
-    (
-        "/auth/password",
-        "post",
-        &[
-            Code::INVALID_REQUEST,
-            Code::WEAK_PASSWORD,
-            Code::INVALID_CREDENTIALS,
-            Code::TOKEN_MISSING,
-            Code::INVALID_TOKEN,
-            Code::WRONG_TOKEN_TYPE,
-            Code::REQUEST_TIMEOUT,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::OVERLOADED,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    (
-        "/auth/users",
-        "get",
-        &[
-            Code::INVALID_REQUEST,
-            Code::TOKEN_MISSING,
-            Code::INVALID_TOKEN,
-            Code::WRONG_TOKEN_TYPE,
-            Code::FORBIDDEN,
-            Code::UNAVAILABLE,
-        ],
-    ),
-    ("/auth/users/me", "get", &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::UNAVAILABLE]),
-    (
-        "/auth/users/me",
-        "patch",
-        &[
-            Code::INVALID_REQUEST,
-            Code::TOKEN_MISSING,
-            Code::INVALID_TOKEN,
-            Code::WRONG_TOKEN_TYPE,
-            Code::REQUEST_TIMEOUT,
-            Code::USERNAME_TAKEN,
-            Code::PAYLOAD_TOO_LARGE,
-            Code::UNSUPPORTED_MEDIA_TYPE,
-            Code::UNAVAILABLE,
-        ],
-    ),
-];
-
-/// How a service is set up to differ from the others.
+/// The settings that change the document.
 pub struct Dialect<'a> {
     pub base_path: &'a str,
     pub names: &'a TokenNames,
     /// Where an access token is presented.
     pub header: &'a str,
-    /// The words that may go before it.
+    /// The schemes that may precede it.
     pub schemes: &'a [String],
-    /// What a new password must be.
     pub passwords: PasswordRules,
 }
 
-/// The document of a service that is set up so.
+/// The document of a service with these settings.
 pub fn document(dialect: &Dialect) -> Value {
     let &Dialect { base_path, names, .. } = dialect;
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
-    for (path, method, codes) in REFUSALS {
-        let operation = &mut document["paths"][path][method];
-        for code in *codes {
-            add_refusal(&mut operation["responses"], code);
-        }
-        // Where a token may be looked at, it may be that nobody can tell whether it has ended.
-        if codes.contains(&Code::TOKEN_MISSING) {
-            add_refusal(&mut operation["responses"], Code::REVOCATIONS_STALE);
-        }
-    }
     if let Some(scheme) = security_scheme(dialect) {
         document["components"]["securitySchemes"]["bearer"] = scheme;
     }
@@ -194,10 +62,7 @@ pub fn document(dialect: &Dialect) -> Value {
         member["minLength"] = dialect.passwords.min_length.into();
         member["maxLength"] = dialect.passwords.max_length.into();
     }
-    // The other name may be sent as `null`, which is as good as absent.
-    for (schema, other) in [("EmailSignInRequest", "username"), ("UsernameSignInRequest", "email")] {
-        document["components"]["schemas"][schema]["properties"][other] = json!({ "type": "null" });
-    }
+    split_sign_in(&mut document["components"]["schemas"]);
     for schema in ["TokenPair", "AccessToken"] {
         let schema = &mut document["components"]["schemas"][schema];
         schema["properties"]["token_type"]["example"] = token_type(dialect.schemes).into();
@@ -206,7 +71,26 @@ pub fn document(dialect: &Dialect) -> Value {
     document
 }
 
-/// How a token is presented, where that is not `Authorization: Bearer`, which is the only one that OpenAPI can say.
+/// Describes a sign-in with `email` and one with `username` apart: derived from one type, both members would be optional.
+fn split_sign_in(schemas: &mut Value) {
+    let mut either = schemas["SignInRequest"].take();
+    let description = either["description"].take();
+    let example = either.as_object_mut().and_then(|either| either.remove("example"));
+    let mut refs = Vec::new();
+    for (name, given, other) in
+        [("EmailSignInRequest", "email", "username"), ("UsernameSignInRequest", "username", "email")]
+    {
+        either["description"] = format!("Credentials with the account's {given}.").into();
+        either["required"] = json!([given, "password"]);
+        either["properties"][given] = json!({ "type": "string" });
+        either["properties"][other] = json!({ "type": "null" });
+        schemas[name] = either.clone();
+        refs.push(json!({ "$ref": format!("#/components/schemas/{name}") }));
+    }
+    schemas["SignInRequest"] = json!({ "description": description, "example": example, "oneOf": refs });
+}
+
+/// The security scheme where it is not `Authorization: Bearer`, the only one that OpenAPI has a name for.
 fn security_scheme(dialect: &Dialect) -> Option<Value> {
     let &Dialect { header, schemes, .. } = dialect;
     if header.eq_ignore_ascii_case("authorization") && has_bearer(schemes) {
@@ -221,43 +105,12 @@ fn has_bearer(schemes: &[String]) -> bool {
     schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("bearer"))
 }
 
-/// The word that goes before a token: `Bearer`, unless the settings do not know it.
+/// The scheme that replies name in `token_type`: `Bearer` if the settings have it, otherwise their first one.
 pub fn token_type(schemes: &[String]) -> &str {
     if has_bearer(schemes) { "Bearer" } else { schemes.first().map_or("Bearer", String::as_str) }
 }
 
-/// One status may stand for several codes: each is an example.
-fn add_refusal(responses: &mut Value, code: &Code) {
-    let response = &mut responses[code.status.to_string()];
-    if response.is_null() {
-        *response = json!({
-            "description": "",
-            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" }, "examples": {} } },
-        });
-    }
-    let header = match code.status {
-        401 => Some("WWW-Authenticate"),
-        405 => Some("Allow"),
-        503 => Some("Retry-After"),
-        _ => None,
-    };
-    if let Some(header) = header {
-        response["headers"][header] = json!({ "required": true, "schema": { "type": "string" } });
-    }
-    let description = response["description"].as_str().unwrap_or_default();
-    let separator = if description.is_empty() { "" } else { " " };
-    response["description"] = format!("{description}{separator}`{}`: {}", code.name, code.when).into();
-    response["content"]["application/problem+json"]["examples"][code.name] = json!({ "value": {
-        "type": format!("/docs/errors#{}", code.name),
-        "title": code.title,
-        "status": code.status,
-        "detail": code.when,
-        "code": code.name,
-        "request_id": "5f0c3f8e9b1d4c6aa2e7d8b9c0f1e2d3",
-    }});
-}
-
-/// Names the members that hold tokens, all at once: one setting may be the other's default.
+/// Renames the members that hold tokens, both at once: one setting may equal the other's default.
 fn name_tokens(schema: &mut Value, names: &TokenNames) {
     let renamed = |name: &str| match name {
         "access_token" => names.access.clone(),
@@ -309,7 +162,7 @@ mod tests {
                 // Where registration is for staff, it takes a token; it never must have one.
                 let needs_token = path == "/auth/create" || guarded.iter().any(|guarded| path.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
-                let has_refusals = REFUSALS.iter().any(|row| row.0 == path && row.1 == method);
+                let has_refusals = operation.to_string().contains("#/components/schemas/Problem");
                 assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");
             }
         }
@@ -320,9 +173,5 @@ mod tests {
         let swapped = TokenNames { access: "refresh_token".to_owned(), refresh: "access_token".to_owned() };
         let pair = &super::document(&Dialect { names: &swapped, ..dialect })["components"]["schemas"]["TokenPair"];
         assert_eq!(pair["properties"].as_object().unwrap().len(), 5);
-        assert_eq!(
-            REFUSALS.len(),
-            document["paths"].as_object().unwrap().values().flat_map(|o| o.as_object().unwrap()).count() - 5
-        );
     }
 }

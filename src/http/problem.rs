@@ -1,4 +1,4 @@
-//! The one place that knows which refusal is which status, and how it is written (RFC 9457).
+//! Errors as clients see them: the table of codes, and the one reply for all of them (RFC 9457).
 
 use crate::auth::AuthError;
 use actix_web::{
@@ -15,7 +15,8 @@ pub struct Code {
     pub name: &'static str,
     pub status: u16,
     pub title: &'static str,
-    /// When it happens, for the page of errors and the OpenAPI document.
+    /// When the error occurs: for the page of errors, for the OpenAPI document, and for the reply's `detail`, unless the
+    /// error has a text of its own.
     pub when: &'static str,
 }
 
@@ -30,47 +31,46 @@ macro_rules! codes {
 }
 codes! {
     INVALID_REQUEST = "invalid-request", 400, "Invalid request",
-        "The input is malformed or invalid. `errors` says which member, and what would be right.";
+        "The input is malformed or invalid. `errors` names each member at fault and says what is valid.";
     WEAK_PASSWORD = "weak-password", 400, "Weak password",
-        "The password breaks a rule. `detail` says which, and what would help.";
+        "The password breaks a rule. `detail` says which one and how to satisfy it.";
     INVALID_CREDENTIALS = "invalid-credentials", 401, "Invalid credentials",
-        "Unknown, wrong or inactive: the answer is the same.";
+        "The account is unknown or inactive, or the password is wrong. The reply is the same in each case.";
     TOKEN_MISSING = "token-missing", 401, "Token missing",
-        "There is no token in the request header, or it is of another scheme.";
+        "The request header has no token, or a token of another scheme.";
     INVALID_TOKEN = "invalid-token", 401, "Invalid token",
-        "The token is malformed, forged, expired or ended, there are two, or its user is gone or inactive.";
+        "The token is malformed, forged or expired, its session has ended, its user is inactive or deleted, or the \
+         request has two tokens.";
     WRONG_TOKEN_TYPE = "wrong-token-type", 401, "Wrong token type",
-        "A refresh token where an access token belongs, or the reverse.";
+        "The request has a refresh token instead of an access token, or the reverse.";
     REFRESH_SUPERSEDED = "refresh-superseded", 401, "Refresh token superseded",
-        "A newer refresh token of this session was answered moments ago; use that one.";
+        "A newer refresh token of this session was issued moments ago. Use that one.";
     REFRESH_REUSED = "refresh-reused", 401, "Refresh token reused",
-        "The refresh token had been used before. It may have been copied, so its session has ended.";
-    FORBIDDEN = "forbidden", 403, "Forbidden", "The caller may not do this.";
-    REGISTRATION_CLOSED = "registration-closed", 403, "Registration closed", "`registration.mode` lets nobody sign up.";
-    NOT_FOUND = "not-found", 404, "Not found", "There is nothing here.";
-    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method not allowed", "The header `Allow` says what is allowed here.";
+        "The refresh token had been used before. It may have been copied, so its session has ended. Sign in again.";
+    FORBIDDEN = "forbidden", 403, "Forbidden", "The caller does not have the right to do this.";
+    REGISTRATION_CLOSED = "registration-closed", 403, "Registration closed",
+        "The setting `registration.mode` does not let users create accounts.";
+    NOT_FOUND = "not-found", 404, "Not found", "There is nothing at this address.";
+    METHOD_NOT_ALLOWED = "method-not-allowed", 405, "Method not allowed",
+        "The address does not support this method. The header `Allow` lists the methods that it supports.";
     REQUEST_TIMEOUT = "request-timeout", 408, "Request timeout", "The request did not arrive in time.";
-    EMAIL_TAKEN = "email-taken", 409, "E-mail taken", "There is an account with this e-mail already.";
-    USERNAME_TAKEN = "username-taken", 409, "Username taken", "There is an account with this username already.";
-    LAST_SUPERUSER = "last-superuser", 409, "Last superuser", "The last active superuser stays.";
-    CONFLICT = "conflict", 409, "Conflict", "The request contradicts what is there.";
-    FEED_RESET = "feed-reset", 410, "Feed reset", "The cursor is not of this feed: start at 0.";
-    PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed", "`If-Match` does not match.";
+    EMAIL_TAKEN = "email-taken", 409, "E-mail taken", "An account with this e-mail already exists.";
+    USERNAME_TAKEN = "username-taken", 409, "Username taken", "An account with this username already exists.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "Unsupported media type",
-        "The body must be sent as `application/json` in UTF-8, without an encoding.";
-    RATE_LIMITED = "rate-limited", 429, "Rate limited", "Too many tries; `Retry-After` says when to try again.";
-    INTERNAL = "internal", 500, "Internal error", "A fault of ours. The log has it under the `request_id`.";
-    OVERLOADED = "overloaded", 503, "Overloaded", "Too many passwords are waiting to be hashed. Try again.";
-    UNAVAILABLE = "unavailable", 503, "Unavailable", "The database is away. Try again.";
+        "Send the body as `application/json` in UTF-8, without a content encoding.";
+    INTERNAL = "internal", 500, "Internal error",
+        "The service has failed. Its log has the reason under this `request_id`.";
+    OVERLOADED = "overloaded", 503, "Overloaded", "Too many passwords are waiting to be hashed. Try again in a moment.";
+    UNAVAILABLE = "unavailable", 503, "Unavailable", "The service cannot use its database. Try again in a moment.";
     REVOCATIONS_STALE = "revocations-stale", 503, "Revocations stale",
-        "The feed of ended sessions could not be read for too long to trust a token.";
+        "The service has not been able to read which sessions have ended, so it trusts no token. Try again in a moment.";
 }
 
-/// What is wrong with one member of a request. It never repeats the value.
+/// A fault of one member of a request. It never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MemberFault {
-    /// Where: a JSON pointer (RFC 6901) to a known member, or `""` for the whole.
+    /// A JSON pointer (RFC 6901) to a known member, or `""` for the whole request.
     #[schema(example = "/email")]
     pub pointer: String,
     #[schema(example = "must be an e-mail address such as ann@example.com")]
@@ -83,7 +83,7 @@ impl MemberFault {
     }
 }
 
-/// Whatever is answered instead of what was asked for.
+/// The reason why a request was refused or failed.
 #[derive(Debug)]
 pub enum Problem {
     Auth(AuthError),
@@ -91,14 +91,10 @@ pub enum Problem {
     Members(Vec<MemberFault>),
     /// A request that is malformed as a whole.
     Malformed(String),
-    NotFound,
-    /// What would be allowed.
+    /// The methods that the address supports.
     MethodNotAllowed(String),
-    RequestTimeout,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    /// A fault of ours: a panic above all.
-    Internal,
+    /// A problem that its code describes completely.
+    Plain(&'static Code),
 }
 
 impl From<AuthError> for Problem {
@@ -123,7 +119,7 @@ pub struct ProblemResponse {
     /// What happened, for programs.
     #[schema(example = "invalid-request")]
     code: &'static str,
-    /// What to ask the operator about.
+    /// The id under which the service has logged the request.
     request_id: String,
     /// Each member at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,16 +127,12 @@ pub struct ProblemResponse {
 }
 
 impl Problem {
-    /// Every refusal and its code.
+    /// The code of this problem.
     pub fn code(&self) -> &'static Code {
         match self {
             Self::Members(_) | Self::Malformed(_) => Code::INVALID_REQUEST,
-            Self::NotFound => Code::NOT_FOUND,
             Self::MethodNotAllowed(_) => Code::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => Code::REQUEST_TIMEOUT,
-            Self::PayloadTooLarge => Code::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => Code::UNSUPPORTED_MEDIA_TYPE,
-            Self::Internal => Code::INTERNAL,
+            Self::Plain(code) => code,
             Self::Auth(error) => match error {
                 AuthError::InvalidMember(..) => Code::INVALID_REQUEST,
                 AuthError::WeakPassword(_) => Code::WEAK_PASSWORD,
@@ -163,17 +155,17 @@ impl Problem {
         }
     }
 
-    /// The problem that stands for an answer which the framework made: only its status is known.
+    /// The problem for a response of the framework, of which only the status is known.
     pub fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
-            404 => Self::NotFound,
+            404 => Self::Plain(Code::NOT_FOUND),
             405 => Self::MethodNotAllowed(String::new()),
-            408 => Self::RequestTimeout,
-            413 => Self::PayloadTooLarge,
-            415 => Self::UnsupportedMediaType,
+            408 => Self::Plain(Code::REQUEST_TIMEOUT),
+            413 => Self::Plain(Code::PAYLOAD_TOO_LARGE),
+            415 => Self::Plain(Code::UNSUPPORTED_MEDIA_TYPE),
             431 => Self::Malformed("The head of the request is too large.".to_owned()),
             400..=499 => Self::Malformed("The request is malformed.".to_owned()),
-            _ => Self::Internal,
+            _ => Self::Plain(Code::INTERNAL),
         }
     }
 
@@ -185,7 +177,7 @@ impl Problem {
         }
     }
 
-    /// The body of the answer. `base_path` goes before the address at which the code is explained.
+    /// The body of the response. `base_path` is the prefix of the page that explains the code.
     pub fn json(&self, base_path: &str, request_id: &str) -> String {
         let Code { name: code, status, title, .. } = *self.code();
         let body = ProblemResponse {
@@ -200,7 +192,7 @@ impl Problem {
         serde_json::to_string(&body).unwrap_or_default()
     }
 
-    /// The answer.
+    /// The response.
     pub fn response(&self, base_path: &str, request_id: &str) -> HttpResponse {
         let Code { name: code, status, .. } = *self.code();
         let mut response = HttpResponse::build(self.status_code());
@@ -224,27 +216,28 @@ impl Problem {
     }
 }
 
+/// The `detail` of the reply.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auth(AuthError::InvalidMember(..)) | Self::Members(_) => {
-                f.write_str("The request is not valid; `errors` says what would be right.")
+                f.write_str("The request is not valid; `errors` says what is valid.")
             }
-            Self::Auth(error) => error.fmt(f),
             Self::Malformed(detail) => f.write_str(detail),
-            Self::NotFound => f.write_str("There is nothing at this address."),
-            Self::MethodNotAllowed(_) => f.write_str("This method is not allowed here; `Allow` says which are."),
-            Self::RequestTimeout => f.write_str("The request did not arrive in time."),
-            Self::PayloadTooLarge => f.write_str("A body may have at most 16 KiB."),
-            Self::UnsupportedMediaType => {
-                f.write_str("Send the body as `application/json` in UTF-8, without an encoding.")
-            }
-            Self::Internal => f.write_str("Something went wrong here."),
+            // These have a fixed text of their own, or one that depends on the settings.
+            Self::Auth(
+                error @ (AuthError::WeakPassword(_)
+                | AuthError::InvalidCredentials
+                | AuthError::TokenMissing
+                | AuthError::RefreshTokenAsAccess
+                | AuthError::AccessTokenAsRefresh),
+            ) => error.fmt(f),
+            _ => f.write_str(self.code().when),
         }
     }
 }
 
-/// For actix-web, which asks errors for an answer; the observer writes the final one, with the request's id.
+/// actix-web asks an error for its response; the middleware `problem_json` adds the id of the request.
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
         StatusCode::from_u16(self.code().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)

@@ -3,7 +3,7 @@
 use super::{
     State,
     handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
-    problem::Problem,
+    problem::{Code, Problem},
 };
 use actix_web::{
     FromRequest, Handler, Resource, Responder, Route, guard,
@@ -11,7 +11,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-/// Every route there is.
+/// All routes of the main port.
 pub fn routes(state: &State, config: &mut ServiceConfig) {
     let base = state.base_path.as_str();
     let mut at = |path: &str, routes: Vec<Verb>| {
@@ -48,16 +48,16 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
         at("/docs/errors", vec![get(docs::errors)]);
     }
 
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+    config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));
 }
 
-/// What is served on `server.metrics_bind`: an address of its own, which the outside does not reach.
+/// The routes of `server.metrics_bind`, a port for the internal network.
 pub fn metrics_routes(_: &State, config: &mut ServiceConfig) {
     config.service(resource("/metrics", vec![get(metrics::metrics)]));
-    config.default_service(web::to(async || Err::<String, _>(Problem::NotFound)));
+    config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));
 }
 
-/// A handler, and the methods that reach it.
+/// A handler and its methods.
 struct Verb(&'static [Method], Route);
 
 fn post<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
@@ -81,7 +81,7 @@ where
     Verb(&[Method::DELETE], web::delete().to(handler))
 }
 
-/// GET, and HEAD with it: what is the same without the body (RFC 9110 §9.3.2).
+/// GET, and HEAD, which has the same response without the body (RFC 9110 §9.3.2).
 fn get<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
 where
     F::Output: Responder + 'static,
@@ -90,7 +90,7 @@ where
     Verb(&[Method::GET, Method::HEAD], web::route().guard(method).to(handler))
 }
 
-/// A resource that answers 405 with `Allow` to every other method.
+/// A resource that refuses every other method with 405 and `Allow`.
 fn resource(path: &str, verbs: Vec<Verb>) -> Resource {
     let allowed: Vec<&str> = verbs.iter().flat_map(|verb| verb.0).map(Method::as_str).collect();
     let allowed = allowed.join(", ");

@@ -320,9 +320,9 @@ mod tests {
             (&cut, Algorithm::Rs256, "RSA key"),
             (&format!("{rsa}{rsa}"), Algorithm::Rs256, "more than one private key"),
             (&format!("{ec}{rsa}"), Algorithm::Rs256, "more than one private key"),
-            (include_str!("../../tests/keys/rsa-1024.pem"), Algorithm::Rs256, "2048"),
-            (include_str!("../../tests/keys/rsa-1024-pkcs1.pem"), Algorithm::Ps256, "2048"),
-            (include_str!("../../tests/keys/secp256k1.pem"), Algorithm::Es256, "curve P-256"),
+            (include_str!("../../tests/interop/keys/rsa-1024.pem"), Algorithm::Rs256, "2048"),
+            (include_str!("../../tests/interop/keys/rsa-1024-pkcs1.pem"), Algorithm::Ps256, "2048"),
+            (include_str!("../../tests/interop/keys/secp256k1.pem"), Algorithm::Es256, "curve P-256"),
         ];
         for (text, algorithm, reason) in rows {
             let fault = SigningKey::parse(&text.into(), algorithm).err().map(|fault| fault.0).unwrap_or_default();
@@ -335,7 +335,7 @@ mod tests {
     fn every_common_form_of_a_key_is_read() {
         macro_rules! key {
             ($name:literal) => {
-                (concat!("tests/keys/", $name), include_str!(concat!("../../tests/keys/", $name)))
+                (concat!("tests/interop/keys/", $name), include_str!(concat!("../../tests/interop/keys/", $name)))
             };
         }
         let rows = [
@@ -378,9 +378,9 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in any::<String>(), place in any::<prop::sample::Index>(), other in "[ -~]", which in 0..9_usize) {
             let pems = [
-                include_str!("../../tests/keys/rsa-pkcs1.pem"),
-                include_str!("../../tests/keys/p256-sec1.pem"),
-                include_str!("../../tests/keys/ed25519-pkcs8.pem"),
+                include_str!("../../tests/interop/keys/rsa-pkcs1.pem"),
+                include_str!("../../tests/interop/keys/p256-sec1.pem"),
+                include_str!("../../tests/interop/keys/ed25519-pkcs8.pem"),
             ];
             let pem = pems[which % 3];
             let place = place.index(pem.len());

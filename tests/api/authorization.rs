@@ -100,3 +100,18 @@ async fn every_protected_route_needs_a_token() {
         assert_eq!(ann.actor.send(method.clone(), path, send).await.status, 200, "{method} {path}");
     }
 }
+
+/// A dead token is refused before the body is judged, whichever of the two is known first.
+#[tokio::test]
+async fn who_is_calling_comes_before_what_they_say() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    app.sign_out(&ann.refresh).await;
+    for (method, path) in [(Method::PATCH, "/auth/users/me"), (Method::POST, "/auth/password")] {
+        for _ in 0..10 {
+            let nonsense =
+                |request: reqwest::RequestBuilder| request.header("content-type", "application/json").body("nonsense");
+            assert_eq!(ann.actor.send(method.clone(), path, nonsense).await.code(), "invalid-token", "{path}");
+        }
+    }
+}

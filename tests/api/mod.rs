@@ -1,17 +1,23 @@
 //! Through HTTP, as clients see it.
 
 mod authorization;
+mod client_address;
+mod cors;
 mod create;
-mod document_values;
-mod front;
-mod jwt_settings;
-mod pages;
-mod protocol;
+mod docs;
+mod framing;
+mod health;
+mod http;
+mod jwks;
+mod metrics;
+mod openapi;
+mod openapi_inputs;
+mod password;
 mod refresh;
-mod rotation;
 mod sessions;
 mod signin;
 mod signout;
+mod token_settings;
 mod tokens;
 mod users;
 mod verify;

@@ -160,7 +160,7 @@ async fn whatever_is_wrong_with_credentials_is_answered_alike() {
 async fn a_missing_or_mistyped_member_is_400() {
     let app = TestApp::start().await;
     let rows = [
-        (json!({}), vec!["/password", "/email"]),
+        (json!({}), vec!["/email", "/password"]),
         (json!({"email": "a@b.cd"}), vec!["/password"]),
         (json!({"password": "a"}), vec!["/email"]),
         (json!({"email": null, "password": "a"}), vec!["/email"]),

@@ -194,7 +194,7 @@ async fn users_change_nothing_else() {
         (json!({"username": "a b"}), 400, vec!["/username"]),
         (json!({"username": bob.email}), 400, vec!["/username"]),
         (json!({"username": "Admin"}), 400, vec!["/username"]),
-        (json!({"username": 1, "first_name": 2}), 400, vec!["/username", "/first_name"]),
+        (json!({"username": 1, "first_name": 2}), 400, vec!["/first_name", "/username"]),
         (json!({"first_name": []}), 400, vec!["/first_name"]),
         (json!({"first_name": "a\0"}), 400, vec!["/first_name"]),
         (json!({"last_name": "a".repeat(151)}), 400, vec!["/last_name"]),

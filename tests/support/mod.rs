@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod app;
 pub mod database;
+pub mod keys;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -16,7 +16,7 @@ const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnected;
 
-/// For a client that is reading after all.
+/// The reply to a client that has only closed its sending side.
 impl From<Disconnected> for Problem {
     fn from(_: Disconnected) -> Self {
         AuthError::Overloaded.into()
@@ -32,7 +32,7 @@ impl ClientConnection {
         Self(Some(is_closed))
     }
 
-    /// Runs `work`, and drops it when the client disconnects: no password is hashed for a client that does not wait for it.
+    /// Runs `work`, and drops it when the client disconnects: no password is hashed for a client that has gone.
     ///
     /// # Errors
     /// [`Disconnected`] when `work` was dropped.

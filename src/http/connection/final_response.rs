@@ -1,7 +1,7 @@
-//! The final response of a connection, and what the requests of a connection and its [`GuardedStream`] tell each other.
+//! The final response of a connection, and the state that the requests of a connection share with its [`GuardedStream`].
 //!
-//! A response is final when the client asks for no other, when the request has a body that no handler read, or when the
-//! service stops. Bytes behind it may be a part of that body, or a request that a proxy in front knows nothing of.
+//! A response is final when the client asks to close, when the request has a body that no handler has read, or when the
+//! service stops. Bytes behind such a request may be the rest of its body, or a request that a proxy in front has not seen.
 //!
 //! [`GuardedStream`]: super::guarded_stream::GuardedStream
 
@@ -18,10 +18,10 @@ use actix_web::{
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::time::sleep;
 
-/// How often a request that arrived after the close looks whether the final response is written.
+/// How often a request behind the final response checks whether that response is written.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How far a connection has come. Its requests and its stream share it.
+/// The state of a connection, shared by its requests and its stream.
 #[derive(Clone, Default)]
 pub(super) struct ConnectionState(Rc<Shared>);
 
@@ -29,7 +29,7 @@ pub(super) struct ConnectionState(Rc<Shared>);
 struct Shared {
     stage: Cell<Stage>,
     is_serving: Cell<bool>,
-    /// How many bytes are left of the body of the request that is served; `None` where no `Content-Length` says so.
+    /// The rest of the body of the current request, in bytes; `None` without a `Content-Length`.
     body_left: Cell<Option<u64>>,
 }
 
@@ -39,17 +39,18 @@ enum Stage {
     Open,
     /// The final response will be written next.
     Closing,
-    /// Nothing is written any more. The stream still reads for a moment and drops what it reads: closing before that would
-    /// take the response from a client that is still sending.
+    /// The final response is written, and nothing more is.
     Closed,
 }
 
 impl ConnectionState {
-    /// Notes that everything was written: if the final response was ready, it is on its way.
-    pub(super) fn flushed(&self) {
-        if self.0.stage.get() == Stage::Closing {
+    /// Notes that everything was written. Returns whether the final response was part of it.
+    pub(super) fn flushed(&self) -> bool {
+        let is_final = self.0.stage.get() == Stage::Closing;
+        if is_final {
             self.0.stage.set(Stage::Closed);
         }
+        is_final
     }
 
     /// Whether the final response is ready, written or not.
@@ -61,7 +62,7 @@ impl ConnectionState {
         self.0.stage.get() == Stage::Closed
     }
 
-    /// Whether a request is served of which nothing is left to read.
+    /// Whether a request is being served of which nothing is left to read.
     pub(super) fn is_serving(&self) -> bool {
         self.0.is_serving.get() || self.body_left() == Some(0)
     }
@@ -89,7 +90,7 @@ impl ConnectionState {
     }
 }
 
-/// Left in a request by the extractor that has read its body to the end.
+/// Marks a request whose body was read to its end.
 struct BodyRead;
 
 /// Notes that a request's body was read to its end.

@@ -1,13 +1,14 @@
-//! A connection that is bounded in memory, CPU and time, whatever its client sends and however little it reads.
+//! Bounds what a connection costs in memory, CPU and time, whatever its client sends and however little it reads.
 //!
-//! * **Memory, CPU**: actix-http gets at most one head of a request at a time, and nothing while a request is served or a
-//!   response waits to be written. So no request waits in its queue, and each connection has one request for a turn.
-//! * **Time**: from the first byte that no response has followed, the client has `timeout` for its request. A response
-//!   that the socket does not take has the same `timeout`, and longer as far as the client reads on.
+//! * **Memory, CPU**: actix-http gets one head of a request at a time, and nothing while a request is served or a response
+//!   waits to be written. So no request waits in its queue, and connections take turns request by request.
+//! * **Time**: the client has `timeout` for a request, counted from its first byte. A response that the socket does not take
+//!   has the same `timeout`, extended while the client reads.
 
 use super::{client_connection::ClientConnection, final_response::ConnectionState};
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,13 +20,16 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-/// How many bytes may arrive without a response: more than a client sends that reads its responses.
+/// How many bytes a client may send between two responses. A client that reads its responses never sends as many.
 const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
-/// How many bytes are read from the socket at once. As many can wait here for their turn.
+/// How many bytes are read from the socket at once, and kept here until actix-http may have them.
 const PIECE: usize = 4 * 1024;
 
-/// How slowly a client may read a response that the socket does not take at once, in bytes per second, after `timeout`.
+/// How long the stream reads, and drops, what a client sends behind the final response.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The slowest rate, in bytes per second, at which a client may read a response after `timeout`.
 const MIN_READ_RATE: u32 = 8 * 1024;
 
 pub(super) struct GuardedStream {
@@ -42,7 +46,7 @@ pub(super) struct GuardedStream {
     piece: Vec<u8>,
     handed: usize,
     head_end: HeadEnd,
-    /// Whether actix-http was handed the end of a head or of a body, and has not parsed it yet.
+    /// Whether actix-http has the end of a head or of a body, and has not parsed it yet.
     is_part_complete: bool,
     /// Whether reading waits until a response is written.
     is_paused: bool,
@@ -53,9 +57,9 @@ pub(super) struct GuardedStream {
 }
 
 impl GuardedStream {
-    /// A stream whose client has `request_timeout` to send the head of a request, and again to send its body.
+    /// A stream whose client has `request_timeout` for the head of a request, and again for its body.
     pub fn new(tcp: TcpStream, request_timeout: Duration) -> Self {
-        // Then the response, which has time-outs of its own.
+        // 5 s for the response, which has time-outs of its own.
         let timeout = 2 * request_timeout + Duration::from_secs(5);
         Self {
             tcp,
@@ -84,8 +88,8 @@ impl GuardedStream {
         self.connection.clone()
     }
 
-    /// Whether the client has used up its time or its bytes. A connection that waits for its next request has the time
-    /// that `server.keep_alive` gives it instead.
+    /// Whether the client has used up its time or its bytes. While a connection waits for its next request,
+    /// `server.keep_alive` limits its time instead.
     fn is_over_limit(&mut self, context: &mut Context<'_>) -> bool {
         let is_timed = self.unanswered > 0 || self.connection.is_closing();
         self.unanswered > MAX_UNANSWERED || is_timed && self.read_deadline.as_mut().poll(context).is_ready()
@@ -98,8 +102,8 @@ impl GuardedStream {
 
     /// Reads the next piece from the socket once the one before is handed on.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut buffer = [0; PIECE];
-        let mut buffer = ReadBuf::new(&mut buffer);
+        let mut buffer = [MaybeUninit::uninit(); PIECE];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
         let outcome = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
         let read = buffer.filled().len();
         if outcome.is_err() || read == 0 {
@@ -111,6 +115,18 @@ impl GuardedStream {
         self.piece.extend_from_slice(buffer.filled());
         self.handed = 0;
         Poll::Ready(Ok(read))
+    }
+
+    /// Drops what the client sends behind the final response, until it closes its side or is over its limit: closing at
+    /// once would reset the connection, and the client could lose the response.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unanswered <= MAX_UNANSWERED {
+            match ready!(self.poll_fill(context))? {
+                0 => break,
+                count => self.unanswered += count,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Hands on what was read, up to the end of a head or of a body.
@@ -140,9 +156,6 @@ impl GuardedStream {
     /// Notes that the socket took so many bytes of a response.
     fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
         self.unanswered = 0;
-        if self.connection.is_closing() {
-            self.restart_read_deadline();
-        }
         if let Some(deadline) = &mut self.write_deadline {
             let earned = Duration::from_secs(1) * u32::try_from(count).unwrap_or(u32::MAX) / MIN_READ_RATE;
             let later = deadline.deadline() + earned;
@@ -166,22 +179,10 @@ impl GuardedStream {
     }
 }
 
-/// What is written without the refusal at its end: actix-http refuses malformed bytes behind the final response, too, with
-/// a status line and no body.
-fn without_bare_refusal(bytes: &[u8]) -> &[u8] {
-    const START: &[u8] = b"HTTP/1.1 4";
-    const END: &[u8] = b"\r\n\r\n";
-    let Some(start) = bytes.windows(START.len()).rposition(|window| window == START) else { return bytes };
-    let head = &bytes[start..];
-    let is_bare = head.windows(END.len()).position(|window| window == END) == head.len().checked_sub(END.len())
-        && head.windows(21).any(|window| window == b"\r\ncontent-length: 0\r\n");
-    if is_bare { &bytes[..start] } else { bytes }
-}
-
 impl AsyncRead for GuardedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.is_over_limit(context) {
-            // As if the client had closed its side: the response that is being made is written, and nothing more is read.
+            // As if the client had closed its side: the current response is still written, and nothing more is read.
             return Poll::Ready(Ok(()));
         }
         if self.is_blocked {
@@ -189,11 +190,14 @@ impl AsyncRead for GuardedStream {
             return Poll::Pending;
         }
         if std::mem::take(&mut self.is_part_complete) {
-            // The dispatcher reads until nothing comes, and parses then: so nothing comes until it is polled again.
+            // The dispatcher parses once a read is pending, so this read is pending until the dispatcher is polled again.
             if self.has_piece() || self.tcp.poll_read_ready(context).is_ready() {
                 context.waker().wake_by_ref();
             }
             return Poll::Pending;
+        }
+        if self.connection.is_closing() {
+            return self.poll_discard(context);
         }
         let is_serving = self.connection.is_serving();
         if !self.has_piece() && ready!(self.poll_fill(context))? == 0 {
@@ -209,17 +213,17 @@ impl AsyncRead for GuardedStream {
     }
 }
 
-/// Finds the end of a request's head: an empty line. (In a body it finds nothing that matters.)
+/// Finds the end of a request's head: an empty line. (An empty line in a body does no harm.)
 #[derive(Default)]
 struct HeadEnd {
-    /// Whether there was anything but line ends. actix-http skips those in front of a request, each time from the first.
+    /// Whether there was anything but line ends: those in front of a request are skipped (RFC 9112 §2.2).
     has_text: bool,
-    /// Whether the last byte was the end of a line, but for a carriage return.
+    /// Whether the last byte, apart from carriage returns, was the end of a line.
     is_line_begun: bool,
 }
 
 impl HeadEnd {
-    /// Where the first head in `bytes` ends, which follow those of the call before.
+    /// Where the first head in `bytes` ends; `bytes` continue those of the previous call.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         for (place, byte) in bytes.iter().enumerate() {
             match byte {
@@ -242,15 +246,14 @@ impl HeadEnd {
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.connection.is_closed() {
-            // A response to a request behind the final response: it is reported as written, and dropped.
+            // The response to a request behind the final response is dropped.
             return Poll::Ready(Ok(bytes.len()));
         }
-        let kept = if self.connection.is_closing() { without_bare_refusal(bytes) } else { bytes };
-        match Pin::new(&mut self.tcp).poll_write(context, kept) {
+        match Pin::new(&mut self.tcp).poll_write(context, bytes) {
             Poll::Pending => self.poll_blocked(context),
             Poll::Ready(Ok(count @ 1..)) => {
                 self.has_written(count, context);
-                Poll::Ready(Ok(if count == kept.len() { bytes.len() } else { count }))
+                Poll::Ready(Ok(count))
             }
             written @ Poll::Ready(_) => written,
         }
@@ -259,7 +262,9 @@ impl AsyncWrite for GuardedStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.tcp).poll_flush(context))?;
         self.write_deadline = None;
-        self.connection.flushed();
+        if self.connection.flushed() {
+            self.read_deadline.as_mut().reset(Instant::now() + LINGER);
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -287,23 +292,5 @@ mod tests {
             assert_eq!(ends, [27, 44], "{cut}");
         }
         assert_eq!(HeadEnd::default().find(b"\r\n\r\n\n\n"), None, "line ends alone are no head");
-    }
-
-    #[test]
-    fn a_refusal_behind_the_final_response_is_cut_and_nothing_else_is() {
-        let last = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-        let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        let cut = |text: &str| without_bare_refusal(text.as_bytes()).len();
-        assert_eq!(cut(&format!("{last}{bare}")), last.len());
-        for whole in [
-            last,
-            "HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\n",
-            "HTTP/1.1 400 Bad Request\r\ncontent-length: 4\r\n\r\nmore",
-            "HTTP/1.1 400 Bad Request\r\ncontent-length: 6\r\n\r\nm\r\n\r\n",
-            "HTTP/1.1 4",
-            "",
-        ] {
-            assert_eq!(cut(whole), whole.len(), "{whole}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The server: how it accepts connections, and how long each may take.
+//! Runs the server: accepts connections and puts the middlewares around the routes.
 
 use super::{final_response::final_response, guarded_stream::GuardedStream};
 use crate::http::{
@@ -16,17 +16,16 @@ use actix_web::{
 use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 
-/// What the server needs to know.
+/// The options of a server.
 #[derive(Clone)]
 pub struct Options {
     pub workers: usize,
-    /// The routes that it serves.
     pub routes: fn(&State, &mut ServiceConfig),
     /// How long an idle connection is kept.
     pub keep_alive: Duration,
-    /// To receive a request.
+    /// How long a client may take to send a request.
     pub request_timeout: Duration,
-    /// To finish what is in flight when the server stops.
+    /// How long requests may take to finish once the server stops.
     pub shutdown_timeout: Duration,
 }
 
@@ -48,7 +47,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
     let server = builder.listen("http", listener, move || {
         let state = state.clone();
         let stopping = stopping.clone();
-        // The last middleware is the outermost: a preflight that CORS refuses has its line in the log, too.
+        // The last one is the outermost, so the access log also has the preflights that CORS refuses.
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
@@ -73,7 +72,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
             .finish(map_config(app, |()| AppConfig::default()));
         fn_service(move |tcp: TcpStream| {
             let peer = tcp.peer_addr().ok();
-            // A response is one small write: waiting to fill a packet would only delay it.
+            // A response is one small write, which must not wait until it fills a packet.
             let _ = tcp.set_nodelay(true);
             let stream = GuardedStream::new(tcp, request_timeout);
             async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }
@@ -84,7 +83,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
     Ok(server.run())
 }
 
-/// Rounded up: half a second to finish is not none.
+/// Rounds up, so that half a second does not become zero.
 fn whole_seconds(length: Duration) -> u64 {
     length.as_secs() + u64::from(length.subsec_nanos() > 0)
 }

@@ -1,15 +1,19 @@
-//! The token of a request, and who is calling.
+//! The access token of a request and the user that it stands for.
 
-use super::json::{Body, FromJson};
+use super::{json::Body, members::Members};
 use crate::{
     auth::{Caller, Presented},
-    http::{State, problem::Problem},
+    http::{
+        State,
+        problem::{Code, Problem},
+    },
 };
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 use std::future::ready;
 
-/// Somebody whose token verified and who is alive; a handler that takes this can only be called by such.
+/// The caller: the token is valid, its session has not ended and its user is active. A handler that takes this
+/// argument cannot run without one.
 pub struct Bearer(pub Caller);
 
 impl FromRequest for Bearer {
@@ -18,17 +22,17 @@ impl FromRequest for Bearer {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let Some(state) = request.app_data::<Data<State>>().cloned() else {
-            return Box::pin(ready(Err(Problem::Internal)));
+            return Box::pin(ready(Err(Problem::Plain(Code::INTERNAL))));
         };
         let verified = state.auth.verify(presented(request), state.clock.now());
         Box::pin(async move { Ok(Self(state.auth.caller(&verified?).await?)) })
     }
 }
 
-/// Such a caller, and what they sent. In this order: a body is not judged for somebody who may not send one.
+/// The caller and the body of the request. The token is checked first: a client without one learns nothing about its body.
 pub struct BearerBody<T>(pub Caller, pub T);
 
-impl<T: FromJson + 'static> FromRequest for BearerBody<T> {
+impl<T: Members + 'static> FromRequest for BearerBody<T> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -50,7 +54,7 @@ pub fn presented(request: &HttpRequest) -> Presented<'_> {
     let mut values = request.headers().get_all(&*state.authorization_header);
     let Some(value) = values.next() else { return Presented::Nothing };
     if values.next().is_some() {
-        // Two headers: which of them another part of the chain has looked at is anybody's guess.
+        // Of two headers, a proxy may have checked the other one.
         return Presented::Malformed;
     }
     let Ok(value) = value.to_str() else { return Presented::Malformed };

@@ -1,4 +1,4 @@
-//! From where a request comes: the address of its connection, or what a trusted proxy says.
+//! The address of a client: that of its connection, or the one that a trusted proxy reports.
 
 use crate::{auth::Client, http::State};
 use actix_web::{
@@ -15,9 +15,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Whose word counts about where a request comes from.
+/// The proxies whose header about the client is trusted.
 pub struct Proxies {
-    /// The one header that is read; in lower case.
+    /// The one header that is read, in lower case.
     header: String,
     trusted: Vec<IpNet>,
     /// Whether the log has warned of that header from an untrusted peer.
@@ -29,8 +29,8 @@ impl Proxies {
         Self { header: header.to_ascii_lowercase(), trusted, has_warned: AtomicBool::new(false) }
     }
 
-    /// The client's address. Each proxy adds the address that it sees at the right, so what stands left of the first that
-    /// is no trusted proxy was written by whoever that is. What is no address ends the walk, too.
+    /// The client's address. Each proxy appends the address that it sees, so the client is the first address from the right
+    /// that is not a trusted proxy: the client itself may have written everything left of it. An invalid entry ends the walk.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -38,7 +38,7 @@ impl Proxies {
                 tracing::warn!(
                     header = self.header,
                     client.ip = %peer,
-                    "ignored: it comes from none of server.trusted_proxies; said once"
+                    "ignored this header: it does not come from one of server.trusted_proxies (logged once)"
                 );
             }
             return peer;
@@ -62,14 +62,14 @@ impl Proxies {
     }
 }
 
-/// `for=` of one element of `Forwarded` (RFC 7239 §4).
+/// The parameter `for` of an element of `Forwarded` (RFC 7239 §4).
 fn parameter_for(element: &str) -> &str {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for")).map(|(_, value)| value);
     values.next().unwrap_or_default()
 }
 
-/// An address as proxies write it: perhaps with a port, in quotes, in brackets.
+/// Parses an address with or without port, quotes and brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -77,7 +77,7 @@ fn address(text: &str) -> Option<IpAddr> {
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// Where a request comes from; `None` when the connection does not say.
+/// The address of the client, if the connection has one.
 pub fn client_address(state: &State, request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     Some(state.proxies.client(peer, request.headers()))

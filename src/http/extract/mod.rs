@@ -3,7 +3,9 @@
 mod bearer;
 mod client_address;
 mod json;
+mod members;
 
 pub(super) use bearer::{Bearer, BearerBody, presented};
 pub(super) use client_address::{Proxies, client_address, comes_from_trusted_proxy};
-pub(super) use json::{Body, FromJson, JsonFields, Rejected};
+pub(super) use json::Body;
+pub(super) use members::{MemberFaults, Members, read};

@@ -1,4 +1,4 @@
-//! The pages for people: Swagger, and the list of errors. Nothing on them comes from the internet.
+//! `GET /openapi.json`, and the pages for people: Swagger and the list of errors. They load nothing from other servers.
 
 use crate::http::{
     State,
@@ -12,7 +12,7 @@ use actix_web::{
 use std::{borrow::Cow, fmt::Write, sync::Arc};
 use utoipa_swagger_ui::Config;
 
-/// What a browser may do with a page: show it, alone, with what comes from here. Swagger writes styles into its elements.
+/// Headers that restrict a page to resources of this server and forbid framing. Swagger needs inline styles.
 const PAGE: [(&str, &str); 4] = [
     (
         "content-security-policy",
@@ -32,14 +32,14 @@ fn page() -> HttpResponseBuilder {
     response
 }
 
-/// The OpenAPI document of this service as it is set up.
+/// The OpenAPI document of this service with its settings.
 #[utoipa::path(get, path = "/openapi.json", tag = "Operations", operation_id = "openapi",
     responses((status = 200, description = "This document.", body = serde_json::Value)))]
 pub async fn openapi(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(state.openapi.clone())
 }
 
-/// Leads to the Swagger page.
+/// Redirects to the Swagger page.
 pub async fn to_swagger(state: Data<State>) -> HttpResponse {
     let page = format!("{}/docs/swagger/", state.base_path);
     HttpResponse::Found().insert_header((header::LOCATION, page)).finish()
@@ -47,13 +47,14 @@ pub async fn to_swagger(state: Data<State>) -> HttpResponse {
 
 /// A file of the Swagger page.
 pub async fn swagger(file: Path<String>) -> Result<HttpResponse, Problem> {
-    // Relative, so that it holds behind a proxy that serves us below a path. No validator badge: it would be fetched.
+    // A relative address also works behind a proxy that adds a path. The validator badge would be loaded from the internet.
     let config = Config::new(["../../openapi.json"])
         .validator_url("none")
         .persist_authorization(true)
         .try_it_out_enabled(true)
         .display_request_duration(true);
-    let file = utoipa_swagger_ui::serve(&file, Arc::new(config)).ok().flatten().ok_or(Problem::NotFound)?;
+    let file =
+        utoipa_swagger_ui::serve(&file, Arc::new(config)).ok().flatten().ok_or(Problem::Plain(Code::NOT_FOUND))?;
     let mut response = page();
     if file.gzpipped {
         response.insert_header((header::CONTENT_ENCODING, "gzip"));
@@ -64,7 +65,7 @@ pub async fn swagger(file: Path<String>) -> Result<HttpResponse, Problem> {
     }))
 }
 
-/// Every code that an error can have. `type` in an error leads here.
+/// The list of error codes, to which `type` in an error points.
 pub async fn errors() -> HttpResponse {
     let mut rows = String::new();
     for Code { name, status, title, when } in Code::ALL {

@@ -1,4 +1,4 @@
-//! Whether the process lives, and whether it can serve.
+//! `GET /livez`, `GET /readyz`
 
 use crate::http::State;
 use actix_web::{HttpResponse, http::header, web::Data};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-/// How far the database's clock may be from ours, in seconds: each replica dates its tokens by its own clock.
-const MAX_SKEW: i64 = 5;
+/// How far the database's clock may differ from this replica's, in seconds: each replica dates tokens by its own clock.
+const MAX_DATABASE_SKEW: i64 = 5;
 
-/// How long the database has to answer all of it: a probe gets the reason before it times out.
-const PATIENCE: Duration = Duration::from_millis(2500);
+/// How long all checks may take, so that a probe gets the reason before it times out.
+const READINESS_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// Whether the service can serve, and what it looked at.
+/// Whether the service is ready, and what it has checked.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Readiness)]
 pub struct ReadyResponse {
@@ -23,35 +23,35 @@ pub struct ReadyResponse {
     checks: Checks,
 }
 
-/// Each `ok`, or a word on what is wrong.
+/// Each check is `ok`, or names what is wrong.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
-    /// `replaced` when SQLite's file was removed or replaced under the service: what it writes will be lost.
+    /// `replaced` when SQLite's file was removed or replaced while the service runs: what it writes is lost.
     #[schema(example = "ok")]
     database: &'static str,
     #[schema(example = "ok")]
     migrations: &'static str,
-    /// `stale` while the feed of ended sessions was not read for longer than `revocation.max_staleness`.
+    /// `stale` when the feed of ended sessions has not been read for `revocation.max_staleness`.
     #[schema(example = "ok")]
     revocations: &'static str,
     #[schema(example = "ok")]
     clock: &'static str,
 }
 
-/// Whether the process lives.
+/// Check that the process is alive.
 #[utoipa::path(get, path = "/livez", tag = "Operations", operation_id = "livez",
-    responses((status = 200, description = "It does.", body = String, content_type = "text/plain", example = "ok")))]
+    responses((status = 200, description = "It is.", body = String, content_type = "text/plain", example = "ok")))]
 pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().insert_header(no_store()).content_type("text/plain; charset=utf-8").body("ok")
 }
 
-/// Whether the service can serve.
+/// Check that the service can serve requests.
 #[utoipa::path(get, path = "/readyz", tag = "Operations", operation_id = "readyz", responses(
     (status = 200, description = "It can.", body = ReadyResponse),
-    (status = 503, description = "It cannot; `checks` says why.", body = ReadyResponse),
+    (status = 503, description = "It cannot; `checks` names the reason.", body = ReadyResponse),
 ))]
 pub async fn readyz(state: Data<State>) -> HttpResponse {
-    let checks = timeout(PATIENCE, check(&state)).await.unwrap_or(UNKNOWN);
+    let checks = timeout(READINESS_TIMEOUT, check(&state)).await.unwrap_or(UNKNOWN);
     let is_ready =
         [checks.database, checks.migrations, checks.revocations, checks.clock].iter().all(|check| *check == "ok");
     let mut response = if is_ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -80,7 +80,7 @@ async fn check(state: &State) -> Checks {
         return UNKNOWN;
     }
     let clock = match state.storage.clock().await {
-        Ok(Some(theirs)) if (state.clock.now() - theirs).0.abs() > MAX_SKEW => "skewed",
+        Ok(Some(theirs)) if (state.clock.now() - theirs).0.abs() > MAX_DATABASE_SKEW => "skewed",
         Ok(_) => "ok",
         Err(_) => return UNKNOWN,
     };

@@ -1,11 +1,11 @@
-//! The public keys, for services that verify access tokens.
+//! `GET /.well-known/jwks.json`
 
 use crate::{http::State, keys::MAX_AGE};
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 
 /// The public keys of access tokens (RFC 7517).
 ///
-/// Keep it for `max-age` and fetch it again then, or when a token names a key that is not in it. Empty under HS256,
+/// Clients keep it for `max-age`, and fetch it again earlier when a token names a key that is not in it. Empty under HS256,
 /// HS384 and HS512: their key is a secret.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "User and Access", operation_id = "jwks",
     responses((status = 200, description = "The key set.", content_type = "application/jwk-set+json", body = serde_json::Value)))]

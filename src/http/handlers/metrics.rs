@@ -1,4 +1,4 @@
-//! Numbers for those who run it.
+//! `GET /metrics`
 
 use super::health::no_store;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use actix_web::{HttpResponse, web::Data};
 
-/// What was counted, for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "Operations", operation_id = "metrics", responses((
     status = 200, description = "Metrics in the text format of OpenMetrics 1.0.", body = String,
     content_type = "application/openmetrics-text", example = "signet_purged_rows_total{table=\"sessions\"} 0\n# EOF\n"

@@ -5,29 +5,27 @@ use crate::{
     auth::{AuthError, RefreshKind, Refreshed},
     http::{
         State,
-        extract::{Body, FromJson, JsonFields, Rejected},
-        problem::Problem,
+        extract::{Body, MemberFaults, Members},
+        problem::{Code, Problem},
+        refusals::{BODY, DATABASE, refusals},
     },
 };
 use actix_web::{HttpResponse, web::Data};
+use deserr::Deserr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A refresh token, as it was answered.
-#[derive(ToSchema)]
+/// A refresh token.
+#[derive(Deserr, ToSchema)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
     pub refresh_token: String,
 }
 
-impl FromJson for RefreshRequest {
-    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
-        let refresh_token = members.required("refresh_token", |text| Ok(text.to_owned()))?;
-        Ok(Self { refresh_token })
-    }
-}
+impl Members for RefreshRequest {}
 
-/// A new access token; where refresh tokens are rotated, also the one to use next. Times are in seconds from now.
+/// A new access token and, with rotation, a new refresh token. Times are in seconds from now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AccessToken)]
 pub struct AccessTokenResponse {
@@ -43,10 +41,16 @@ pub struct AccessTokenResponse {
     refresh_expires_in: Option<i64>,
 }
 
+refusals!(
+    RefreshRefusals = BODY,
+    DATABASE,
+    &[Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::REFRESH_SUPERSEDED, Code::REFRESH_REUSED]
+);
+
 /// Get a new access token for a refresh token.
 #[utoipa::path(
     post, path = "/auth/refresh-access", tag = "User and Access", operation_id = "refresh_access",
-    request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse))
+    request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse), RefreshRefusals)
 )]
 pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
     let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await;

@@ -1,4 +1,4 @@
-//! Where one is signed in, and the password that guards it.
+//! `GET /auth/sessions`, `DELETE /auth/sessions/{id}`, `POST /auth/signout-all`, `POST /auth/password`
 
 use crate::{
     auth::PasswordChange,
@@ -6,14 +6,16 @@ use crate::{
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, FromJson, JsonFields, Rejected},
-        problem::Problem,
+        extract::{Bearer, BearerBody, MemberFaults, Members},
+        problem::{Code, Problem},
+        refusals::{BEARER, BODY, DATABASE, refusals},
     },
 };
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
+use deserr::Deserr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -29,12 +31,12 @@ pub struct SessionResponse {
     last_used_at: String,
     #[schema(format = DateTime, example = "2026-11-23T14:28:53Z")]
     expires_at: String,
-    /// What the program that signed in called itself.
+    /// The header `User-Agent` of the sign-in.
     #[schema(required)]
     user_agent: Option<String>,
     #[schema(required, example = "192.0.2.1")]
     ip: Option<String>,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of this request.
     current: bool,
 }
 
@@ -52,10 +54,12 @@ impl SessionResponse {
     }
 }
 
+refusals!(ListRefusals = BEARER, DATABASE);
+
 /// List the caller's sessions.
 #[utoipa::path(
     get, path = "/auth/sessions", tag = "User and Access", operation_id = "sessions", security(("bearer" = [])),
-    responses((status = 200, description = "The sessions that are alive, the newest first.", body = Vec<SessionResponse>))
+    responses((status = 200, description = "The sessions that are alive, the newest first.", body = Vec<SessionResponse>), ListRefusals)
 )]
 pub async fn list(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResponse, Problem> {
     let sessions = state.auth.list_sessions(&caller, state.clock.now()).await?;
@@ -63,62 +67,69 @@ pub async fn list(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(sessions.collect::<Vec<_>>()))
 }
 
+refusals!(EndRefusals = BEARER, DATABASE, &[Code::NOT_FOUND]);
+
 /// End one of the caller's sessions.
 #[utoipa::path(
     delete, path = "/auth/sessions/{id}", tag = "User and Access", operation_id = "end_session",
     params(("id" = String, Path, description = "The session's id.")), security(("bearer" = [])),
-    responses((status = 204, description = "It has ended."))
+    responses((status = 204, description = "It has ended."), EndRefusals)
 )]
 pub async fn end(state: Data<State>, Bearer(caller): Bearer, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let id = SessionId::parse(&id).ok_or(Problem::NotFound)?;
+    let id = SessionId::parse(&id).ok_or(Problem::Plain(Code::NOT_FOUND))?;
     state.auth.end_session(&caller, id, state.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
+refusals!(SignOutAllRefusals = BEARER, DATABASE);
+
 /// Sign out everywhere: end every session of the caller.
 #[utoipa::path(
     post, path = "/auth/signout-all", tag = "User and Access", operation_id = "signout_all", security(("bearer" = [])),
-    responses((status = 204, description = "Every session has ended."))
+    responses((status = 204, description = "Every session has ended."), SignOutAllRefusals)
 )]
 pub async fn signout_all(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResponse, Problem> {
     state.auth.sign_out_everywhere(&caller, state.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The password that is, and the one that is to be.
-#[derive(ToSchema)]
+/// The current password and the new one.
+#[derive(Deserr, ToSchema)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
 #[schema(
-    as = PasswordRequest,
     example = json!({"current_password": "correct horse battery", "new_password": "correct horse battery staple"})
 )]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `PasswordChange`")]
 pub struct PasswordRequest {
-    current_password: String,
+    #[deserr(from(&String) = Password::attempt)]
+    #[schema(value_type = String)]
+    current_password: Password,
     /// Counted in characters, after NFC.
-    #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
-    new_password: String,
+    #[schema(value_type = String, min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
+    new_password: Password,
 }
 
-impl FromJson for PasswordChange {
-    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
-        let current = members.required("current_password", |text| Ok(Password::attempt(text)));
-        let new = members.required("new_password", Password::parse);
-        Ok(Self { current: current?, new: new? })
-    }
-}
+impl Members for PasswordRequest {}
+
+refusals!(
+    PasswordRefusals = BODY,
+    BEARER,
+    DATABASE,
+    &[Code::WEAK_PASSWORD, Code::INVALID_CREDENTIALS, Code::OVERLOADED]
+);
 
 /// Change the caller's password, and end every other session of the caller.
 #[utoipa::path(
     post, path = "/auth/password", tag = "User and Access", operation_id = "change_password",
     security(("bearer" = [])), request_body = PasswordRequest,
-    responses((status = 204, description = "The new password holds."))
+    responses((status = 204, description = "The new password holds."), PasswordRefusals)
 )]
 pub async fn change_password(
     state: Data<State>,
     client: ClientConnection,
-    BearerBody(caller, change): BearerBody<PasswordChange>,
+    BearerBody(caller, body): BearerBody<PasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
+    let change = PasswordChange { current: body.current_password, new: body.new_password };
     client.cancel_on_disconnect(state.auth.change_password(&caller, change, state.clock.now())).await??;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -7,54 +7,49 @@ use crate::{
     http::{
         State,
         connection::{ClientConnection, Disconnected},
-        extract::{Body, FromJson, JsonFields, Rejected},
-        problem::Problem,
+        extract::{Body, MemberFaults, Members},
+        problem::{Code, MemberFault, Problem},
+        refusals::{BODY, DATABASE, refusals},
     },
 };
 use actix_web::{HttpResponse, web::Data};
+use deserr::Deserr;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 /// Credentials: `email` or `username`, one of them.
-#[derive(ToSchema)]
-#[schema(as = SignInRequest, example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
-#[serde(untagged)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
-pub enum SignInRequest {
-    Email(EmailSignInRequest),
-    Username(UsernameSignInRequest),
-}
-
-/// Credentials with the e-mail of the account.
-#[derive(ToSchema)]
+#[derive(Deserr, ToSchema)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
+#[schema(example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
-pub struct EmailSignInRequest {
-    email: String,
-    password: String,
+pub struct SignInRequest {
+    #[deserr(default)]
+    email: Option<String>,
+    #[deserr(default)]
+    username: Option<String>,
+    #[deserr(from(&String) = Password::attempt)]
+    #[schema(value_type = String)]
+    password: Password,
 }
 
-/// Credentials with the username of the account.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignIn`")]
-pub struct UsernameSignInRequest {
-    username: String,
-    password: String,
+impl Members for SignInRequest {
+    /// Exactly one of `email` and `username` is given.
+    fn check_together(members: &Map<String, Value>) -> Option<MemberFault> {
+        let is_given = |name| members.get(name).is_some_and(|value| !value.is_null());
+        match (is_given("email"), is_given("username")) {
+            (true, true) => Some(MemberFault::new("/username", "must not be given together with email")),
+            (false, false) => Some(MemberFault::new("/email", "is missing; email or username is needed")),
+            _ => None,
+        }
+    }
 }
 
-impl FromJson for SignIn {
-    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
-        let has_both = members.has("email") && members.has("username");
-        let email = members.optional("email", |text| Ok(LoginName::email(text)));
-        let username = members.optional("username", |text| Ok(LoginName::username(text)));
-        let password = members.required("password", |text| Ok(Password::attempt(text)));
-        let login = match (email?, username?) {
-            _ if has_both => return Err(members.fault("username", "must not be given together with email")),
-            (Some(login), _) | (None, Some(login)) => login,
-            (None, None) => return Err(members.fault("email", "is missing; email or username is needed")),
-        };
-        Ok(Self { login, password: password? })
+impl From<SignInRequest> for SignIn {
+    fn from(SignInRequest { email, username, password }: SignInRequest) -> Self {
+        let username = || LoginName::username(&username.unwrap_or_default());
+        let login = email.map_or_else(username, |email| LoginName::email(&email));
+        Self { login, password }
     }
 }
 
@@ -72,18 +67,20 @@ pub struct TokenPairResponse {
     refresh_expires_in: i64,
 }
 
+refusals!(SignInRefusals = BODY, DATABASE, &[Code::INVALID_CREDENTIALS, Code::OVERLOADED]);
+
 /// Sign in with e-mail or username.
 #[utoipa::path(
     post, path = "/auth/signin", tag = "User and Access", operation_id = "signin",
-    request_body = SignInRequest, responses((status = 200, description = "Signed in.", body = TokenPairResponse))
+    request_body = SignInRequest, responses((status = 200, description = "Signed in.", body = TokenPairResponse), SignInRefusals)
 )]
 pub async fn signin(
     state: Data<State>,
     client: Client,
     connection: ClientConnection,
-    Body(sign_in): Body<SignIn>,
+    Body(body): Body<SignInRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(sign_in, client, state.clock.now())).await;
+    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(body.into(), client, state.clock.now())).await;
     state.metrics.signed_in(match &signed_in {
         Ok(Ok(_)) => "ok",
         Ok(Err(AuthError::InvalidCredentials)) => "invalid",

@@ -1,11 +1,11 @@
-//! Replies whose token members the settings name.
+//! Responses whose members for tokens have configurable names.
 
 use crate::http::State;
 use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Writes a reply with the members that hold tokens named as the settings say.
+/// Makes a response that names its members for tokens as the settings do.
 pub fn with_token_names(state: &State, reply: &impl Serialize) -> HttpResponse {
     let Ok(Value::Object(members)) = serde_json::to_value(reply) else {
         return HttpResponse::InternalServerError().finish();

@@ -1,20 +1,23 @@
-//! Users: signing up, the list, and one's own.
+//! `POST /auth/create`, `GET /auth/users`, `GET` and `PATCH /auth/users/me`
 
 use crate::{
-    auth::{ProfileUpdate, SignUp},
+    auth::{AuthError, ProfileUpdate, SignUp},
     domain::{Email, Limit, Name, Password, User, UserCursor, Username},
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, Body, FromJson, JsonFields, Rejected, presented},
-        problem::{MemberFault, Problem},
+        extract::{Bearer, BearerBody, Body, MemberFaults, Members, presented, read},
+        problem::{Code, MemberFault, Problem},
+        refusals::{BEARER, BODY, DATABASE, refusals},
     },
 };
 use actix_web::{HttpRequest, HttpResponse, http::header, web::Data};
+use deserr::Deserr;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-/// A user. There is no place here for a password or its hash.
+/// A user, without a password or its hash.
 #[derive(Serialize, ToSchema)]
 #[schema(as = User)]
 pub struct UserResponse {
@@ -56,79 +59,100 @@ impl From<User> for UserResponse {
     }
 }
 
-/// Who wants an account.
-#[derive(ToSchema)]
-#[schema(as = CreateRequest, example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
+/// A new user.
+#[derive(Deserr, ToSchema)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
+#[schema(example = json!({"email": "ann@example.com", "password": "correct horse battery"}))]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `SignUp`")]
 pub struct CreateRequest {
-    #[schema(format = "email", max_length = 254)]
-    email: String,
+    #[schema(value_type = String, format = "email", max_length = 254)]
+    email: Email,
     /// Counted in characters, after NFC.
-    #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
-    password: String,
+    #[schema(value_type = String, min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
+    password: Password,
     /// The e-mail unless given; otherwise letters, marks, digits and `.+-_`.
+    #[deserr(default)]
     #[schema(
         min_length = 1,
         max_length = 254,
         pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]{0,149}|[^@]+@[^@]+)$"
     )]
     username: Option<String>,
-    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
-    first_name: Option<String>,
-    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
-    last_name: Option<String>,
+    #[deserr(default)]
+    #[schema(value_type = Option<String>, max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
+    first_name: Option<Name>,
+    #[deserr(default)]
+    #[schema(value_type = Option<String>, max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
+    last_name: Option<Name>,
 }
 
-impl FromJson for SignUp {
-    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
-        let email = members.required("email", Email::parse);
-        let password = members.required("password", Password::parse);
-        // What a username may be depends on the e-mail; where that is wrong, only the type is looked at.
-        let username = members.optional("username", |text| match &email {
-            Ok(email) => Username::parse(text, email).map(Some),
-            Err(Rejected) => Ok(None),
-        });
-        let first_name = members.optional("first_name", Name::parse);
-        let last_name = members.optional("last_name", Name::parse);
-        let email = email?;
+impl Members for CreateRequest {
+    /// A username may be the account's own e-mail, but no other address.
+    fn check_together(members: &Map<String, Value>) -> Option<MemberFault> {
+        let email = Email::parse(members.get("email")?.as_str()?).ok()?;
+        let fault = Username::parse(members.get("username")?.as_str()?, &email).err()?;
+        Some(MemberFault::new("/username", fault.0))
+    }
+}
+
+impl TryFrom<CreateRequest> for SignUp {
+    type Error = Problem;
+
+    fn try_from(request: CreateRequest) -> Result<Self, Problem> {
+        let email = request.email;
+        let username = match request.username {
+            Some(text) => {
+                Username::parse(&text, &email).map_err(|fault| AuthError::InvalidMember("/username", fault))?
+            }
+            None => Username::of_email(&email),
+        };
         Ok(Self {
-            username: username?.flatten().unwrap_or_else(|| Username::of_email(&email)),
+            username,
             email,
-            password: password?,
-            first_name: first_name?.unwrap_or_default(),
-            last_name: last_name?.unwrap_or_default(),
+            password: request.password,
+            first_name: request.first_name.unwrap_or_default(),
+            last_name: request.last_name.unwrap_or_default(),
         })
     }
 }
 
-/// What users may change of themselves. An absent member stays as it is.
-#[derive(ToSchema)]
-#[schema(as = ProfileRequest, example = json!({"first_name": "Ann", "last_name": "Ashe"}))]
+/// The caller's new names. An absent member stays as it is.
+#[derive(Deserr, ToSchema)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
+#[schema(example = json!({"first_name": "Ann", "last_name": "Ashe"}))]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `ProfileUpdate`")]
 pub struct ProfileRequest {
     /// The account's own e-mail, or letters, marks, digits and `.+-_`.
+    #[deserr(default)]
     #[schema(
         min_length = 1,
         max_length = 254,
         pattern = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]{0,149}|[^@]+@[^@]+)$"
     )]
     username: Option<String>,
-    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
-    first_name: Option<String>,
-    #[schema(max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
-    last_name: Option<String>,
+    #[deserr(default)]
+    #[schema(value_type = Option<String>, max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
+    first_name: Option<Name>,
+    #[deserr(default)]
+    #[schema(value_type = Option<String>, max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
+    last_name: Option<Name>,
 }
 
-impl FromJson for ProfileUpdate {
-    fn from_json(members: &mut JsonFields) -> Result<Self, Rejected> {
-        let username = members.optional("username", |text| Ok(text.to_owned()));
-        let first_name = members.optional("first_name", Name::parse);
-        let last_name = members.optional("last_name", Name::parse);
-        Ok(Self { username: username?, first_name: first_name?, last_name: last_name? })
-    }
-}
+impl Members for ProfileRequest {}
+
+refusals!(
+    CreateRefusals = BODY,
+    BEARER,
+    DATABASE,
+    &[
+        Code::WEAK_PASSWORD,
+        Code::FORBIDDEN,
+        Code::REGISTRATION_CLOSED,
+        Code::EMAIL_TAKEN,
+        Code::USERNAME_TAKEN,
+        Code::OVERLOADED
+    ]
+);
 
 /// Create a user.
 #[utoipa::path(
@@ -137,35 +161,49 @@ impl FromJson for ProfileUpdate {
     responses((
         status = 201, description = "The new user.", body = UserResponse,
         headers(("Location" = String, description = "The user's address."))
-    ))
+    ), CreateRefusals)
 )]
 pub async fn create(
     state: Data<State>,
     request: HttpRequest,
     client: ClientConnection,
-    Body(sign_up): Body<SignUp>,
+    Body(body): Body<CreateRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let user =
-        client.cancel_on_disconnect(state.auth.register(sign_up, presented(&request), state.clock.now())).await??;
+    let registration = state.auth.register(body.try_into()?, presented(&request), state.clock.now());
+    let user = client.cancel_on_disconnect(registration).await??;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
 }
 
 /// The query of the list of users.
-#[derive(IntoParams)]
+#[derive(Deserr, IntoParams)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the shape for the OpenAPI document; what is read is `UserCursor` and `Limit`")]
 pub struct UsersQuery {
     /// How many users: 1 to 200, 50 unless given.
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<i64>,
-    /// The id of the last user of the page before; with `q` its e-mail.
+    #[deserr(default)]
+    #[param(value_type = Option<i64>, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<Limit>,
+    /// The id of the last user of the previous page; with `q` its e-mail.
+    #[deserr(default)]
     #[param(min_length = 1, max_length = 254)]
     after: Option<String>,
-    /// Only users whose e-mail begins so, ordered by e-mail.
+    /// Only users whose e-mail begins with this text, ordered by e-mail.
+    #[deserr(default)]
     #[param(max_length = 254, pattern = r"^[^\p{Cc}]*$")]
     q: Option<String>,
 }
+
+impl Members for UsersQuery {
+    /// `after` is an id, or with `q` an e-mail.
+    fn check_together(members: &Map<String, Value>) -> Option<MemberFault> {
+        let text = |name| members.get(name).and_then(Value::as_str);
+        let (name, fault) = UserCursor::parse(text("q"), text("after")).err()?;
+        Some(MemberFault::new(format!("/{name}"), fault.0))
+    }
+}
+
+refusals!(ListRefusals = BEARER, DATABASE, &[Code::INVALID_REQUEST, Code::FORBIDDEN]);
 
 /// List users.
 #[utoipa::path(
@@ -174,10 +212,14 @@ pub struct UsersQuery {
     responses((
         status = 200, description = "A page of users, ordered by id.", body = Vec<UserResponse>,
         headers(("Link" = String, description = "The next page, as `<…>; rel=\"next\"`; absent on the last one."))
-    ))
+    ), ListRefusals)
 )]
 pub async fn list(state: Data<State>, Bearer(caller): Bearer, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let UsersPage { cursor, limit } = UsersPage::parse(request.query_string())?;
+    let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+    let query: UsersQuery = read(pairs.map(|(name, value)| (name.into_owned(), value.into())).collect())?;
+    let cursor = UserCursor::parse(query.q.as_deref(), query.after.as_deref());
+    let cursor = cursor.map_err(|(_, fault)| AuthError::InvalidMember("/after", fault))?;
+    let limit = query.limit.unwrap_or_default();
     let page = state.auth.list_users(&caller, &cursor, limit).await?;
     let next = page.items.last().filter(|_| page.has_more).map(|last| next_page(&state, &cursor, limit, last));
     let mut response = HttpResponse::Ok();
@@ -187,51 +229,7 @@ pub async fn list(state: Data<State>, Bearer(caller): Bearer, request: HttpReque
     Ok(response.json(page.items.into_iter().map(UserResponse::from).collect::<Vec<_>>()))
 }
 
-struct UsersPage {
-    cursor: UserCursor,
-    limit: Limit,
-}
-
-impl UsersPage {
-    fn parse(query: &str) -> Result<Self, Problem> {
-        let (mut limit, mut after, mut q) = (None, None, None);
-        let mut faults: Vec<MemberFault> = Vec::new();
-        // Once each: a query of many faults must not make a reply of many more bytes.
-        let mut note = |fault: MemberFault| {
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        };
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let slot = match &*name {
-                "limit" => &mut limit,
-                "after" => &mut after,
-                "q" => &mut q,
-                _ => {
-                    note(MemberFault::new("", "has an unknown parameter; the known ones are limit, after, q"));
-                    continue;
-                }
-            };
-            if slot.replace(value).is_some() {
-                note(MemberFault::new(format!("/{name}"), "must be given only once"));
-            }
-        }
-        let limit = limit.map_or(Ok(Limit::default()), |limit| Limit::parse(&limit));
-        let cursor = UserCursor::parse(q.as_deref(), after.as_deref());
-        if let Err(fault) = &limit {
-            faults.push(MemberFault::new("/limit", fault.0));
-        }
-        if let Err((name, fault)) = &cursor {
-            faults.push(MemberFault::new(format!("/{name}"), fault.0));
-        }
-        match (cursor, limit) {
-            (Ok(cursor), Ok(limit)) if faults.is_empty() => Ok(Self { cursor, limit }),
-            _ => Err(Problem::Members(faults)),
-        }
-    }
-}
-
-/// The `Link` to the page after the one that ends with `last` (RFC 8288).
+/// The header `Link` to the page that follows `last` (RFC 8288).
 fn next_page(state: &State, cursor: &UserCursor, limit: Limit, last: &User) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("limit", &limit.get().to_string());
@@ -242,24 +240,29 @@ fn next_page(state: &State, cursor: &UserCursor, limit: Limit, last: &User) -> S
     format!("<{}/auth/users?{}>; rel=\"next\"", state.base_path, query.finish())
 }
 
+refusals!(MeRefusals = BEARER, DATABASE);
+
 /// The caller.
 #[utoipa::path(
     get, path = "/auth/users/me", tag = "User and Access", operation_id = "me", security(("bearer" = [])),
-    responses((status = 200, description = "The caller.", body = UserResponse))
+    responses((status = 200, description = "The caller.", body = UserResponse), MeRefusals)
 )]
 pub async fn me(Bearer(caller): Bearer) -> HttpResponse {
     HttpResponse::Ok().json(UserResponse::from(caller.user))
 }
 
+refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::USERNAME_TAKEN]);
+
 /// Change the caller's names.
 #[utoipa::path(
     patch, path = "/auth/users/me", tag = "User and Access", operation_id = "update_me", security(("bearer" = [])),
-    request_body = ProfileRequest, responses((status = 200, description = "The caller as changed.", body = UserResponse))
+    request_body = ProfileRequest, responses((status = 200, description = "The caller as changed.", body = UserResponse), UpdateRefusals)
 )]
 pub async fn update_me(
     state: Data<State>,
-    BearerBody(caller, update): BearerBody<ProfileUpdate>,
+    BearerBody(caller, body): BearerBody<ProfileRequest>,
 ) -> Result<HttpResponse, Problem> {
+    let update = ProfileUpdate { username: body.username, first_name: body.first_name, last_name: body.last_name };
     let user = state.auth.update_profile(&caller, update).await?;
     Ok(HttpResponse::Ok().json(UserResponse::from(user)))
 }

@@ -1,26 +1,33 @@
-//! For a proxy that asks on behalf of other services whether a request may pass.
+//! `GET /auth/verify`, for proxies that authorize requests to other services
 
 use crate::{
     domain::Role,
-    http::{State, extract::presented, problem::Problem},
+    http::{
+        State,
+        extract::presented,
+        problem::Problem,
+        refusals::{BEARER, refusals},
+    },
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// What is not plain in a header that others split and quote.
+/// Characters that are percent-encoded, because readers of the header split and quote it.
 const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';');
+
+refusals!(VerifyRefusals = BEARER);
 
 /// Verify an access token.
 ///
-/// For `auth_request` of nginx and forward-auth of Traefik and Caddy. Answered from memory: username and roles are those
-/// of the last refresh.
+/// For `auth_request` of nginx and forward-auth of Traefik and Caddy. The service answers from memory: username and roles
+/// are those of the last sign-in or refresh.
 #[utoipa::path(
     get, path = "/auth/verify", tag = "User and Access", operation_id = "verify", security(("bearer" = [])),
     responses((status = 204, description = "The token is good.", headers(
-        ("X-Auth-Subject" = String, description = "The user's id: the one thing of a user that never changes."),
-        ("Remote-User" = String, description = "The username, percent-encoded where it is not plain."),
+        ("X-Auth-Subject" = String, description = "The user's id, which never changes."),
+        ("Remote-User" = String, description = "The username; characters that are special in headers are percent-encoded."),
         ("Remote-Groups" = String, description = "The roles, separated by commas; empty for none."),
-    )))
+    )), VerifyRefusals)
 )]
 pub async fn verify(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let token = state.auth.verify(presented(&request), state.clock.now())?;

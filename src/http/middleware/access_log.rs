@@ -6,7 +6,7 @@ use crate::{
         State,
         extract::{client_address, comes_from_trusted_proxy},
     },
-    telemetry::{TraceContext, join_trace, trace_answer},
+    telemetry::{join_trace, trace_answer},
 };
 use actix_web::{
     Error,
@@ -15,7 +15,7 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 use tracing::Instrument;
 
 /// Logs, counts and traces each request with its route, status and duration.
@@ -28,22 +28,23 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
     let client_ip = state.as_ref().and_then(|state| client_address(state, request.request()));
 
     let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
-    let header = |name: &str| request.headers().get(name)?.to_str().ok();
-    // From any other client it would join whatever trace that client names, and decide whether the trace is kept.
+    let header = |name: &str| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned()));
+    // Any other client could name a trace of its choice, and decide whether it is kept.
     let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
-    if is_of_proxy && let Some(traceparent) = header("traceparent") {
-        join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
+    if is_of_proxy && request.headers().contains_key("traceparent") {
+        let headers: HashMap<_, _> = ["traceparent", "tracestate"].into_iter().filter_map(header).collect();
+        join_trace(&span, &headers);
     }
 
     let outcome = next.call(request).instrument(span.clone()).await;
 
     let (route, status) = match &outcome {
         Ok(response) => (response.request().match_pattern(), response.status()),
-        // A handler panicked: the panic hook has logged where.
+        // A handler panicked; the panic hook has logged where.
         Err(error) => (None, error.as_response_error().status_code()),
     };
     let (route, status, took) = (route.as_deref().unwrap_or("-"), status.as_u16(), started.elapsed());
-    // Outside the span, which has the request's id, too.
+    // Outside the span: the line has the request's id once.
     tracing::info!(
         request.id = id,
         http.method = %method,

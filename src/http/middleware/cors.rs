@@ -1,4 +1,4 @@
-//! Which pages of other origins may read answers (the Fetch standard, "CORS protocol").
+//! Cross-origin requests: which origins may read responses (the Fetch standard, "CORS protocol").
 
 use crate::http::{State, problem::Problem};
 use actix_cors::{Cors, CorsError};
@@ -11,11 +11,10 @@ use actix_web::{
     middleware::Condition,
 };
 
-/// How long a browser may remember what it was told, in seconds.
+/// How long a browser may keep the result of a preflight, in seconds.
 const MAX_AGE: usize = 600;
 
-/// Lets scripts of `server.cors_allowed_origins` call every route. They bring their token in
-/// a header: no cookie is ever needed, and none is allowed.
+/// Lets scripts of `server.cors_allowed_origins` call every route. Tokens travel in a header, so cookies are not allowed.
 pub fn cors(state: &State) -> Condition<Cors> {
     let origins = &state.cors_allowed_origins;
     let cors = Cors::default()
@@ -32,16 +31,16 @@ pub fn cors(state: &State) -> Condition<Cors> {
     Condition::new(!origins.is_empty(), cors)
 }
 
-/// What the protocol adds to an answer; an error that is rewritten keeps it, or no script could read it.
+/// Whether a header belongs to the protocol. A rewritten error keeps these headers; without them no script could read it.
 pub(super) fn is_of_cors(name: &HeaderName) -> bool {
     name == VARY || name.as_str().starts_with("access-control-")
 }
 
-/// What a refused preflight hangs on, for caches: actix-cors says so only when it lets one in.
+/// What the refusal of a preflight depends on, for caches: actix-cors adds `Vary` only to accepted ones.
 pub(super) const VARIES: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
-/// Why a preflight was refused, if that is what the answer says.
+/// The problem of a response that refuses a preflight.
 pub(super) fn refused_preflight<B>(response: &ServiceResponse<B>) -> Option<Problem> {
     let error = response.response().error()?.as_error::<CorsError>()?;
     Some(Problem::Malformed(format!("CORS (server.cors_allowed_origins): {error}.")))

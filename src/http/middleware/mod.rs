@@ -1,5 +1,5 @@
-//! What every request passes, from the outside in: the connection's end ([`final_response`](super::connection)), the
-//! request's id, the access log, the form of errors, CORS.
+//! The middlewares, from the outermost to the innermost: [`final_response`](super::connection), request id, access log,
+//! problem+json, CORS.
 
 mod access_log;
 mod cors;

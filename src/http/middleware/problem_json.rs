@@ -1,4 +1,4 @@
-//! One form for every error, whether a handler, the router, CORS or a panic raised it (RFC 9457).
+//! One format for every error, whether a handler, the router, CORS or a panic caused it (RFC 9457).
 
 use super::{
     cors::{VARIES, is_of_cors, refused_preflight},
@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     auth::AuthError,
-    http::{State, problem::Problem},
+    http::{
+        State,
+        problem::{Code, Problem},
+    },
 };
 use actix_web::{
     Error,
@@ -20,13 +23,13 @@ use actix_web::{
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 
-/// The longest query that is read, in bytes: the longest `q` and `after`, percent-encoded, fit into it.
+/// The longest query that is accepted, in bytes: enough for the longest `q` and `after`, percent-encoded.
 const MAX_QUERY: usize = 8 * 1024;
 
 /// Writes every error as `application/problem+json` with the request's id.
 ///
 /// # Errors
-/// The reply to a request whose handler panicked: actix-web keeps the request that a [`ServiceResponse`] would need.
+/// The response of a request whose handler panicked: the panic has destroyed the request that a [`ServiceResponse`] needs.
 pub async fn problem_json(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -39,13 +42,13 @@ pub async fn problem_json(
         return Ok(request.into_response(problem.response(base_path, &id.0)));
     }
     let Ok(outcome) = AssertUnwindSafe(next.call(request)).catch_unwind().await else {
-        let mut response = Problem::Internal.response(base_path, &id.0);
+        let mut response = Problem::Plain(Code::INTERNAL).response(base_path, &id.0);
         add_headers(response.headers_mut(), &id, true);
         return Err(InternalError::from_response("panic", response).into());
     };
     let response = outcome?.map_into_boxed_body();
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    // Other content is the framework's. `readyz` answers 503 with JSON of its own.
+    // `readyz` has a JSON body of its own for 503. Every other body of an error comes from the framework.
     let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
     Ok(if is_error && !is_ours { rewrite(response, base_path, &id) } else { response })
 }
@@ -75,7 +78,7 @@ mod tests {
     use actix_web::{App, body::to_bytes, dev::Service, middleware::from_fn, test, web};
 
     #[actix_web::test]
-    async fn a_panic_is_a_problem_like_any_other() {
+    async fn a_panic_gives_a_problem_with_status_500() {
         async fn panics() -> String {
             panic!("on purpose, with a secret")
         }

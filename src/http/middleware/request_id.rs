@@ -1,4 +1,4 @@
-//! The id of a request, and the headers that every reply has.
+//! The id of a request, and the headers of every response.
 
 use crate::{http::State, random::random};
 use actix_web::{
@@ -12,7 +12,7 @@ use actix_web::{
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id under which the log has a request.
+/// The id under which a request is logged.
 #[derive(Clone)]
 pub(super) struct RequestId(pub String);
 
@@ -27,7 +27,7 @@ impl RequestId {
         Self(format!("{:032x}", u128::from_ne_bytes(random())))
     }
 
-    /// The id that the client or a proxy sent, if it is short and cannot forge a log line.
+    /// The id that the client or a proxy sent, if it is short and cannot break a log line.
     fn given(headers: &HeaderMap) -> Option<Self> {
         let is_sane = |id: &&str| {
             (1..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:+/=@".contains(c))
@@ -36,12 +36,12 @@ impl RequestId {
     }
 }
 
-/// Gives each request an id, and each reply its common headers.
+/// Gives each request its id, and each response its common headers.
 pub async fn request_id<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let id = RequestId::given(request.headers()).unwrap_or_else(RequestId::new);
     request.extensions_mut().insert(id.clone());
     let mut response = next.call(request).await?;
-    // Decided by the route and not by the path, which has more than one spelling (`/%61uth`).
+    // By the route, because a path has more than one spelling (`/%61uth`).
     let holds_secrets = response.request().match_pattern().is_some_and(|route| {
         let base_path = response.request().app_data::<Data<State>>().map_or("", |state| &state.base_path);
         route.strip_prefix(base_path).is_some_and(|route| route.starts_with("/auth/"))

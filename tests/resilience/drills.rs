@@ -2,7 +2,7 @@
 //! what was sent, what was answered, what was lost and how long it took until all was well again.
 
 use crate::support::{
-    Actor, PASSWORD, TestApp, TestDatabase,
+    Actor, PASSWORD, TestDatabase,
     actor::http_client,
     email, eventually,
     postgres::{OwnPostgres, free_port},
@@ -37,23 +37,23 @@ const CHEAP: &[(&str, &str)] = &[
     ("SIGNET__TELEMETRY__LOG", "warn"),
 ];
 
-fn start(folder: &TempDir, url: &str, more: &[(&str, &str)]) -> Service {
+pub fn start(folder: &TempDir, url: &str, more: &[(&str, &str)]) -> Service {
     Service::start(folder.path(), &[CHEAP, &[("SIGNET__DATABASE__URL", url)], more].concat())
 }
 
 /// What came of requests that were sent on and on.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     is_over: Cell<bool>,
     created: RefCell<Vec<String>>,
-    acknowledged: Cell<usize>,
-    answers: RefCell<BTreeMap<String, usize>>,
+    pub acknowledged: Cell<usize>,
+    pub answers: RefCell<BTreeMap<String, usize>>,
     slowest: Cell<Duration>,
 }
 
 impl Load {
     /// Creates users until it is over, each over a connection of its own, and notes those that were acknowledged.
-    async fn creates(&self, service: &Service) {
+    pub async fn creates(&self, service: &Service) {
         let client =
             reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
         let url = format!("http://{}/auth/create", service.address);
@@ -79,12 +79,12 @@ impl Load {
         }
     }
 
-    fn over(&self) {
+    pub fn over(&self) {
         self.is_over.set(true);
     }
 
     /// How many of the acknowledged are not there.
-    async fn lost(&self, service: &Service) -> usize {
+    pub async fn lost(&self, service: &Service) -> usize {
         let anon = service.anon();
         let mut lost = 0;
         self.acknowledged.set(self.created.borrow().len());
@@ -102,7 +102,7 @@ impl Load {
         assert!(only_these && answers["503"] > 0, "{answers:?}");
     }
 
-    fn report(&self, drill: &str, lost: usize, recovered: Duration) {
+    pub fn report(&self, drill: &str, lost: usize, recovered: Duration) {
         println!(
             "drill: {drill}: {:?}, slowest {:.1} s, {lost} of {} acknowledged lost, well again after {:.1} s",
             self.answers.borrow(),
@@ -147,55 +147,6 @@ async fn whoever_was_told_that_they_are_created_is_there_after_the_service_was_k
         let lost = load.lost(&again).await;
         load.report(&format!("kill -9 of the service, round {round}"), lost, recovered);
     }
-}
-
-#[tokio::test]
-async fn a_stop_under_load_answers_every_request_that_it_accepted() {
-    let database = TestDatabase::create().await;
-    let folder = tempfile::tempdir().unwrap();
-    let mut service = start(&folder, &database.url(), &[]);
-    let load = Load::default();
-    let stopping = async {
-        sleep(Duration::from_millis(700)).await;
-        service.kill("TERM");
-        sleep(Duration::from_millis(1500)).await;
-        load.over();
-    };
-    join(join_all((0..16).map(|_| load.creates(&service))), stopping).await;
-    assert_eq!(service.child.0.wait().unwrap().code(), Some(0));
-    let log = service.log();
-    assert!(!log.contains(" ERROR "), "to stop is no fault: {log}");
-    let again = start(&folder, &database.url(), &[]);
-    let lost = load.lost(&again).await;
-    load.report("SIGTERM under load", lost, Duration::ZERO);
-    // The kernel resets the connections that it has queued when the port is closed: one of each client at most. The service
-    // has accepted none of them: it has done nothing that it did not answer.
-    let answers = load.answers.take();
-    assert!(answers.get("broken off").is_none_or(|count| *count <= 16) && answers["not connected"] > 0, "{answers:?}");
-    let users = database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
-    assert_eq!(users, load.acknowledged.get().to_string());
-}
-
-/// A client that was not told would send its next request into the end.
-#[tokio::test]
-async fn what_is_answered_while_it_stops_says_that_it_is_the_last() {
-    let mut app = TestApp::start().await;
-    let mut stream = TcpStream::connect(app.address).await.unwrap();
-    let mut answers = Vec::new();
-    let ask = async |stream: &mut TcpStream| {
-        let mut bytes = [0; 4096];
-        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        let read = stream.read(&mut bytes).await.unwrap();
-        String::from_utf8_lossy(&bytes[..read]).into_owned()
-    };
-    answers.push(ask(&mut stream).await);
-    app.stop();
-    while answers.len() < 10_000 && answers.last().is_some_and(|answer| !answer.contains("connection: close\r\n")) {
-        answers.push(ask(&mut stream).await);
-    }
-    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{:?}", answers.last());
-    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "and it was the last");
-    app.stopped();
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +231,7 @@ async fn a_locked_table_is_503_in_time_and_all_is_well_when_it_is_free() {
 }
 
 struct Disk(TempDir);
+
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();

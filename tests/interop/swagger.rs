@@ -156,7 +156,7 @@ async fn a_person_signs_up_signs_in_and_lists_users_by_clicking() {
     person.clicks(".auth-btn-wrapper button.btn-done").await;
     let (status, body) = person.tries("users", None).await;
     assert_eq!(status, "401");
-    assert!(body.contains("invalid-token") && body.contains("invalid or has expired"), "{body}");
+    assert!(body.contains("invalid-token") && body.contains("malformed, forged or expired"), "{body}");
 
     // Everything came from here, and the page's own policy stood in the way of none of it.
     let script = "return performance.getEntriesByType('resource').map(entry => entry.name)";

@@ -1,6 +1,6 @@
 //! More sign-ins than can be: what is hashed, what is refused, and how much memory that takes.
 
-use crate::support::{PASSWORD, TestDatabase, actor::http_client, eventually, process::Service, within};
+use crate::support::{PASSWORD, TestApp, TestDatabase, actor::http_client, eventually, process::Service, within};
 use futures_util::{
     future::join_all,
     stream::{self, StreamExt},
@@ -11,9 +11,12 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 const EMAIL: &str = "ann@example.com";
+
 const THREADS: usize = 2;
+
 /// KiB that a hash takes, by default.
 const MEMORY: usize = 19_456;
+
 /// KiB that everything else takes at most, in a build without optimisation.
 const REST: usize = 120 * 1024;
 
@@ -231,4 +234,20 @@ async fn who_hangs_up_at_once_is_not_hashed() {
     assert!(counted("gone").await > CALLERS / 2);
     assert_eq!(counted("overloaded").await, 0);
     assert!(flooded.memory("VmHWM") <= THREADS * MEMORY + REST);
+}
+
+#[tokio::test]
+async fn more_sign_ins_than_can_wait_are_503_at_once() {
+    let app =
+        TestApp::with(&[("PASSWORDS__MEMORY_KIB", "65536"), ("PASSWORDS__ITERATIONS", "4"), ("PASSWORDS__QUEUE", "1")])
+            .await;
+    let body = json!({"email": "nobody@example.com", "password": PASSWORD});
+    let replies = join_all((0..12).map(|_| {
+        let (anon, body) = (app.anon(), body.clone());
+        async move { anon.post("/auth/signin", &body).await }
+    }))
+    .await;
+    let refused = replies.iter().filter(|reply| (reply.status, reply.code()) == (503, "overloaded")).count();
+    let answered = replies.iter().filter(|reply| reply.status == 401).count();
+    assert!(refused >= 1 && answered >= 2 && refused + answered == 12, "{refused} refused, {answered} answered");
 }

@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const PAGE: &str = include_str!("../docs/production.md");
+const PAGE: &str = include_str!("../../docs/production.md");
 
 /// nginx, where it is installed or `scripts/test` has unpacked it.
 fn nginx() -> Option<PathBuf> {

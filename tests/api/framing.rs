@@ -1,130 +1,29 @@
-//! What stands before the service and beside it: browsers of other origins, proxies, and what passes through them.
+//! HTTP/1.1 on the wire: where a request ends, when a connection closes, and input that is not HTTP
 
-use super::protocol::{connect, read_all};
-use crate::support::{PASSWORD, TestApp, actor::Reply, all, email};
-use reqwest::{Method, RequestBuilder};
+use crate::support::{PASSWORD, TestApp, all, email};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time::timeout,
 };
 
-const ORIGIN: &str = "https://app.example.com";
-
-async fn preflight(app: &TestApp, origin: &str, method: &str, headers: &str) -> Reply {
-    let ask = |request: RequestBuilder| {
-        let request = request.header("origin", origin).header("access-control-request-method", method);
-        if headers.is_empty() { request } else { request.header("access-control-request-headers", headers) }
-    };
-    app.anon().send(Method::OPTIONS, "/auth/users", ask).await
+pub async fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.address).await.unwrap()
 }
 
-fn allowed(reply: &Reply) -> (u16, &str) {
-    (reply.status, reply.header("access-control-allow-origin"))
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 4096];
+    let length = stream.read(&mut bytes).await.unwrap();
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
-#[tokio::test]
-async fn pages_of_other_origins_are_let_in_by_name_and_read_errors_too() {
-    let app =
-        TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "https://app.example.com, http://localhost:3000")]).await;
-    for origin in [ORIGIN, "http://localhost:3000"] {
-        let reply = preflight(&app, origin, "GET", "authorization,content-type").await;
-        assert_eq!(allowed(&reply), (200, origin));
-        assert!(reply.header("vary").contains("Origin") && reply.header("x-request-id").len() == 32, "{reply:?}");
-        assert_eq!(reply.header("access-control-allow-credentials"), "", "a cookie is never needed");
-    }
-    for (origin, method, headers) in [
-        ("https://evil.example", "GET", ""),
-        ("https://app.example.com.evil.example", "GET", ""),
-        ("http://app.example.com", "GET", ""),
-        ("https://app.example.com:8443", "GET", ""),
-        ("null", "GET", ""),
-        (ORIGIN, "TRACE", ""),
-        (ORIGIN, "GET", "x-forwarded-for"),
-    ] {
-        let reply = preflight(&app, origin, method, headers).await;
-        assert_eq!((allowed(&reply), reply.code()), ((400, ""), "invalid-request"), "{origin} {method} {headers}");
-        assert!(reply.text.contains("CORS (server.cors_allowed_origins): "), "{reply:?}");
-        assert!(reply.header("vary").starts_with("Origin, "), "a cache must not give it to others: {reply:?}");
-    }
-    let ann = app.user().await;
-    let from = |origin: &'static str| move |request: RequestBuilder| request.header("origin", origin);
-    let rows = [
-        ("a list", ann.actor.send(Method::GET, "/auth/users?limit=1", from(ORIGIN)).await, (200, ORIGIN)),
-        ("an error", app.anon().send(Method::GET, "/auth/users", from(ORIGIN)).await, (401, ORIGIN)),
-        ("no route", app.anon().send(Method::GET, "/nowhere", from(ORIGIN)).await, (404, ORIGIN)),
-        ("a wrong method", app.anon().send(Method::DELETE, "/auth/users", from(ORIGIN)).await, (405, ORIGIN)),
-        ("another", ann.actor.send(Method::GET, "/auth/users", from("https://evil.example")).await, (200, "")),
-    ];
-    for (name, reply, expected) in &rows {
-        assert_eq!(allowed(reply), *expected, "{name}: {reply:?}");
-    }
-    let exposed = rows[0].1.header("access-control-expose-headers");
-    assert!(exposed.contains("link") && exposed.contains("x-request-id"), "{exposed}");
-    assert_eq!(rows[1].1.code(), "token-missing", "the problem is the same");
-}
-
-#[tokio::test]
-async fn without_origins_no_page_is_let_in_and_with_a_star_every_page_is() {
-    let none = TestApp::start().await;
-    assert_eq!(allowed(&preflight(&none, ORIGIN, "GET", "").await), (405, ""));
-    let any = TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "*"), ("JWT__AUTHORIZATION_HEADER", "x-token")]).await;
-    assert_eq!(allowed(&preflight(&any, "https://whoever.example", "POST", "x-token").await), (200, "*"));
-}
-
-/// Where the session of a sign-in says that it came from.
-async fn seen(app: &TestApp, headers: &[(&str, &str)]) -> String {
-    let ann = app.user().await;
-    let body = json!({"email": ann.email, "password": PASSWORD}).to_string();
-    let send = |request: RequestBuilder| {
-        let request = request.header("content-type", "application/json").body(body);
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
-    };
-    let reply = app.anon().send(Method::POST, "/auth/signin", send).await;
-    let bearer = app.bearer(reply.json["access_token"].as_str().unwrap());
-    let sessions = bearer.get("/auth/sessions").await.json;
-    let current = sessions.as_array().unwrap().iter().find(|session| session["current"] == true).unwrap();
-    current["ip"].as_str().unwrap().to_owned()
-}
-
-#[tokio::test]
-async fn the_address_is_what_a_trusted_proxy_says_and_nobody_else() {
-    let forged = [("x-forwarded-for", "6.6.6.6, 203.0.113.7"), ("x-real-ip", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
-    let nobody = TestApp::start().await;
-    assert_eq!(seen(&nobody, &forged).await, "127.0.0.1", "no proxy is trusted unless it is named");
-    let elsewhere = TestApp::with(&[("SERVER__TRUSTED_PROXIES", "10.0.0.0/8")]).await;
-    assert_eq!(seen(&elsewhere, &forged).await, "127.0.0.1");
-    let here = TestApp::with(&[("SERVER__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8")]).await;
-    assert_eq!(seen(&here, &forged).await, "203.0.113.7", "what stands left of it was written by the client");
-    assert_eq!(seen(&here, &[("x-forwarded-for", "6.6.6.6,203.0.113.7,10.1.1.1")]).await, "203.0.113.7");
-    let other = [("SERVER__TRUSTED_PROXIES", "127.0.0.1"), ("SERVER__FORWARDED_HEADER", "X-Real-IP")];
-    let other = TestApp::with(&other).await;
-    assert_eq!(seen(&other, &[("x-forwarded-for", "6.6.6.6"), ("x-real-ip", "203.0.113.9")]).await, "203.0.113.9");
-}
-
-#[tokio::test]
-async fn a_page_loads_nothing_from_elsewhere_and_stands_in_no_frame() {
-    let app = TestApp::start().await;
-    let mut replies = Vec::new();
-    for path in ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"] {
-        replies.push((path, app.anon().get(path).await));
-    }
-    all(
-        "pages",
-        &replies,
-        |(path, _)| (*path).to_owned(),
-        |(_, reply)| {
-            let policy = reply.header("content-security-policy");
-            let is_right = reply.status == 200
-                && policy.contains("default-src 'none'")
-                && policy.contains("script-src 'self';")
-                && policy.contains("frame-ancestors 'none'")
-                && reply.header("x-frame-options") == "DENY"
-                && reply.header("referrer-policy") == "no-referrer";
-            (!is_right).then(|| format!("{:?}", reply.headers))
-        },
-    );
+/// Everything until the service closes; a reset counts as a close.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Everything that is answered to these bytes, and whether the connection was closed in time.
@@ -284,5 +183,124 @@ async fn a_request_that_is_pipelined_changes_no_other_response() {
             rest = behind[if is_head { 0 } else { length }..].to_owned();
         }
         assert_eq!((found, rest.as_str()), (bodies, ""), "{requests}");
+    }
+}
+
+/// What is read as a body must not be read as a request, after a refusal either.
+#[tokio::test]
+async fn a_refused_request_takes_its_body_with_it() {
+    let app = TestApp::start().await;
+    let smuggled = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+    let heads = [
+        format!(
+            "PATCH /auth/users/me HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            smuggled.len()
+        ),
+        format!(
+            "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
+            smuggled.len()
+        ),
+        format!("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", smuggled.len()),
+        "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99999\r\n\r\n"
+            .to_owned(),
+        format!(
+            "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            smuggled.len()
+        ),
+        "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n".to_owned(),
+    ];
+    for head in &heads {
+        let mut stream = connect(&app).await;
+        stream.write_all(format!("{head}{smuggled}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let reply = read_all(&mut stream).await;
+        assert_eq!(reply.matches("HTTP/1.1 ").count(), 1, "{head}\n{reply}");
+        assert!(reply.starts_with("HTTP/1.1 4"), "{head}\n{reply}");
+    }
+    println!("smuggled requests: {} cases", heads.len());
+}
+
+/// The framework answers these before the service sees a request: with a status line, and as the last response.
+#[tokio::test]
+async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_closed() {
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
+    let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(200_000));
+    let rows = [
+        ("a head that drips", "GET /livez HTTP/1.1\r\nhost:", 408),
+        ("words", "hello there\r\n\r\n", 400),
+        ("TLS", "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03\r\n\r\n", 400),
+        ("another version", "GET / HTTP/9.9\r\n\r\n", 400),
+        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        ("a space in a header's name", "GET /livez HTTP/1.1\r\nho st: a\r\n\r\n", 400),
+        ("a length that is none", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
+        ("a negative length", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
+        ("an endless head", &long, 431),
+    ];
+    let mut replies = Vec::new();
+    for (name, request, status) in rows {
+        let mut stream = connect(&app).await;
+        // The service may close before it has read all.
+        let _ = stream.write_all(request.as_bytes()).await;
+        replies.push((name, status, read_all(&mut stream).await));
+    }
+    all(
+        "no requests",
+        &replies,
+        |row| row.0.to_owned(),
+        |(_, status, reply)| {
+            let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
+            (!is_right).then(|| reply.clone())
+        },
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_408() {
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
+    let mut stream = connect(&app).await;
+    stream
+        .write_all(
+            b"POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+        )
+        .await
+        .unwrap();
+    let reply = read_all(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("\"code\":\"request-timeout\""), "{reply}");
+}
+
+/// The framework has a limit for the first head of a connection only.
+#[tokio::test]
+async fn a_connection_that_stops_talking_is_closed() {
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
+    let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
+    let rows = [
+        ("nothing more", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("half a second head", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /li"),
+        ("a body that nobody reads", refused),
+    ];
+    let closed = rows.map(|(name, request)| {
+        let connect = connect(&app);
+        async move {
+            let mut stream = connect.await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let reply = tokio::time::timeout(std::time::Duration::from_secs(15), read_all(&mut stream)).await;
+            assert!(reply.unwrap_or_else(|_| panic!("{name}: still open")).starts_with("HTTP/1.1 "), "{name}");
+        }
+    });
+    futures_util::future::join_all(closed).await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_cut() {
+    let app = TestApp::start().await;
+    let mut stream = connect(&app).await;
+    let head =
+        "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "a".repeat(65_536));
+    let mut sent = 0;
+    while stream.write_all(chunk.as_bytes()).await.is_ok() {
+        sent += chunk.len();
+        assert!(sent < 50_000_000, "{sent} bytes were taken");
     }
 }

@@ -106,19 +106,6 @@ async fn the_service_purges_by_itself_and_counts_it() {
     }
 }
 
-#[tokio::test]
-async fn metrics_tell_how_the_feed_is_doing() {
-    let app = TestApp::start().await;
-    let ann = app.user().await;
-    app.sign_out(&ann.refresh).await;
-    let reply = app.anon().get("/metrics").await;
-    assert_eq!(reply.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
-    assert!(reply.text.contains("\nsignet_revocations 1\n"), "{}", reply.text);
-    let age = reply.text.lines().find_map(|line| line.strip_prefix("signet_revocation_feed_age_seconds ")).unwrap();
-    assert!((0.0..10.0).contains(&age.parse::<f64>().unwrap()), "{age}");
-    assert!(reply.text.ends_with("# EOF\n"));
-}
-
 /// PostgreSQL reads a table as small as this one from its start, unless it is told not to; of a large one it may think the
 /// same while its statistics are old, and then every sign-in takes seconds.
 #[tokio::test]

@@ -121,7 +121,7 @@ fn query_schema(operation: &Value) -> Value {
 impl Operation {
     fn call(&self) -> &'static Call {
         let call = CALLS.iter().find(|call| call.operation == self.name);
-        call.unwrap_or_else(|| panic!("{}: add it to CALLS in tests/api/document_values.rs", self.name))
+        call.unwrap_or_else(|| panic!("{}: add it to CALLS in tests/api/openapi_inputs.rs", self.name))
     }
 
     /// Replaces generated values by those with which the operation succeeds.
@@ -225,6 +225,23 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
         report.extend(faults.into_iter().take(SHOWN));
     }
     assert!(report.is_empty(), "SIGNET_TEST_SEED={seed}:\n{}", report.join("\n"));
+}
+
+#[tokio::test]
+async fn every_example_of_a_request_body_is_valid() {
+    let app = TestApp::start().await;
+    let user = app.user().await;
+    let mut examples = 0;
+    for operation in operations() {
+        let reference = operation.schema["$ref"].as_str().unwrap_or_default();
+        let example = &DOCUMENT.pointer(reference.trim_start_matches('#')).unwrap()["example"];
+        if !example.is_null() {
+            let reply = operation.send(&app, &user, example).await;
+            assert_ne!(reply.status, 400, "{}: {}", operation.name, reply.text);
+            examples += 1;
+        }
+    }
+    assert_eq!(examples, 4, "create, sign in, change the profile, change the password");
 }
 
 #[tokio::test]

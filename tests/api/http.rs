@@ -1,12 +1,10 @@
-//! What the framework refuses, and how HTTP is spoken.
+//! What holds for every route: paths, methods, content types, lengths, request ids
 
+use super::framing::{connect, read_head};
 use crate::support::{PASSWORD, TestApp, all, email};
 use reqwest::Method;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn an_unknown_route_is_404() {
@@ -156,88 +154,6 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_408() {
-    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
-    let mut stream = connect(&app).await;
-    stream
-        .write_all(
-            b"POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
-        )
-        .await
-        .unwrap();
-    let reply = read_all(&mut stream).await;
-    assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("\"code\":\"request-timeout\""), "{reply}");
-}
-
-/// The framework answers these before the service sees a request: with a status line, and as the last response.
-#[tokio::test]
-async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_closed() {
-    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
-    let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(200_000));
-    let rows = [
-        ("a head that drips", "GET /livez HTTP/1.1\r\nhost:", 408),
-        ("words", "hello there\r\n\r\n", 400),
-        ("TLS", "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03\r\n\r\n", 400),
-        ("another version", "GET / HTTP/9.9\r\n\r\n", 400),
-        ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-        ("a space in a header's name", "GET /livez HTTP/1.1\r\nho st: a\r\n\r\n", 400),
-        ("a length that is none", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
-        ("a negative length", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
-        ("an endless head", &long, 431),
-    ];
-    let mut replies = Vec::new();
-    for (name, request, status) in rows {
-        let mut stream = connect(&app).await;
-        // The service may close before it has read all.
-        let _ = stream.write_all(request.as_bytes()).await;
-        replies.push((name, status, read_all(&mut stream).await));
-    }
-    all(
-        "no requests",
-        &replies,
-        |row| row.0.to_owned(),
-        |(_, status, reply)| {
-            let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
-            (!is_right).then(|| reply.clone())
-        },
-    );
-}
-
-/// What is read as a body must not be read as a request, after a refusal either.
-#[tokio::test]
-async fn a_refused_request_takes_its_body_with_it() {
-    let app = TestApp::start().await;
-    let smuggled = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
-    let heads = [
-        format!(
-            "PATCH /auth/users/me HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            smuggled.len()
-        ),
-        format!(
-            "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
-            smuggled.len()
-        ),
-        format!("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", smuggled.len()),
-        "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 99999\r\n\r\n"
-            .to_owned(),
-        format!(
-            "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            smuggled.len()
-        ),
-        "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n".to_owned(),
-    ];
-    for head in &heads {
-        let mut stream = connect(&app).await;
-        stream.write_all(format!("{head}{smuggled}").as_bytes()).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let reply = read_all(&mut stream).await;
-        assert_eq!(reply.matches("HTTP/1.1 ").count(), 1, "{head}\n{reply}");
-        assert!(reply.starts_with("HTTP/1.1 4"), "{head}\n{reply}");
-    }
-    println!("smuggled requests: {} cases", heads.len());
-}
-
-#[tokio::test]
 async fn a_sane_request_id_is_kept_and_any_other_replaced() {
     let app = TestApp::start().await;
     let ask = async |id: &str| {
@@ -296,43 +212,6 @@ async fn the_base_path_goes_before_every_route() {
     assert_eq!((lost.status, &lost.json["type"]), (404, &json!("/id/docs/errors#not-found")));
 }
 
-/// The framework has a limit for the first head of a connection only.
-#[tokio::test]
-async fn a_connection_that_stops_talking_is_closed() {
-    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
-    let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
-    let rows = [
-        ("nothing more", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"),
-        ("half a second head", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /li"),
-        ("a body that nobody reads", refused),
-    ];
-    let closed = rows.map(|(name, request)| {
-        let connect = connect(&app);
-        async move {
-            let mut stream = connect.await;
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let reply = tokio::time::timeout(std::time::Duration::from_secs(15), read_all(&mut stream)).await;
-            assert!(reply.unwrap_or_else(|_| panic!("{name}: still open")).starts_with("HTTP/1.1 "), "{name}");
-        }
-    });
-    futures_util::future::join_all(closed).await;
-}
-
-#[tokio::test]
-async fn a_body_without_end_is_cut() {
-    let app = TestApp::start().await;
-    let mut stream = connect(&app).await;
-    let head =
-        "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let chunk = format!("10000\r\n{}\r\n", "a".repeat(65_536));
-    let mut sent = 0;
-    while stream.write_all(chunk.as_bytes()).await.is_ok() {
-        sent += chunk.len();
-        assert!(sent < 50_000_000, "{sent} bytes were taken");
-    }
-}
-
 #[tokio::test]
 async fn a_path_in_another_spelling_is_the_same_route() {
     let app = TestApp::start().await;
@@ -340,21 +219,4 @@ async fn a_path_in_another_spelling_is_the_same_route() {
     let body = json!({"email": ann.email, "password": PASSWORD});
     let reply = app.anon().post("/%61uth/signin", &body).await;
     assert_eq!((reply.status, reply.header("cache-control")), (200, "no-store"));
-}
-
-pub async fn connect(app: &TestApp) -> TcpStream {
-    TcpStream::connect(app.address).await.unwrap()
-}
-
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut bytes = vec![0; 4096];
-    let length = stream.read(&mut bytes).await.unwrap();
-    String::from_utf8_lossy(&bytes[..length]).into_owned()
-}
-
-/// Everything until the service closes; a reset counts as a close.
-pub async fn read_all(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes).await;
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,6 +1,11 @@
 //! Settings: layers, and every fault at once with its place.
 
-use crate::support::all;
+use crate::support::{
+    all,
+    app::{REFRESH_KEY, SIGNING_KEY},
+    keys::PAIRS,
+    process::{run, text},
+};
 use secrecy::ExposeSecret;
 use signet::{
     app::{load_settings, warnings},
@@ -10,6 +15,7 @@ use std::fs;
 use tempfile::TempDir;
 
 const KEY: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+
 const OTHER_KEY: &str = "zyxwvutsrqponmlkjihgfedcba9876543210";
 
 fn load(environment: &[(&str, &str)]) -> Result<Settings, String> {
@@ -370,4 +376,111 @@ fn a_broken_file_is_a_fault_that_does_not_quote_it() {
     let faults = load_from(Some(&directory), &[]).unwrap_err();
     assert!(faults.contains("local.toml") && faults.contains("is not TOML") && faults.contains("line 3"), "{faults}");
     assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn wrong_settings_end_with_78_and_nothing_half_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment =
+        [("SIGNET__SERVER__BIND", "nowhere"), ("SIGNET__JWT__SIGNING_KEY", "hunter2"), ("SIGNET__TYPO__KEY", "1")];
+    for arguments in [
+        &["serve"][..],
+        &[],
+        &["config", "check"],
+        &["config", "print"],
+        &["migrate"],
+        &["user", "list"],
+        &["healthcheck"],
+    ] {
+        let output = run(folder.path(), &environment, arguments, "");
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {output:?}");
+        let error = text(&output.stderr);
+        assert!(
+            error.contains("SIGNET__SERVER__BIND") && error.contains("SIGNET__TYPO__KEY") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
+    let output = run(folder.path(), &[], &["config", "check"], "");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "Configuration OK.\n"));
+}
+
+/// What one of them cannot use the other does not call right.
+#[test]
+fn a_check_of_the_settings_finds_what_serving_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    fs::write(folder.path().join("text"), "no database, but more than sixteen bytes").unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    fs::write(folder.path().join("data/signing_key"), "short").unwrap();
+    let rows = [
+        ("DATABASE__URL", format!("sqlite://{}", path("folder")), "not a regular file"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text")), "another kind of file"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be made"),
+        ("DATABASE__URL", "postgres://u:p@127.0.0.1:1/a?sslmod=require".to_owned(), "unknown parameter"),
+        ("SERVER__BASE_PATH", String::new(), "signing_key: must have at least 32 bytes"),
+    ];
+    for (name, value, fault) in &rows {
+        let environment = [(&*format!("SIGNET__{name}"), &**value), ("SIGNET__SERVER__BIND", "127.0.0.1:0")];
+        for command in [&["config", "check"][..], &["serve"]] {
+            let output = run(folder.path(), &environment, command, "");
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(78) && said.contains(fault), "{command:?}, {value}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn printed_settings_show_where_they_come_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[("SIGNET__USERS__LIST", "staff")], &["config", "print"], "");
+    assert!(text(&output.stdout).contains("users.list = \"staff\"  # SIGNET__USERS__LIST"), "{output:?}");
+}
+
+type Pair = (&'static str, &'static str);
+
+#[tokio::test]
+async fn a_key_must_fit_the_algorithm_and_its_public_half() {
+    let load = |pairs: &[(&str, &str)]| {
+        let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
+        load_settings(&Sources { directory: None, environment: environment.collect() })
+            .map_err(|faults| faults.to_string())
+    };
+    let (p256, rsa, public) = (PAIRS[6].1, PAIRS[0].1, PAIRS[6].2);
+    let rows: [(Vec<Pair>, Option<&str>); 17] = [
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256)], None),
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256), ("VERIFYING_KEY", public)], None),
+        (vec![("SIGNING_KEY", SIGNING_KEY), ("VERIFYING_KEY", "anything")], None),
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256), ("VERIFYING_KEY", PAIRS[7].2)], Some("verifying_key")),
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256), ("VERIFYING_KEY", p256)], Some("is a private key")),
+        (vec![("ALGORITHM", "ES256"), ("VERIFYING_KEY", public)], Some("together with jwt.signing_key")),
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", public)], Some("the private key belongs here")),
+        (vec![("ALGORITHM", "RS256"), ("SIGNING_KEY", p256)], Some("is not an RSA key")),
+        (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", rsa)], Some("curve P-256")),
+        (vec![("ALGORITHM", "HS256"), ("SIGNING_KEY", rsa)], Some("is PEM")),
+        (vec![("ALGORITHM", "HS512"), ("SIGNING_KEY", SIGNING_KEY)], Some("at least 64 bytes")),
+        (vec![("ALGORITHM", "RS256"), ("SIGNING_KEY", include_str!("../interop/keys/rsa-1024.pem"))], Some("2048")),
+        (vec![("SIGNING_KEY", SIGNING_KEY), ("KEYS_DIR", "keys")], Some("which of them signs")),
+        (
+            vec![("REFRESH_KEY", REFRESH_KEY), ("REFRESH_KEY_PREVIOUS", REFRESH_KEY)],
+            Some("must not be jwt.refresh_key"),
+        ),
+        (
+            vec![("SIGNING_KEY", SIGNING_KEY), ("REFRESH_KEY_PREVIOUS", SIGNING_KEY)],
+            Some("must not be the signing key"),
+        ),
+        (vec![("REFRESH_KEY_PREVIOUS", "short")], Some("at least 32 bytes")),
+        (vec![("REFRESH_KEY", rsa)], Some("is PEM")),
+    ];
+    all(
+        "keys in settings",
+        &rows,
+        |(pairs, _)| format!("{:?}", pairs.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        |(pairs, fault)| match (load(pairs), fault) {
+            (Ok(_), None) => None,
+            (Err(faults), Some(fault)) if faults.contains(fault) && !faults.contains("BEGIN") => None,
+            (loaded, fault) => Some(format!("{:?} instead of {fault:?}", loaded.map(|_| ()))),
+        },
+    );
 }

@@ -22,7 +22,7 @@ fn others() -> Option<PathBuf> {
 
 /// A file of ours that such a program reads.
 fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/others").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/programs").join(name)
 }
 
 /// Runs a program in `folder`, where it may leave files, and fails with all that it printed unless it succeeds.

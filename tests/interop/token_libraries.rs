@@ -2,9 +2,9 @@
 //!
 //! `scripts/test` fetches them and says where they are in `SIGNET_TEST_OTHERS`; where it could not, it said so.
 
-use crate::{
+use crate::support::{
+    TestApp,
     keys::{LONG_SECRET, algorithms},
-    support::TestApp,
 };
 use serde_json::{Value, json};
 use std::{
@@ -32,7 +32,7 @@ async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
         println!("libraries of others: none here; scripts/test fetches them");
         return;
     };
-    let (others, here) = (Path::new(&others), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/others"));
+    let (others, here) = (Path::new(&others), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/programs"));
     let mut verified = 0;
     for (algorithm, key) in algorithms() {
         let with = async |audience: &'static str| {

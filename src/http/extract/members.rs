@@ -1,0 +1,137 @@
+//! Reads the members of a request into the one type that declares them: no member unknown or repeated, every fault in one
+//! reply. The same rules hold for a JSON object and for a query.
+
+use crate::{
+    domain::{Email, Invalid, Limit, Name, Password},
+    http::problem::{MemberFault, Problem},
+};
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, ValuePointerRef, take_cf_content};
+use serde_json::{Map, Value, map::Entry};
+use std::ops::ControlFlow;
+
+/// A type that declares the members of a request, for the parser and for the OpenAPI document.
+pub trait Members: Deserr<MemberFaults> {
+    /// Checks the rules that concern more than one member, also while other members are at fault.
+    fn check_together(_: &Map<String, Value>) -> Option<MemberFault> {
+        None
+    }
+}
+
+/// Reads `T` from name-value pairs.
+///
+/// # Errors
+/// [`Problem::Members`] with every fault, in the order of the pairs; missing and unknown members come last.
+pub fn read<T: Members>(pairs: Vec<(String, Value)>) -> Result<T, Problem> {
+    let order: Vec<String> = pairs.iter().map(|(name, _)| format!("/{name}")).collect();
+    let mut members = Map::new();
+    let mut repeated = Vec::new();
+    for (name, value) in pairs {
+        match members.entry(name) {
+            Entry::Vacant(entry) => _ = entry.insert(value),
+            Entry::Occupied(entry) => repeated.push(entry.key().clone()),
+        }
+    }
+    let mut found = MemberFaults::default();
+    found.faults.extend(T::check_together(&members));
+    let read = deserr::deserialize::<T, _, MemberFaults>(Value::Object(members));
+    let read = read.map_err(|faults| found.extend(faults));
+    // RFC 8259 §4: which of two equal names counts depends on the implementation.
+    repeated.retain(|name| !found.unknown.contains(name));
+    found.faults.extend(repeated.iter().map(|name| MemberFault::new(format!("/{name}"), "must be given only once")));
+    match read {
+        Ok(request) if found.faults.is_empty() => Ok(request),
+        _ => Err(Problem::Members(found.in_order(&order))),
+    }
+}
+
+/// The faults that were found so far.
+#[derive(Debug, Default)]
+pub struct MemberFaults {
+    faults: Vec<MemberFault>,
+    /// The unknown members. Their names stay here: a reply repeats nothing that the client chose.
+    unknown: Vec<String>,
+}
+
+impl MemberFaults {
+    fn extend(&mut self, other: Self) {
+        self.faults.extend(other.faults);
+        self.unknown.extend(other.unknown);
+    }
+
+    fn in_order(mut self, order: &[String]) -> Vec<MemberFault> {
+        let place = |fault: &MemberFault| order.iter().position(|pointer| *pointer == fault.pointer);
+        self.faults.sort_by_key(|fault| (fault.pointer.is_empty(), place(fault).unwrap_or(usize::MAX)));
+        self.faults.dedup();
+        self.faults
+    }
+}
+
+impl DeserializeError for MemberFaults {
+    fn error<V: IntoValue>(
+        found: Option<Self>,
+        error: ErrorKind<V>,
+        location: ValuePointerRef,
+    ) -> ControlFlow<Self, Self> {
+        let mut found = found.unwrap_or_default();
+        let at = pointer(location);
+        found.faults.push(match error {
+            ErrorKind::MissingField { field } => MemberFault::new(format!("{at}/{field}"), "is missing"),
+            ErrorKind::IncorrectValueKind { actual: deserr::Value::Null, .. } => MemberFault::new(at, "is missing"),
+            ErrorKind::IncorrectValueKind { accepted, .. } => {
+                let accepted: Vec<String> = accepted.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
+                MemberFault::new(at, format!("must be a {}", accepted.join(" or a ")))
+            }
+            ErrorKind::UnknownKey { key, accepted } => {
+                found.unknown.push(key.to_owned());
+                MemberFault::new(at, format!("has an unknown member; the known ones are {}", accepted.join(", ")))
+            }
+            ErrorKind::UnknownValue { accepted, .. } => {
+                MemberFault::new(at, format!("must be one of {}", accepted.join(", ")))
+            }
+            ErrorKind::BadSequenceLen { expected, .. } => MemberFault::new(at, format!("must have {expected} items")),
+            ErrorKind::Unexpected { msg } => MemberFault::new(at, msg),
+        });
+        ControlFlow::Continue(found)
+    }
+}
+
+impl MergeWithError<Self> for MemberFaults {
+    fn merge(found: Option<Self>, other: Self, _: ValuePointerRef) -> ControlFlow<Self, Self> {
+        let mut found = found.unwrap_or_default();
+        found.extend(other);
+        ControlFlow::Continue(found)
+    }
+}
+
+impl MergeWithError<Invalid> for MemberFaults {
+    fn merge(found: Option<Self>, Invalid(detail): Invalid, location: ValuePointerRef) -> ControlFlow<Self, Self> {
+        let mut found = found.unwrap_or_default();
+        found.faults.push(MemberFault::new(pointer(location), detail));
+        ControlFlow::Continue(found)
+    }
+}
+
+/// The JSON pointer (RFC 6901) to a known member: its name needs no escapes.
+fn pointer(location: ValuePointerRef) -> String {
+    match location {
+        ValuePointerRef::Origin => String::new(),
+        ValuePointerRef::Key { key, prev } => format!("{}/{key}", pointer(*prev)),
+        ValuePointerRef::Index { index, prev } => format!("{}/{index}", pointer(*prev)),
+    }
+}
+
+/// A member that the domain parses from text; `Option` of it is absent or null at will.
+macro_rules! parsed_from_text {
+    ($($type:ident),*) => {$(
+        impl Deserr<MemberFaults> for $type {
+            fn deserialize_from_value<V: IntoValue>(
+                value: deserr::Value<V>,
+                location: ValuePointerRef,
+            ) -> Result<Self, MemberFaults> {
+                let text = String::deserialize_from_value(value, location)?;
+                $type::parse(&text).map_err(|fault| take_cf_content(MemberFaults::merge(None, fault, location)))
+            }
+        }
+    )*};
+}
+parsed_from_text!(Email, Name, Password, Limit);

@@ -1,0 +1,65 @@
+//! `POST /auth/password`
+
+use super::sessions::{NEW, is_alive};
+use crate::support::{PASSWORD, TestApp, all};
+use futures_util::future::join_all;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_new_password_ends_every_other_session() {
+    let app = TestApp::start().await;
+    let phone = app.user().await;
+    let laptop = app.sign_in(&phone.email).await;
+    let change = json!({"current_password": PASSWORD, "new_password": NEW});
+    assert_eq!(laptop.actor.post("/auth/password", &change).await.status, 204);
+    assert!(!is_alive(&app, &phone).await && is_alive(&app, &laptop).await);
+    let sign_in = async |password: &str| {
+        app.anon().post("/auth/signin", &json!({"email": phone.email, "password": password})).await.status
+    };
+    assert_eq!((sign_in(PASSWORD).await, sign_in(NEW).await), (401, 200));
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_who_knows_it_to_one_that_is_allowed() {
+    let app = TestApp::start().await;
+    let ann = app.user().await;
+    let long = "a".repeat(257);
+    let rows = [
+        (json!({"current_password": "wrong", "new_password": NEW}), 401, "invalid-credentials"),
+        (json!({"current_password": "", "new_password": NEW}), 401, "invalid-credentials"),
+        (json!({"current_password": PASSWORD, "new_password": "short"}), 400, "weak-password"),
+        (json!({"current_password": PASSWORD, "new_password": long}), 400, "weak-password"),
+        (json!({"current_password": PASSWORD, "new_password": "with a \0 in it"}), 400, "invalid-request"),
+        (json!({"current_password": PASSWORD}), 400, "invalid-request"),
+        (json!({"new_password": NEW}), 400, "invalid-request"),
+        (json!({"current_password": null, "new_password": NEW}), 400, "invalid-request"),
+        (json!({"current_password": PASSWORD, "new_password": NEW, "email": ann.email}), 400, "invalid-request"),
+        (json!([]), 400, "invalid-request"),
+    ];
+    let mut replies = Vec::new();
+    for (body, status, code) in rows {
+        let reply = ann.actor.post("/auth/password", &body).await;
+        replies.push((body.to_string(), status, code, reply));
+    }
+    all(
+        "password changes",
+        &replies,
+        |row| row.0.chars().take(70).collect(),
+        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.text.clone()),
+    );
+    app.sign_in(&ann.email).await;
+}
+
+#[tokio::test]
+async fn of_many_changes_at_once_one_holds_and_the_rest_is_told_so() {
+    let app = TestApp::with(&[("PASSWORDS__HASH_THREADS", "2"), ("SERVER__WORKERS", "2")]).await;
+    let ann = app.user().await;
+    let bodies: Vec<_> =
+        (0..6).map(|n| json!({"current_password": PASSWORD, "new_password": format!("{NEW} {n}")})).collect();
+    let replies = join_all(bodies.iter().map(|body| ann.actor.post("/auth/password", body))).await;
+    let held: Vec<usize> = (0..6).filter(|n| replies[*n].status == 204).collect();
+    assert_eq!(held.len(), 1, "{replies:?}");
+    assert_eq!(replies.iter().filter(|reply| reply.code() == "invalid-credentials").count(), 5);
+    let body = json!({"email": ann.email, "password": bodies[held[0]]["new_password"]});
+    assert_eq!(app.anon().post("/auth/signin", &body).await.status, 200);
+}

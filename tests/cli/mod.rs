@@ -1,0 +1,8 @@
+//! The program as an operator runs it: commands, settings and log lines.
+
+mod bootstrap;
+mod commands;
+mod keys;
+mod logs;
+mod settings;
+mod users;

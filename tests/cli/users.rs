@@ -1,0 +1,120 @@
+//! `signet user`
+
+use crate::support::{
+    database::TestDatabase,
+    process::{Service, run, text},
+};
+use serde_json::{Value, json};
+use std::process::Output;
+use tempfile::TempDir;
+
+/// A database for the command line, and how to reach it.
+struct Operator {
+    folder: TempDir,
+    environment: Vec<(&'static str, String)>,
+    _database: TestDatabase,
+}
+
+impl Operator {
+    async fn start() -> Self {
+        let database = TestDatabase::create().await;
+        let environment = vec![
+            ("SIGNET__DATABASE__URL", database.url()),
+            ("SIGNET__PASSWORDS__MEMORY_KIB", "8".to_owned()),
+            ("SIGNET__PASSWORDS__ITERATIONS", "1".to_owned()),
+        ];
+        let operator = Self { folder: tempfile::tempdir().unwrap(), environment, _database: database };
+        let output = operator.run(&["migrate"], "");
+        assert!(output.status.success(), "{output:?}");
+        operator
+    }
+
+    fn environment(&self) -> Vec<(&str, &str)> {
+        self.environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        run(self.folder.path(), &self.environment(), arguments, input)
+    }
+
+    /// A `user` command that succeeds, and what it printed as JSON.
+    fn user(&self, arguments: &[&str], input: &str) -> Value {
+        let output = self.run(&[&["user"], arguments, &["--json"]].concat(), input);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"))
+    }
+
+    /// A `user` command that fails, and what it said.
+    fn refused(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(&[&["user"], arguments].concat(), input);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        text(&output.stderr)
+    }
+}
+
+#[tokio::test]
+async fn the_operator_looks_after_users() {
+    let operator = Operator::start().await;
+    let root = operator.user(&["create", "--superuser", "Root@Example.com"], "correct horse\n");
+    assert_eq!(
+        (&root["id"], &root["email"], &root["is_superuser"], &root["is_staff"]),
+        (&json!(1), &json!("root@example.com"), &json!(true), &json!(true))
+    );
+    let ann = operator.user(
+        &["create", "--email", "ann@example.com", "--username", "Ann", "--first-name", "Ann"],
+        "correct horse\r\n",
+    );
+    assert_eq!((&ann["username"], &ann["first_name"], &ann["is_staff"]), (&json!("Ann"), &json!("Ann"), &json!(false)));
+    for who in ["2", "ANN@example.com", "ann"] {
+        assert_eq!(operator.user(&["show", who], "")["id"], 2, "{who}");
+    }
+    let list = text(&operator.run(&["user", "list"], "").stdout);
+    assert_eq!(list, "1  root@example.com  root@example.com  active  superuser\n2  ann@example.com  Ann  active\n");
+    assert_eq!(text(&operator.run(&["user", "list", "--json"], "").stdout).lines().count(), 2);
+
+    assert!(operator.refused(&["create", "ann@example.com"], "correct horse\n").contains("e-mail already"));
+    assert!(operator.refused(&["create", "other@example.com"], "short\n").contains("at least 8 characters"));
+    assert!(operator.refused(&["create", "no address"], "correct horse\n").contains("ann@example.com"));
+    assert!(operator.refused(&["show", "nobody"], "").contains("no user"));
+    assert!(operator.refused(&["set-password", "ann"], "\n").contains("at least 8 characters"));
+
+    let environment = operator.environment();
+    let service = Service::start(operator.folder.path(), &environment);
+    let sign_in = async |password: &str| {
+        service.anon().post("/auth/signin", &json!({"username": "ann", "password": password})).await
+    };
+    let token = |reply: crate::support::Reply| reply.json["access_token"].as_str().unwrap().to_owned();
+    let me = async |token: &str| service.bearer(token).get("/auth/users/me").await.status;
+
+    let before = token(sign_in("correct horse").await);
+    operator.user(&["set-password", "ann"], "another horse\n");
+    assert_eq!(
+        (me(&before).await, sign_in("correct horse").await.status),
+        (401, 401),
+        "a new password ends every session"
+    );
+    let before = token(sign_in("another horse").await);
+    assert_eq!(operator.user(&["deactivate", "2"], "")["is_active"], false);
+    assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));
+    assert_eq!(operator.user(&["activate", "2"], "")["is_active"], true);
+    assert_eq!(
+        (me(&before).await, sign_in("another horse").await.status),
+        (401, 200),
+        "ended sessions do not come back"
+    );
+    let before = token(sign_in("another horse").await);
+    assert_eq!(operator.user(&["delete", "2"], "")["id"], 2);
+    assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));
+}
+
+#[tokio::test]
+async fn a_password_is_no_argument() {
+    let operator = Operator::start().await;
+    for arguments in [
+        &["user", "create", "a@b.cd", "--password", "correct horse"][..],
+        &["user", "create", "a@b.cd", "correct horse"],
+    ] {
+        let output = operator.run(arguments, "");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}

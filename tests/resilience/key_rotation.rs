@@ -1,0 +1,313 @@
+//! Keys change while replicas serve, and no request and no session is lost
+
+use crate::support::{
+    TestApp,
+    app::{REFRESH_KEY, Replica},
+    keys::{LONG_SECRET, PAIRS, key_set, kid, kids},
+};
+use signet::{
+    clock::Clock,
+    domain::{Algorithm, Timestamp},
+    keys::files,
+};
+use std::{cell::Cell, fs, path::PathBuf, time::Duration};
+use tempfile::TempDir;
+
+/// A folder of keys that a test looks after as an operator does.
+struct Folder {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { path: folder.path().join("keys"), _folder: folder }
+    }
+
+    fn text(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+
+    fn settings(&self) -> [(&str, &str); 4] {
+        [
+            ("JWT__SIGNING_KEY", ""),
+            ("JWT__KEYS_DIR", self.text()),
+            ("JWT__ALGORITHM", "ES256"),
+            ("JWT__ROTATE_REFRESH_TOKENS", "true"),
+        ]
+    }
+
+    fn generate(&self, algorithm: Algorithm, now: i64) -> String {
+        files::generate(&self.path, algorithm, Timestamp(now)).unwrap().key.kid().to_owned()
+    }
+
+    /// The folder of another replica, with the same files.
+    fn copy(&self) -> Self {
+        let copy = Self::new();
+        fs::create_dir(&copy.path).unwrap();
+        self.copy_to(&copy);
+        copy
+    }
+
+    /// Brings the files of this folder to another replica.
+    fn copy_to(&self, other: &Self) {
+        for file in fs::read_dir(&self.path).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), other.path.join(file.file_name())).unwrap();
+        }
+    }
+
+    fn rotate(&self, now: i64) -> String {
+        files::rotate(&self.path, Algorithm::Es256, false, Timestamp(now)).unwrap().key.kid().to_owned()
+    }
+}
+
+/// A service with a folder of one key.
+async fn with_one_key() -> (Folder, TestApp) {
+    let folder = Folder::new();
+    folder.generate(Algorithm::Es256, Clock::System.now().0);
+    let app = TestApp::with(&folder.settings()).await;
+    (folder, app)
+}
+
+/// A client that refreshes and uses tokens at both replicas until `stop` is set; returns how often.
+async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
+    let ann = app.user().await;
+    let (mut refresh, mut used, mut tokens) = (ann.refresh, 0, vec![ann.access]);
+    while !stop.get() {
+        let reply = if used % 2 == 0 { app.refresh(&refresh).await } else { replica.refresh(&refresh).await };
+        assert_eq!(reply.status, 200, "{reply:?}");
+        refresh = reply.json["refresh_token"].as_str().unwrap().to_owned();
+        tokens.push(reply.json["access_token"].as_str().unwrap().to_owned());
+        for token in tokens.iter().rev().take(3) {
+            assert_eq!((app.verify(token).await, replica.verify(token).await), (204, 204), "{token}");
+        }
+        used += 1;
+    }
+    used
+}
+
+/// Which key signs at each of two replicas.
+async fn signers(app: &TestApp, replica: &Replica) -> [String; 2] {
+    let ann = app.user().await;
+    let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
+    tokens.map(|reply| kid(reply.json["access_token"].as_str().unwrap()))
+}
+
+#[tokio::test]
+async fn a_rotation_under_load_loses_no_request_and_no_session() {
+    let (folder, app) = with_one_key().await;
+    let replica = app.replica(&folder.settings()).await;
+    let stop = Cell::new(false);
+    let first = kids(&key_set(&app).await);
+    let rest = async || tokio::time::sleep(Duration::from_millis(100)).await;
+    let signer = async || kid(&app.user().await.access);
+    let look = async || {
+        app.look_at_keys().unwrap();
+        rest().await;
+        replica.look_at_keys().unwrap();
+        rest().await;
+    };
+    let pass = async |seconds: i64| {
+        for _ in 0..seconds / 10 {
+            app.pass(10);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let operator = async {
+        rest().await;
+        // Another algorithm, too: the ring knows the one of each key.
+        let next = folder.generate(Algorithm::EdDsa, app.now());
+        look().await;
+        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, and not signing");
+        assert_eq!(signer().await, first[0]);
+        assert_eq!(folder.rotate(app.now()), next);
+        look().await;
+        pass(290).await;
+        assert_eq!(signer().await, first[0], "every key set that a client caches has the next key before it signs");
+        pass(10).await;
+        assert_eq!(signer().await, next);
+        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "tokens of the first are still accepted");
+        pass(600).await;
+        assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first has ended");
+        rest().await;
+        stop.set(true);
+    };
+    let used = || use_on_and_on(&app, &replica, &stop);
+    let (.., one, two) = futures_util::future::join3(operator, used(), used()).await;
+    println!("a rotation under load: {} refreshes at two replicas, none refused", one + two);
+    assert!(one > 10 && two > 10);
+}
+
+/// Replica A gets the file of the next key at once, replica B four minutes later. Both publish it for a minute before
+/// either signs with it, and both begin in the same second, without a message from A to B.
+#[tokio::test]
+async fn two_replicas_publish_a_key_before_they_sign_with_it() {
+    let (folder, app) = with_one_key().await;
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
+    let first = kids(&key_set(&app).await)[0].clone();
+    // Without a next key `rotate` makes one, and it is activated five minutes later.
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    app.pass(240);
+    folder.copy_to(&elsewhere);
+    replica.look_at_keys().unwrap();
+    let published = [key_set(&app).await, replica.anon().get("/.well-known/jwks.json").await.json];
+    assert_eq!(published.map(|keys| kids(&keys)), [[&first[..], &next], [&first, &next]]);
+    for _ in 0..6 {
+        assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
+        app.pass(10);
+    }
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+}
+
+#[tokio::test]
+async fn a_token_of_a_retiring_key_verifies_until_it_ends() {
+    let (folder, app) = with_one_key().await;
+    let replica = app.replica(&folder.settings()).await;
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    replica.look_at_keys().unwrap();
+    app.pass(299);
+    let last = app.user().await.access;
+    app.pass(1);
+    assert_ne!(kid(&last), next);
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    app.pass(298);
+    assert_eq!((app.verify(&last).await, replica.verify(&last).await), (204, 204));
+    app.pass(1);
+    assert_eq!((app.verify(&last).await, replica.verify(&last).await), (401, 401));
+}
+
+/// A replica that starts in the middle of a rotation reads the same names, so it signs with the same key.
+#[tokio::test]
+async fn a_restart_changes_no_state() {
+    let (folder, app) = with_one_key().await;
+    let first = kids(&key_set(&app).await)[0].clone();
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    app.pass(299);
+    let replica = app.replica(&folder.settings()).await;
+    assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
+    app.pass(1);
+    let again = app.replica(&folder.settings()).await;
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    assert_eq!(signers(&app, &again).await, [&next[..], &next]);
+}
+
+/// The file of a key reaches one replica only after the activation: what that replica signed until then is accepted.
+#[tokio::test]
+async fn a_file_that_arrives_late_costs_no_session() {
+    let (folder, app) = with_one_key().await;
+    let elsewhere = folder.copy();
+    let replica = app.replica(&elsewhere.settings()).await;
+    let first = kids(&key_set(&app).await)[0].clone();
+    let next = folder.rotate(app.now());
+    app.look_at_keys().unwrap();
+    app.pass(400);
+    assert_eq!(signers(&app, &replica).await, [&next[..], &first]);
+    let ann = app.user().await;
+    let late = replica.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    folder.copy_to(&elsewhere);
+    replica.look_at_keys().unwrap();
+    assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
+    app.pass(200);
+    assert_eq!((app.verify(&late).await, replica.verify(&late).await), (204, 204));
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_change_nothing() {
+    let (folder, app) = with_one_key().await;
+    let ann = app.user().await;
+    let before = key_set(&app).await;
+    // At a look at the folder, and at SIGHUP.
+    let faults = |expected: &str| {
+        let faults = [app.look_at_keys().err(), app.reload_keys(&folder.settings()).err()];
+        for fault in faults.map(|fault| fault.expect("a fault").to_string()) {
+            assert!(fault.contains(expected), "{fault}");
+        }
+    };
+    let broken = folder.path.join("broken.pem");
+    fs::write(&broken, "-----BEGIN PRIVATE KEY-----\nbroken").unwrap();
+    faults("broken.pem");
+    fs::remove_file(&broken).unwrap();
+    let elsewhere = folder.path.with_extension("gone");
+    fs::rename(&folder.path, &elsewhere).unwrap();
+    faults("cannot be read");
+    fs::create_dir(&folder.path).unwrap();
+    faults("there is no key");
+    fs::write(folder.path.join("next.pem"), PAIRS[6].1).unwrap();
+    faults("no key is active");
+    assert_eq!(key_set(&app).await, before);
+    assert_eq!((app.verify(&ann.access).await, app.user().await.actor.get("/auth/users/me").await.status), (204, 200));
+    fs::remove_dir_all(&folder.path).unwrap();
+    fs::rename(&elsewhere, &folder.path).unwrap();
+    let next = folder.generate(Algorithm::Es256, app.now());
+    app.look_at_keys().unwrap();
+    assert!(kids(&key_set(&app).await).contains(&next), "the folder is back, and its changes are seen");
+}
+
+#[tokio::test]
+async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
+    let folder = Folder::new();
+    fs::create_dir(&folder.path).unwrap();
+    let app = TestApp::start().await;
+    let file = folder.path.join("mine.HS256.secret");
+    for (secret, fault) in [
+        ("short", "at least 32 bytes"),
+        ("changeme-changeme-changeme-changeme", "published or trivial"),
+        (REFRESH_KEY, "is also jwt.refresh_key"),
+    ] {
+        fs::write(&file, secret).unwrap();
+        let said = app.reload_keys(&folder.settings()).unwrap_err().to_string();
+        assert!(said.contains(fault) && !said.contains(secret), "{said}");
+    }
+    fs::write(&file, format!("{LONG_SECRET}\n")).unwrap();
+    let kid_now = app.reload_keys(&folder.settings()).unwrap();
+    assert_eq!(kid(&app.user().await.access), kid_now);
+}
+
+#[tokio::test]
+async fn a_key_that_leaked_is_gone_at_once() {
+    let (folder, app) = with_one_key().await;
+    let ann = app.user().await;
+    let leaked = fs::read_dir(&folder.path).unwrap().next().unwrap().unwrap().path();
+    app.pass(1);
+    files::rotate(&folder.path, Algorithm::Es256, true, Timestamp(app.now())).unwrap();
+    fs::remove_file(leaked).unwrap();
+    app.look_at_keys().unwrap();
+    let new = kids(&key_set(&app).await).remove(0);
+    assert_ne!(new, kid(&ann.access));
+    assert_eq!(app.verify(&ann.access).await, 401);
+    let again = app.refresh(&ann.refresh).await;
+    assert_eq!((again.status, kid(again.json["access_token"].as_str().unwrap())), (200, new), "the session goes on");
+}
+
+/// A replica that has the new key of refresh tokens beside one that has not: each knows both.
+#[tokio::test]
+async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
+    const NEW: &str = "a key that only the tests know: refresh, the next";
+    let before = [("JWT__REFRESH_KEY", REFRESH_KEY), ("JWT__REFRESH_KEY_PREVIOUS", NEW)];
+    let after = [("JWT__REFRESH_KEY", NEW), ("JWT__REFRESH_KEY_PREVIOUS", REFRESH_KEY)];
+    for rotates in ["false", "true"] {
+        let rotation = ("JWT__ROTATE_REFRESH_TOKENS", rotates);
+        let old = TestApp::with(&[before[0], before[1], rotation]).await;
+        let new = old.replica(&[after[0], after[1], rotation]).await;
+        let ann = old.user().await;
+        let mut token = ann.refresh.clone();
+        for round in 0..6 {
+            let reply = if round % 2 == 0 { new.refresh(&token).await } else { old.refresh(&token).await };
+            assert_eq!(reply.status, 200, "{rotates} {round} {reply:?}");
+            if let Some(next) = reply.json["refresh_token"].as_str() {
+                assert_ne!(kid(next), kid(&token), "each signs with its own");
+                token = next.to_owned();
+            }
+        }
+        // Without it in either setting it is nobody's key any more.
+        let later = old.replica(&[("JWT__REFRESH_KEY", NEW), rotation]).await;
+        assert_eq!(later.refresh(&ann.refresh).await.status, 401);
+        old.reload_keys(&[after[0], after[1]]).unwrap();
+        assert_eq!(old.refresh(&token).await.status, 200, "and a key is reloaded without a restart");
+    }
+}
