@@ -5,9 +5,11 @@
 
 use argon2_rust::{Argon2, Params, Version};
 use signet::{
-    domain::{Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, Username},
+    domain::{
+        Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, UserIdField, Username,
+    },
     keys::{Activation, KeyRing, SigningKey, generate},
-    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
+    tokens::{Issuer, Keys, RefreshKeys, TokenNames, Tokens},
 };
 use std::{hint::black_box, time::Instant};
 
@@ -53,7 +55,9 @@ fn tokens(algorithm: Algorithm) -> Tokens {
         names,
         access_lifetime: Seconds(300),
         leeway: Seconds(0),
-        added: AddedClaims::default(),
+        jti_claim: "jti".into(),
+        user_id_claim: "sub".into(),
+        user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
     let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();

@@ -43,7 +43,11 @@ pub struct Issuer {
     pub access_lifetime: Seconds,
     /// How long after its `exp` a token is still accepted: the clocks of issuer and verifier may differ.
     pub leeway: Seconds,
-    pub added: AddedClaims,
+    /// The name of a claim with the `jti`, in addition to `jti`.
+    pub jti_claim: String,
+    /// The name of a claim with `user_id_field`, in addition to `sub`.
+    pub user_id_claim: String,
+    pub user_id_field: UserIdField,
 }
 
 impl Issuer {
@@ -51,15 +55,6 @@ impl Issuer {
     pub fn access_reach(&self) -> Seconds {
         Seconds(self.access_lifetime.0.saturating_add(self.leeway.0))
     }
-}
-
-/// The claims that settings add to access tokens.
-#[derive(Debug, Clone, Default)]
-pub struct AddedClaims {
-    /// The name of a second claim with the `jti`.
-    pub jti: Option<String>,
-    /// The name of a claim that identifies the user, and the field that it has.
-    pub user_id: Option<(String, UserIdField)>,
 }
 
 /// Mints and verifies both kinds of token.
@@ -121,7 +116,9 @@ mod tests {
             names,
             access_lifetime: Seconds(300),
             leeway: Seconds(0),
-            added: AddedClaims::default(),
+            jti_claim: "jti".into(),
+            user_id_claim: "sub".into(),
+            user_id_field: UserIdField::Id,
         };
         let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
         let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
