@@ -244,10 +244,10 @@ mod tests {
         let at_once = |seconds| Activation::Now(NOW + Seconds(seconds));
         let now = rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap();
         assert_eq!((now.key.kid(), now.activation), (next.key.kid(), at_once(60)));
-        // In the same second as the one before, which keeps its name: another key, a second later.
+        // A second rotation in the same second makes another key, which is activated a second later.
         assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().activation, at_once(61));
         assert_eq!(read_folder(&folder, Algorithm::Es256).unwrap().len(), 3);
-        // Without a next one, one is made.
+        // Without a next key, `rotate` makes one.
         let third = rotate(&folder, Algorithm::Hs256, false, NOW + Seconds(1000)).unwrap();
         assert_eq!(third.activation, at(1300));
         let keys = read_folder(&folder, Algorithm::Es256).unwrap();

@@ -194,7 +194,7 @@ mod tests {
             (&[at(1000)], 999, &[Next]),
             (&[at(1000)], 1000, &[Active]),
             (&[now(1000)], 1000, &[Active]),
-            // Made on a machine whose clock is ahead: it is the first key, and signs at once.
+            // The first key, made on a machine whose clock is ahead, signs at once.
             (&[now(1000)], 998, &[Active]),
             (&[ALWAYS, Waiting], 5000, &[Active, Next]),
             (&[ALWAYS, at(1000)], 999, &[Active, Next]),
@@ -211,7 +211,7 @@ mod tests {
             (&[at(500), at(1000), at(1100)], 1100, &[Retiring, Retiring, Active]),
             (&[at(500), at(1000), at(1100)], end, &[Ended, Retiring, Active]),
             (&[at(500), at(1000), at(1100)], end + 100, &[Ended, Ended, Active]),
-            // `rotate --now` while another key was planned: that one becomes active at its time.
+            // `rotate --now` while another key is pending: that key is activated at its time.
             (&[ALWAYS, now(1000), at(1200)], 1100, &[Retiring, Active, Next]),
             (&[ALWAYS, now(1000), at(1200)], 1200, &[Retiring, Retiring, Active]),
         ];

@@ -212,7 +212,7 @@ mod tests {
             }
         }
 
-        /// Rightly signed, with any value in the place of a claim: it is refused, unless it is a value that may stand there.
+        /// A correctly signed token with a random value in place of one claim.
         #[test]
         fn a_claim_of_any_other_value_is_refused(value in json(), place in any::<prop::sample::Index>()) {
             let tokens = tokens();
