@@ -1,11 +1,14 @@
-//! What the documents say is what the program knows: settings, errors, tests that are named, links.
+//! What the documents say is what the program knows: settings, errors, tests that are named, links, and the commands of the
+//! README.
 
-use crate::support::all;
+use crate::support::{TestApp, all};
+use serde_json::Value;
 use signet::{config::Sources, http::Code};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 fn read(file: &str) -> String {
@@ -45,7 +48,7 @@ fn defaults() -> BTreeMap<String, String> {
 
 #[test]
 fn every_setting_is_explained_with_its_default() {
-    let text = read("docs/settings.md");
+    let text = read("docs/configuration.md");
     let explained: BTreeMap<String, String> = rows(&text)
         .map(|cells| (code(cells[0]).to_owned(), code(cells[1]).to_owned()))
         .filter(|(key, _)| key.contains('.'))
@@ -72,6 +75,18 @@ fn every_error_is_explained() {
     let statuses: Vec<(&str, String)> = Code::ALL.iter().map(|code| (code.name, code.status.to_string())).collect();
     let codes: BTreeMap<&str, &str> = statuses.iter().map(|(name, status)| (*name, status.as_str())).collect();
     assert_eq!(explained, codes);
+}
+
+#[test]
+fn every_route_is_explained() {
+    let document: Value = serde_json::from_str(&read("openapi/openapi.json")).unwrap();
+    let operations = document["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+        operations.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+    });
+    let text = read("docs/api.md");
+    all("routes", &operations.collect::<Vec<_>>(), String::clone, |operation| {
+        (!text.contains(&format!("`{operation}`"))).then(|| "is not in docs/api.md".to_owned())
+    });
 }
 
 /// Settings that a container is given, as far as the file names them: those of production that have no default are
@@ -147,12 +162,70 @@ fn what_containers_are_given_are_settings_that_can_be() {
     println!("settings that containers are given: {count}");
 }
 
-/// Every document for people.
+/// Every document for people: those at the root, and those of `docs` and `deploy` with their folders.
 fn documents() -> Vec<PathBuf> {
+    fn collect(folder: &Path, has_folders: bool, documents: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && has_folders {
+                collect(&path, true, documents);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                documents.push(path);
+            }
+        }
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = [root.to_owned(), root.join("docs"), root.join("deploy")];
-    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    let mut documents = Vec::new();
+    collect(root, false, &mut documents);
+    collect(&root.join("docs"), true, &mut documents);
+    collect(&root.join("deploy"), true, &mut documents);
+    documents
+}
+
+/// The lines of a document outside its fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_fenced = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        !is_fenced && !is_fence
+    })
+}
+
+/// Columns of the table `users`, which has the name of a section.
+const COLUMNS: [&str; 3] = ["users.claims", "users.email_key", "users.password_hash"];
+
+/// A setting that a document names exists, as `section.key` and as a variable of the environment.
+#[test]
+fn settings_that_documents_name_exist() {
+    let known = defaults();
+    let sections: Vec<&str> = known.keys().filter_map(|key| key.split('.').next()).collect();
+    let is_setting = |word: &str| {
+        word.split_once('.').is_some_and(|(section, key)| {
+            sections.contains(&section)
+                && !key.contains('.')
+                && !["md", "rs"].contains(&key)
+                && !COLUMNS.contains(&word)
+        })
+    };
+    let mut named = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        // Code of other languages has words of that form, too.
+        let words = prose(&text).flat_map(|line| line.split(|c: char| !(c.is_ascii_lowercase() || "_.".contains(c))));
+        named.extend(words.map(|word| word.trim_matches('.')).filter(|word| is_setting(word)).map(str::to_owned));
+        let upper = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        let variables = upper.filter_map(|word| word.strip_prefix("SIGNET__")).filter(|name| *name != "SECTION__KEY");
+        let keys = variables.filter_map(|name| name.trim_end_matches("_FILE").split_once("__"));
+        let keys = keys.filter(|(section, key)| !section.is_empty() && !key.is_empty() && *section != "SECTION");
+        named.extend(keys.map(|(section, key)| format!("{section}.{key}").to_lowercase()));
+    }
+    named.sort();
+    named.dedup();
+    assert!(named.len() > 40, "{named:?}");
+    all("settings that documents name", &named, String::clone, |name| {
+        (!known.contains_key(name)).then(|| "is no setting".to_owned())
+    });
 }
 
 /// The anchor of a heading, as GitHub makes it.
@@ -161,11 +234,27 @@ fn anchor(heading: &str) -> String {
     kept.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
 }
 
+/// The anchors of a document. Of two headings with the same text, the second has `-1` at its end.
+fn anchors(text: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    for line in prose(text).filter(|line| line.starts_with('#')) {
+        let anchor = anchor(line.trim_start_matches('#'));
+        let repeated = anchors.iter().filter(|other| **other == anchor).count();
+        anchors.push(if repeated == 0 { anchor } else { format!("{anchor}-{repeated}") });
+    }
+    anchors
+}
+
 #[test]
 fn links_lead_somewhere() {
+    let documents = documents();
+    for name in ["README.md", "SECURITY.md", "docs/README.md", "docs/migrating/from-esmerald.md"] {
+        assert!(documents.contains(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)), "{name} is missing");
+    }
     let mut links = Vec::new();
-    for document in documents() {
+    for document in documents {
         let text = fs::read_to_string(&document).unwrap();
+        let text = prose(&text).collect::<Vec<_>>().join("\n");
         for part in text.split("](").skip(1) {
             let link = part.split(')').next().unwrap();
             if !link.contains("://") && !link.starts_with("mailto:") {
@@ -184,52 +273,211 @@ fn links_lead_somewhere() {
                 return Some("there is no such file".to_owned());
             }
             let has_heading = heading.is_empty()
-                || fs::read_to_string(&target)
-                    .unwrap()
-                    .lines()
-                    .any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == heading);
+                || anchors(&fs::read_to_string(&target).unwrap()).iter().any(|anchor| anchor == heading);
             (!has_heading).then(|| "there is no such heading".to_owned())
         },
     );
 }
 
-/// A threat that a test is said to cover is covered by a test that exists.
+/// The index of the documents names every one of them.
 #[test]
-fn tests_and_files_that_the_threat_model_names_exist() {
-    fn sources(folder: &Path, into: &mut String) {
+fn the_index_names_every_page() {
+    let index = read("docs/README.md");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let pages: Vec<String> = documents()
+        .iter()
+        .filter_map(|path| path.strip_prefix(&folder).ok())
+        .map(|path| path.display().to_string())
+        .filter(|page| page != "README.md")
+        .collect();
+    all("pages", &pages, String::clone, |page| {
+        (!index.contains(&format!("]({page})"))).then(|| "is not in docs/README.md".to_owned())
+    });
+}
+
+/// The fenced blocks below a heading, with their language.
+fn blocks(text: &str, heading: &str) -> Vec<(String, String)> {
+    let section = text.split(&format!("\n{heading}\n")).nth(1).unwrap_or_else(|| panic!("no heading {heading}"));
+    let section = section.split("\n## ").next().unwrap();
+    let fenced = section.split("\n```").skip(1).step_by(2);
+    fenced.map(|block| block.split_once('\n').unwrap()).map(|(kind, text)| (kind.to_owned(), text.to_owned())).collect()
+}
+
+/// Whether a reply is what a document shows. `…` at the end of a text stands for any text.
+fn is_shown(shown: &Value, reply: &Value) -> bool {
+    match (shown, reply) {
+        (Value::String(shown), Value::String(reply)) => match shown.strip_suffix('…') {
+            Some(beginning) => reply.starts_with(beginning),
+            None => shown == reply,
+        },
+        (Value::Array(shown), Value::Array(reply)) => {
+            shown.len() == reply.len() && shown.iter().zip(reply).all(|(shown, reply)| is_shown(shown, reply))
+        }
+        (Value::Object(shown), Value::Object(reply)) => {
+            shown.len() == reply.len()
+                && shown.iter().all(|(name, shown)| reply.get(name).is_some_and(|reply| is_shown(shown, reply)))
+        }
+        _ => shown == reply,
+    }
+}
+
+/// Runs the commands of the README in one shell, as a reader does, and compares each reply with the block below it.
+#[tokio::test]
+async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
+    const ADDRESS: &str = "http://127.0.0.1:8000";
+    let app = TestApp::start().await;
+    let readme = read("README.md");
+    let blocks = blocks(&readme, "## The whole flow");
+    let (commands, replies): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(kind, _)| kind == "sh");
+    assert!(commands.len() >= 6 && commands.len() == replies.len(), "each command has one reply: {commands:?}");
+
+    let end = "---- the end of a block ----";
+    let commands: Vec<&str> = commands.iter().map(|(_, text)| text.as_str()).collect();
+    let script = commands.join(&format!("\necho; echo '{end}'\n"));
+    assert!(script.contains(ADDRESS), "{script}");
+    let script = script.replace(ADDRESS, &format!("http://{}", app.address));
+    let home = tempfile::tempdir().unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).env_clear().env("HOME", home.path());
+    bash.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let output = tokio::task::spawn_blocking(move || bash.output()).await.unwrap().unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{stdout}{stderr}");
+
+    let outputs: Vec<&str> = stdout.split_terminator(end).map(str::trim).filter(|text| !text.is_empty()).collect();
+    assert_eq!(outputs.len(), replies.len(), "{stdout}{stderr}");
+    let rows: Vec<_> = replies.iter().zip(outputs).collect();
+    all(
+        "replies of the README",
+        &rows,
+        |((_, shown), reply)| format!("{shown}is shown, and this came: {reply}"),
+        |((kind, shown), reply)| {
+            let is_shown = match kind.as_str() {
+                "json" => match (serde_json::from_str(shown), serde_json::from_str(reply)) {
+                    (Ok(shown), Ok(reply)) => is_shown(&shown, &reply),
+                    _ => false,
+                },
+                _ => shown.trim() == *reply,
+            };
+            (!is_shown).then(|| "is another reply".to_owned())
+        },
+    );
+}
+
+/// The sources in a folder and in its folders, by path.
+fn sources(folder: &str) -> BTreeMap<String, String> {
+    fn collect(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                sources(&path, into);
+                collect(root, &path, into);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                into.push_str(&fs::read_to_string(path).unwrap());
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                into.insert(name, fs::read_to_string(&path).unwrap());
             }
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut code = String::new();
-    for folder in ["src", "tests"] {
-        sources(&root.join(folder), &mut code);
-    }
-    let text = read("docs/threat-model.md");
-    let names: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let mut sources = BTreeMap::new();
+    collect(root, &root.join(folder), &mut sources);
+    sources
+}
+
+/// What stands in backticks.
+fn code_spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// A threat that a test is said to cover is covered by a test that exists, in the file that is named before it.
+#[test]
+fn tests_and_files_that_the_threat_model_names_exist() {
+    let code: BTreeMap<String, String> = ["src", "tests"].into_iter().flat_map(sources).collect();
+    let text = read("docs/security.md");
     let is_name = |name: &str| {
         name.matches('_').count() >= 2 && name.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))
     };
-    let tests: Vec<&str> = names.iter().copied().filter(|name| is_name(name) && !name.starts_with("signet_")).collect();
+    let mut tests = Vec::new();
+    let rows = text.lines().filter(|line| line.starts_with('|'));
+    for shown_by in rows.filter_map(|line| line.trim_matches('|').split(" | ").nth(2)) {
+        let mut file = String::new();
+        for name in code_spans(shown_by) {
+            if is_name(name) {
+                tests.push((file.clone(), name));
+            } else {
+                file = if name.contains('/') { name.to_owned() } else { format!("tests/api/{name}.rs") };
+            }
+        }
+    }
     assert!(tests.len() > 40, "{tests:?}");
     all(
         "tests that the threat model names",
         &tests,
-        |name| (*name).to_owned(),
-        |name| (!code.contains(&format!("fn {name}("))).then(|| "is no test".to_owned()),
+        |(file, name)| format!("{file}: {name}"),
+        |(file, name)| {
+            let declaration = format!("fn {name}(");
+            let places: Vec<&String> =
+                code.iter().filter(|(_, text)| text.contains(&declaration)).map(|(path, _)| path).collect();
+            (!places.contains(&file)).then(|| format!("is in {places:?}"))
+        },
     );
     let files: Vec<&str> =
-        names.into_iter().filter(|name| name.starts_with("src/") || name.starts_with("tests/")).collect();
+        code_spans(&text).filter(|name| name.starts_with("src/") || name.starts_with("tests/")).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     all(
         "files that it names",
         &files,
         |file| (*file).to_owned(),
         |file| (!root.join(file).exists()).then(|| "is none".to_owned()),
+    );
+}
+
+/// Operators alert on lines of the log by their message: each that the page names is in the program, by its first words.
+#[test]
+fn log_lines_that_the_operations_page_names_are_in_the_program() {
+    // A text that goes on in the next line is one text.
+    let code: String = sources("src").into_values().collect::<Vec<_>>().join("\n").replace("\\\n", "");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = read("docs/operations.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ERROR") || line.starts_with("| WARN"));
+    let cells = rows.filter_map(|line| line.trim_matches('|').split(" | ").nth(1));
+    let messages: Vec<&str> = cells.flat_map(code_spans).collect();
+    assert!(messages.len() > 10, "{messages:?}");
+    all(
+        "log lines that the operations page names",
+        &messages,
+        |message| (*message).to_owned(),
+        |message| {
+            // `…` stands for what differs; before it a message of the program begins with a quotation mark.
+            let (before, fixed) = match message.strip_prefix("… ") {
+                Some(end) => (" ", end),
+                None => ("\"", *message),
+            };
+            let fixed = fixed.split(['…', '(']).next().unwrap();
+            let words = fixed.split_whitespace().take(5).collect::<Vec<_>>().join(" ");
+            let beginning = format!("{before}{}", words.trim_end_matches([':', ';']));
+            (!code.contains(&beginning)).then(|| format!("{beginning} is not in src"))
+        },
+    );
+}
+
+#[tokio::test]
+async fn every_metric_is_explained() {
+    let app = TestApp::start().await;
+    let metrics = app.anon().get("/metrics").await.text;
+    let text = read("docs/operations.md");
+    let explained: Vec<&str> = rows(&text).filter_map(|cells| code(cells[0]).split('{').next()).collect();
+    let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+    let mut names: Vec<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
+    names.dedup();
+    assert!(names.len() > 10, "{names:?}");
+    all(
+        "metrics",
+        &names,
+        |name| (*name).to_owned(),
+        |name| {
+            let name =
+                ["_bucket", "_sum", "_count"].iter().fold(*name, |name, end| name.strip_suffix(end).unwrap_or(name));
+            (!explained.contains(&name)).then(|| "is not in docs/operations.md".to_owned())
+        },
     );
 }

@@ -461,7 +461,7 @@ async fn a_key_must_fit_the_algorithm_and_its_public_half() {
         (vec![("ALGORITHM", "HS256"), ("SIGNING_KEY", rsa)], Some("is PEM")),
         (vec![("ALGORITHM", "HS512"), ("SIGNING_KEY", SIGNING_KEY)], Some("at least 64 bytes")),
         (vec![("ALGORITHM", "RS256"), ("SIGNING_KEY", include_str!("../interop/keys/rsa-1024.pem"))], Some("2048")),
-        (vec![("SIGNING_KEY", SIGNING_KEY), ("KEYS_DIR", "keys")], Some("which of them signs")),
+        (vec![("SIGNING_KEY", SIGNING_KEY), ("KEYS_DIR", "keys")], Some("must not be set together")),
         (
             vec![("REFRESH_KEY", REFRESH_KEY), ("REFRESH_KEY_PREVIOUS", REFRESH_KEY)],
             Some("must not be jwt.refresh_key"),

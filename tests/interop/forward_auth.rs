@@ -1,4 +1,4 @@
-//! The configuration of nginx in docs/production.md, in a real nginx, with a service behind it that trusts what it is told.
+//! The configuration of nginx in docs/verify-tokens.md, in a real nginx, with a service behind it that trusts what it is told.
 
 use crate::support::{TestApp, postgres::free_port, process::Killed, within};
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-const PAGE: &str = include_str!("../../docs/production.md");
+const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify-tokens.md"));
 
 /// nginx, where it is installed or `scripts/test` has unpacked it.
 fn nginx() -> Option<PathBuf> {

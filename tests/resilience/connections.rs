@@ -85,7 +85,7 @@ async fn push(client: &mut TcpStream, mut bytes: &[u8]) {
 
 #[tokio::test]
 async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_takes_no_core() {
-    // Twice the time to receive a request, and 5 s: as docs/production.md has it. One more to measure.
+    // Twice the time to receive a request, and 5 s: as docs/operations.md has it. One more to measure.
     const BOUND: Duration = Duration::from_secs(2 + 5 + 1);
     let watched = Watched::start(&[("SIGNET__SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let mut client = watched.connect().await;

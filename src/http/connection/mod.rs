@@ -9,8 +9,8 @@
 //! | It encodes a response for the request that it parsed last, not for the one that is answered. | A `HEAD` behind another request takes the body from the response to that one. | [`guarded_stream`], which hands on one request at a time |
 //! | After a response with `connection: close` it goes on with what it has read behind that request. | A proxy in front can be made to see the response to a request that it never sent (request smuggling). | [`final_response`] |
 //!
-//! `docs/upstream-actix-http.md` reports these gaps to its maintainers. actix-http refuses input that is not an HTTP request
-//! by itself: it sends a bare status line and closes the connection.
+//! `docs/benchmarks/upstream-actix-http.md` reports these gaps to its maintainers. actix-http refuses input that is not an
+//! HTTP request by itself: it sends a bare status line and closes the connection.
 
 mod client_connection;
 mod final_response;
