@@ -20,7 +20,7 @@ use crate::{
     telemetry::{HashWaits, Metrics},
     tokens::Tokens,
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use startup::Startup;
 use std::{
     convert::Infallible,
@@ -147,13 +147,9 @@ impl App {
         let Self { listener, server, metrics_server, storage, startup, jobs, key_reloader, state, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
-        metrics_server.map(|server| {
-            tokio::spawn(async {
-                if let Err(error) = server.await {
-                    tracing::error!("metrics are no longer served: {error}");
-                }
-            })
-        });
+        if let Some(server) = metrics_server {
+            tokio::spawn(server.inspect_err(|error| tracing::error!("metrics are no longer served: {error}")));
+        }
         let mut serving = tokio::spawn(server).map(|ended| ended.map_err(io::Error::other).flatten());
         // The jobs go on until the last request is answered.
         let mut working = Box::pin(work(startup, jobs, key_reloader).fuse());
