@@ -60,7 +60,7 @@ fn tokens(algorithm: Algorithm) -> Tokens {
         user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
-    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
     let refresh = RefreshKeys::new(&generate(Algorithm::Hs256).unwrap(), None).unwrap();
     Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
 }

@@ -73,7 +73,7 @@ impl Tokens {
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Arc::clone(&keys));
-        keys.log_changes(&before, now);
+        keys.log_changes(&before, now, self.issuer.access_reach());
         keys.access.signer(now).signing.kid().to_owned()
     }
 
@@ -90,7 +90,9 @@ impl Tokens {
 
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): the next, the active and the retiring ones.
     pub fn key_set(&self, now: Timestamp) -> JwkSet {
-        JwkSet { keys: self.keys.load().access.verifying(now).filter_map(|key| key.signing.public.clone()).collect() }
+        let keys = self.keys.load();
+        let verifying = keys.access.verifying(now, self.issuer.access_reach());
+        JwkSet { keys: verifying.filter_map(|key| key.signing.public.clone()).collect() }
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
             user_id_field: UserIdField::Id,
         };
         let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
-        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
         let refresh = RefreshKeys::new(&"a refresh key of thirty-two bytes".into(), None).unwrap();
         Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
     }

@@ -102,7 +102,8 @@ impl Tokens {
     fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
         let (keys, issuer) = (self.keys.load(), &self.issuer);
         let mut buffer: Buffer = [0; _];
-        let claims: AccessClaims = verified_claims(keys.access.verifying(now), token, &mut buffer)?;
+        let claims: AccessClaims =
+            verified_claims(keys.access.verifying(now, issuer.access_reach()), token, &mut buffer)?;
         let is_ours = *claims.iss == *issuer.iss
             && claims.aud.as_deref() == issuer.aud.as_deref()
             && *claims.client_id == *CLIENT_ID

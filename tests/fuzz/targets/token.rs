@@ -32,7 +32,7 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
         user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&SIGNING_KEY.into(), Algorithm::Hs256).unwrap();
-    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
     let refresh = RefreshKeys::new(&REFRESH_KEY.into(), None).unwrap();
     Tokens::new(issuer, Keys::new(ring, refresh, Timestamp(NOW)).unwrap())
 });
