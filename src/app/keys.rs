@@ -87,7 +87,7 @@ fn load_or(
 /// The folder is empty, or it or one of its keys cannot be used.
 pub fn key_states(settings: &Settings, folder: &Path, now: Timestamp) -> Result<Vec<(KeyFile, KeyState)>, KeysError> {
     let (mut files, ring) = read_folder(folder, settings.jwt.algorithm)?;
-    let states = ring.states(now, issuer(settings).access_reach()).filter_map(|(key, state)| {
+    let states = ring.states(now, issuer(settings).max_access_age()).filter_map(|(key, state)| {
         let place = files.iter().position(|file| file.key.kid() == key.signing.kid())?;
         Some((files.swap_remove(place), state))
     });

@@ -118,18 +118,17 @@ impl KeyRing {
         &self.keys[self.active(now).unwrap_or(0)].key
     }
 
-    /// Each key and its state, in the order of activation. `token_lifetime` is how long after it was issued a token may be
-    /// accepted.
+    /// Each key and its state, in the order of activation. Tokens are accepted up to `max_token_age` after they were issued.
     pub(crate) fn states(
         &self,
         now: Timestamp,
-        token_lifetime: Seconds,
+        max_token_age: Seconds,
     ) -> impl Iterator<Item = (&TokenKey, KeyState)> + Clone {
         let active = self.active(now);
         self.keys.iter().enumerate().map(move |(place, key)| {
             let state = match active {
                 Some(active) if place == active => KeyState::Active,
-                Some(active) if place < active && self.has_ended(place, now, token_lifetime) => KeyState::Ended,
+                Some(active) if place < active && self.has_ended(place, now, max_token_age) => KeyState::Ended,
                 Some(active) if place < active => KeyState::Retiring,
                 _ => KeyState::Next,
             };
@@ -138,14 +137,14 @@ impl KeyRing {
     }
 
     /// Whether the last token that a key signed has ended on every replica.
-    fn has_ended(&self, place: usize, now: Timestamp, token_lifetime: Seconds) -> bool {
+    fn has_ended(&self, place: usize, now: Timestamp, max_token_age: Seconds) -> bool {
         let successor = self.keys.get(place + 1).and_then(|key| key.activation.activates_at());
-        successor.is_some_and(|activates_at| activates_at + token_lifetime + SIGNS_LATE <= now)
+        successor.is_some_and(|activates_at| activates_at + max_token_age + SIGNS_LATE <= now)
     }
 
     /// The keys that are published and verify: all but those that have ended.
-    pub(crate) fn verifying(&self, now: Timestamp, token_lifetime: Seconds) -> impl Iterator<Item = &TokenKey> + Clone {
-        self.states(now, token_lifetime).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| key)
+    pub(crate) fn verifying(&self, now: Timestamp, max_token_age: Seconds) -> impl Iterator<Item = &TokenKey> + Clone {
+        self.states(now, max_token_age).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| key)
     }
 
     /// The keys that `before` does not have and that should have been published before now. A key that `rotate --now`

@@ -33,18 +33,18 @@ impl Keys {
         Ok(Self { access, refresh })
     }
 
-    fn verifying(&self, now: Timestamp, token_lifetime: Seconds) -> impl Iterator<Item = &TokenKey> {
-        self.access.verifying(now, token_lifetime).chain(self.refresh.verifying())
+    fn verifying(&self, now: Timestamp, max_token_age: Seconds) -> impl Iterator<Item = &TokenKey> {
+        self.access.verifying(now, max_token_age).chain(self.refresh.verifying())
     }
 
     /// The keys that `before` verifies with and these keys do not.
-    fn removed_since<'a>(&self, before: &'a Self, now: Timestamp, token_lifetime: Seconds) -> Vec<&'a TokenKey> {
-        let is_removed = |key: &&TokenKey| !self.verifying(now, token_lifetime).any(|mine| mine == *key);
-        before.verifying(now, token_lifetime).filter(is_removed).collect()
+    fn removed_since<'a>(&self, before: &'a Self, now: Timestamp, max_token_age: Seconds) -> Vec<&'a TokenKey> {
+        let is_removed = |key: &&TokenKey| !self.verifying(now, max_token_age).any(|mine| mine == *key);
+        before.verifying(now, max_token_age).filter(is_removed).collect()
     }
 
     /// Logs what an operator should know about a change of keys.
-    pub(super) fn log_changes(&self, before: &Self, now: Timestamp, token_lifetime: Seconds) {
+    pub(super) fn log_changes(&self, before: &Self, now: Timestamp, max_token_age: Seconds) {
         for key in self.access.late_since(&before.access, now) {
             tracing::warn!(
                 kid = key.signing.kid(),
@@ -52,7 +52,7 @@ impl Keys {
                  minute"
             );
         }
-        for key in self.removed_since(before, now, token_lifetime) {
+        for key in self.removed_since(before, now, max_token_age) {
             let kind = if key.typ == RefreshKeys::TYP { "refresh" } else { "access" };
             tracing::warn!(kid = key.signing.kid(), "a key is gone: the {kind} tokens that it signed are refused now");
         }

@@ -52,7 +52,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// How long after its `iat` an access token may be accepted.
-    pub fn access_reach(&self) -> Seconds {
+    pub fn max_access_age(&self) -> Seconds {
         Seconds(self.access_lifetime.0.saturating_add(self.leeway.0))
     }
 }
@@ -73,7 +73,7 @@ impl Tokens {
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Arc::clone(&keys));
-        keys.log_changes(&before, now, self.issuer.access_reach());
+        keys.log_changes(&before, now, self.issuer.max_access_age());
         keys.access.signer(now).signing.kid().to_owned()
     }
 
@@ -91,7 +91,7 @@ impl Tokens {
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): the next, the active and the retiring ones.
     pub fn key_set(&self, now: Timestamp) -> JwkSet {
         let keys = self.keys.load();
-        let verifying = keys.access.verifying(now, self.issuer.access_reach());
+        let verifying = keys.access.verifying(now, self.issuer.max_access_age());
         JwkSet { keys: verifying.filter_map(|key| key.signing.public.clone()).collect() }
     }
 }

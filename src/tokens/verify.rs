@@ -103,7 +103,7 @@ impl Tokens {
         let (keys, issuer) = (self.keys.load(), &self.issuer);
         let mut buffer: Buffer = [0; _];
         let claims: AccessClaims =
-            verified_claims(keys.access.verifying(now, issuer.access_reach()), token, &mut buffer)?;
+            verified_claims(keys.access.verifying(now, issuer.max_access_age()), token, &mut buffer)?;
         let is_ours = *claims.iss == *issuer.iss
             && claims.aud.as_deref() == issuer.aud.as_deref()
             && *claims.client_id == *CLIENT_ID
@@ -113,7 +113,7 @@ impl Tokens {
             && iat <= now + MAX_CLOCK_SKEW
             && claims.nbf.is_none_or(|nbf| Timestamp(nbf) <= now + issuer.leeway)
             // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
-            && now <= iat + issuer.access_reach();
+            && now <= iat + issuer.max_access_age();
         if !(is_ours && is_current) {
             return None;
         }
