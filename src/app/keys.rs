@@ -5,9 +5,9 @@ use crate::{
     auth::Auth,
     clock::Clock,
     config::Settings,
-    domain::{Algorithm, Seconds, Timestamp},
+    domain::{Algorithm, Timestamp},
     keys::{
-        Activation, KeyFault, KeyRing, SigningKey,
+        Activation, KeyFault, KeyRing, KeyState, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
     telemetry::LogOnce,
@@ -40,9 +40,9 @@ pub enum KeysError {
 ///
 /// # Errors
 /// A key is missing or cannot be used.
-pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Keys, KeysError> {
+pub(super) fn load(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
     let make = |folder: &Path, name: &str, algorithm| files::load_or_create(folder, name, algorithm).map(Some);
-    load_or(make, settings, token_lifetime, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
+    load_or(make, settings, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
 }
 
 /// Checks that the keys which the settings name can be used. Makes none.
@@ -50,20 +50,19 @@ pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp)
 /// # Errors
 /// As the start of the service.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    load_or(files::load, settings, issuer(settings).access_reach(), now).map(drop)
+    load_or(files::load, settings, now).map(drop)
 }
 
 /// Loads the keys. `unset` supplies a key that no setting names, from a file in a folder; `None` where it supplies none.
 fn load_or(
     unset: impl Fn(&Path, &str, Algorithm) -> Result<Option<SecretString>, KeyFileError>,
     settings: &Settings,
-    token_lifetime: Seconds,
     now: Timestamp,
 ) -> Result<Option<Keys>, KeysError> {
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let (files, ring) = read_folder(folder, jwt.algorithm, token_lifetime)?;
+        let (files, ring) = read_folder(folder, jwt.algorithm)?;
         files.iter().for_each(KeyFile::log_warnings);
         Some(ring)
     } else {
@@ -73,8 +72,7 @@ fn load_or(
         };
         let key = jwt.signing_key.clone().map_or_else(|| unset(&file, jwt.algorithm), |key| Ok(Some(key)))?;
         let key = key.map(|key| SigningKey::parse(&key, jwt.algorithm)).transpose()?;
-        let ring = key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], token_lifetime));
-        ring.transpose()?
+        key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)])).transpose()?
     };
     let refresh =
         jwt.refresh_key.clone().map_or_else(|| unset("refresh_key", Algorithm::Hs256), |key| Ok(Some(key)))?;
@@ -83,22 +81,23 @@ fn load_or(
     Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// Reads a folder of keys, whether or not one is active.
+/// The files of a folder and the state of each key, whether or not one is active.
 ///
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
-pub fn key_folder(settings: &Settings, folder: &Path) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
-    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
+pub fn key_states(settings: &Settings, folder: &Path, now: Timestamp) -> Result<Vec<(KeyFile, KeyState)>, KeysError> {
+    let (mut files, ring) = read_folder(folder, settings.jwt.algorithm)?;
+    let states = ring.states(now, issuer(settings).max_access_age()).filter_map(|(key, state)| {
+        let place = files.iter().position(|file| file.key.kid() == key.signing.kid())?;
+        Some((files.swap_remove(place), state))
+    });
+    Ok(states.collect())
 }
 
-fn read_folder(
-    path: &Path,
-    algorithm: Algorithm,
-    token_lifetime: Seconds,
-) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
+fn read_folder(path: &Path, algorithm: Algorithm) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
+    let ring = KeyRing::new(Keys::ACCESS, keys);
     Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
@@ -107,16 +106,13 @@ fn read_folder(
 pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
-    /// The lifetime of the tokens that the service issues. Settings that are read later do not change it.
-    token_lifetime: Seconds,
     /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
     folder: Arc<Mutex<Option<(PathBuf, Algorithm)>>>,
 }
 
 impl KeyReloader {
     pub(super) fn new(settings: &Settings, auth: Arc<Auth>, clock: Clock) -> Self {
-        let token_lifetime = issuer(settings).access_reach();
-        Self { auth, clock, token_lifetime, folder: Arc::new(Mutex::new(folder_of(settings))) }
+        Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
     /// Loads the keys that these settings name, and uses nothing else of them. Returns the `kid` of the active key.
@@ -125,7 +121,7 @@ impl KeyReloader {
     /// A key is missing or cannot be used. The service keeps its keys.
     pub fn reload(&self, settings: &Settings) -> Result<String, KeysError> {
         let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = load(settings, self.token_lifetime, self.clock.now())?;
+        let keys = load(settings, self.clock.now())?;
         *folder = folder_of(settings);
         Ok(self.auth.replace_keys(keys, self.clock.now()))
     }
@@ -137,7 +133,7 @@ impl KeyReloader {
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let (files, ring) = read_folder(path, *algorithm, self.token_lifetime)?;
+        let (files, ring) = read_folder(path, *algorithm)?;
         if let Some(kid) = self.auth.replace_access_keys(ring, self.clock.now())? {
             files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");

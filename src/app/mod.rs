@@ -5,7 +5,7 @@ mod settings;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyReloader, KeysError, check_keys, key_states};
 pub use settings::{load_settings, start_passwords, warnings};
 
 use crate::{
@@ -186,7 +186,7 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// When a key cannot be used.
 pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Timestamp) -> Result<Auth, KeysError> {
     let issuer = settings::issuer(settings);
-    let keys = keys::load(settings, issuer.access_reach(), now)?;
+    let keys = keys::load(settings, now)?;
     Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
