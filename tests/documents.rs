@@ -469,7 +469,7 @@ async fn every_metric_is_explained() {
     let samples = metrics.lines().filter(|line| !line.starts_with('#'));
     let mut names: Vec<&str> = samples.filter_map(|line| line.split(['{', ' ']).next()).collect();
     names.dedup();
-    assert!(names.len() > 10, "{names:?}");
+    assert!(names.len() >= 10, "{names:?}");
     all(
         "metrics",
         &names,

@@ -61,14 +61,11 @@ pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, 
         let entries = entries.map_err(|fault| error(folder, format!("the folder cannot be read: {fault}")))?;
         entries.iter().filter_map(|entry| read_file(entry.path(), algorithm).transpose()).collect()
     };
-    for _ in 0..3 {
-        match read_all() {
-            // `rotate` renamed the file after the folder was listed.
-            Err(fault) if folder.exists() && !Path::new(&fault.path).exists() => {}
-            read => return read,
-        }
+    match read_all() {
+        // `rotate` renamed the file after the folder was listed.
+        Err(fault) if !Path::new(&fault.path).exists() => read_all(),
+        read => read,
     }
-    read_all()
 }
 
 /// Reads a file of a folder; `None` for a file that is not a key.
@@ -247,10 +244,10 @@ mod tests {
         let at_once = |seconds| Activation::Now(NOW + Seconds(seconds));
         let now = rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap();
         assert_eq!((now.key.kid(), now.activation), (next.key.kid(), at_once(60)));
-        // In the same second as the one before, which keeps its name: another key, a second later.
+        // A second rotation in the same second makes another key, which is activated a second later.
         assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().activation, at_once(61));
         assert_eq!(read_folder(&folder, Algorithm::Es256).unwrap().len(), 3);
-        // Without a next one, one is made.
+        // Without a next key, `rotate` makes one.
         let third = rotate(&folder, Algorithm::Hs256, false, NOW + Seconds(1000)).unwrap();
         assert_eq!(third.activation, at(1300));
         let keys = read_folder(&folder, Algorithm::Es256).unwrap();

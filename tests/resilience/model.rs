@@ -171,7 +171,7 @@ impl History<'_> {
         }
         let pair = outcome.unwrap();
         let now = self.now;
-        let id = self.auth.verify(Presented::Token(&pair.access_token), self.at()).unwrap().session;
+        let id = self.auth.verify(Presented::Token(&pair.access.text), self.at()).unwrap().session;
         let alive: Vec<usize> = (0..self.sessions.len())
             .filter(|n| self.sessions[*n].user == user && self.sessions[*n].is_alive(now))
             .collect();
@@ -184,8 +184,8 @@ impl History<'_> {
             rotated_at: now,
             expires_at: now + self.lifetimes.refresh,
             absolute_end: now + self.lifetimes.session,
-            refresh: vec![(pair.refresh_token, now + self.lifetimes.refresh)],
-            access: vec![(pair.access_token, now + self.lifetimes.access.min(self.lifetimes.session))],
+            refresh: vec![(pair.refresh.text, now + self.lifetimes.refresh)],
+            access: vec![(pair.access.text, now + self.lifetimes.access.min(self.lifetimes.session))],
         });
         Ok(())
     }
@@ -205,17 +205,17 @@ impl History<'_> {
         } else if !rotates {
             let refreshed = outcome.unwrap();
             prop_assert!(refreshed.refresh.is_none());
-            session.access.push((refreshed.access.0, access_end));
+            session.access.push((refreshed.access.text, access_end));
         } else if behind == 0 {
             let refreshed = outcome.unwrap();
             session.rotated_at = now;
             session.expires_at = session.absolute_end.min(now + lifetimes.refresh);
-            session.refresh.push((refreshed.refresh.unwrap().0, session.expires_at));
-            session.access.push((refreshed.access.0, access_end));
+            session.refresh.push((refreshed.refresh.unwrap().text, session.expires_at));
+            session.access.push((refreshed.access.text, access_end));
         } else if behind == 1 && age < GRACE {
             let again = outcome.unwrap();
-            prop_assert_eq!(&again.refresh.unwrap().0, &session.refresh[newest].0, "the same pair");
-            prop_assert_eq!(&again.access.0, &session.access.last().unwrap().0, "the same pair");
+            prop_assert_eq!(&again.refresh.unwrap().text, &session.refresh[newest].0, "the same pair");
+            prop_assert_eq!(&again.access.text, &session.access.last().unwrap().0, "the same pair");
         } else if behind >= 2 && age < SUPERSEDED {
             prop_assert_eq!(outcome.unwrap_err(), AuthError::RefreshSuperseded);
         } else {
@@ -455,8 +455,8 @@ fn an_honest_client_is_never_signed_out() {
                     answer = auth.refresh(&token, client.at()).await;
                 }
                 let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
-                prop_assert!(auth.verify(Presented::Token(&refreshed.access.0), client.at()).is_ok());
-                token = refreshed.refresh.unwrap().0;
+                prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), client.at()).is_ok());
+                token = refreshed.refresh.unwrap().text;
             }
             Ok(())
         })

@@ -1,5 +1,6 @@
-//! Hashes a second with `argon2-rust`, `argon2` and the C reference: `limits THREADS SECONDS NAME…`. The libraries take
-//! turns in three rounds, so that a slower machine affects all of them. Prints the medians as JSON.
+//! How many passwords a second a number of threads hash with `argon2-rust`, `argon2` and the C reference: `limits THREADS
+//! SECONDS NAME…`. The libraries run in turn, three rounds, so a machine that slows down affects all of them. Prints the
+//! medians as JSON.
 
 use argon2::Block;
 use argon2_rust::params::Memory;
@@ -16,7 +17,7 @@ const ROUNDS: usize = 3;
 
 const PASSWORD: &[u8] = b"correct horse";
 
-/// A function that computes one hash.
+/// Hashes once for each call.
 fn hasher(name: &str) -> Box<dyn FnMut()> {
     match name {
         "argon2-rust" => {
@@ -54,7 +55,7 @@ fn hasher(name: &str) -> Box<dyn FnMut()> {
     }
 }
 
-/// Hashes a second on this many threads.
+/// Hashes a second on `threads` threads.
 fn rate(name: &str, threads: usize, time: Duration) -> f64 {
     let began = Instant::now();
     let hashed: usize = thread::scope(|scope| {

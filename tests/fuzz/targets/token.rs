@@ -10,8 +10,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use signet::{
-    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
-    domain::{Algorithm, Seconds, Timestamp},
+    tokens::{Issuer, Keys, RefreshKeys, TokenNames, Tokens},
+    domain::{Algorithm, Seconds, Timestamp, UserIdField},
     keys::{Activation, KeyRing, SigningKey},
 };
 use std::{collections::HashMap, sync::LazyLock};
@@ -28,10 +28,12 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
         names,
         access_lifetime: Seconds(300),
         leeway: Seconds(0),
-        added: AddedClaims::default(),
+        jti_claim: "jti".into(),
+        user_id_claim: "sub".into(),
+        user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&SIGNING_KEY.into(), Algorithm::Hs256).unwrap();
-    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
     let refresh = RefreshKeys::new(&REFRESH_KEY.into(), None).unwrap();
     Tokens::new(issuer, Keys::new(ring, refresh, Timestamp(NOW)).unwrap())
 });

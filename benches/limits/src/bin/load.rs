@@ -1,7 +1,7 @@
-//! Sends requests at a fixed rate, or as fast as possible, and reports the replies; reads its [`Plan`] from standard input.
+//! Sends requests at a fixed rate or as fast as possible, and reports the replies. Reads its [`Plan`] from standard input.
 //!
-//! Each connection has a thread with a blocking socket, so a request costs three system calls: the generator shares its
-//! cores with the service and must use little of them.
+//! Each connection has a thread with a blocking socket, which makes only three system calls between two requests: the
+//! generator shares the cores with the service, so its own work lowers the result.
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -18,12 +18,12 @@ use std::{
 #[derive(Deserialize)]
 struct Plan {
     address: SocketAddr,
-    /// The bytes of the requests, sent in turn.
+    /// The bytes of each request; sent in rotation.
     requests: Vec<String>,
     connections: usize,
-    /// Requests a second; without a rate, each connection sends the next request after the reply to the last.
+    /// Requests a second; without it the next request follows the last reply.
     rate: Option<f64>,
-    /// The duration in seconds; replies to requests that were sent are still awaited.
+    /// How long requests are sent. Their replies are awaited.
     seconds: f64,
     /// The maximum number of requests.
     count: Option<usize>,
@@ -40,10 +40,10 @@ struct Report {
     slowest: f64,
 }
 
-/// The time-out of a reply, longer than any time-out of the service.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time-out for a reply, longer than any time-out of the service.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The status or the fault, and the duration.
+/// The status or the error, and how long the request took.
 type Answer = (Result<u16, String>, Duration);
 
 fn main() {
@@ -59,7 +59,7 @@ fn main() {
         let threads: Vec<_> = (0..plan.connections).map(spawn).collect();
         ready.wait();
         let parts: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
-        // With many threads on few cores, the first get replies before the last start.
+        // With many threads on few cores, the first get their replies before the last start.
         let began = parts.iter().map(|(began, _)| *began).min().expect("a connection");
         (began, parts.into_iter().flat_map(|(_, answers)| answers).collect::<Vec<Answer>>())
     });
@@ -80,7 +80,7 @@ fn main() {
 
 fn connect(plan: &Plan) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(plan.address)?;
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
