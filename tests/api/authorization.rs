@@ -1,6 +1,6 @@
 //! The `Authorization` header
 
-use crate::support::{TestApp, all};
+use crate::support::{TestApp, all_replies};
 use reqwest::{Method, header::HeaderValue};
 
 #[tokio::test]
@@ -38,26 +38,18 @@ async fn the_authorization_header_takes_one_token_of_a_known_scheme() {
         (vec!["Bearer null".to_owned()], 401, "invalid-token"),
         (vec!["Bearer undefined".to_owned()], 401, "invalid-token"),
     ];
-    let mut replies = Vec::new();
-    for (headers, status, code) in rows {
+    let fault = async |(headers, status, code): &(Vec<String>, u16, &str)| {
         let send = |mut request: reqwest::RequestBuilder| {
-            for value in &headers {
+            for value in headers {
                 request = request.header("authorization", HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             request
         };
-        let reply = app.anon().send(Method::GET, "/auth/users/me", send).await;
-        replies.push((headers.join(" | "), status, code, reply));
-    }
-    all(
-        "authorization headers",
-        &replies,
-        |row| row.0.chars().take(60).collect(),
-        |(_, status, code, reply)| {
-            ((reply.status, reply.code()) != (*status, *code)).then(|| format!("{} {}", reply.status, reply.code()))
-        },
-    );
-    assert_eq!(replies[0].3.json["detail"], "Token not found in the request header");
+        app.anon().send(Method::GET, "/auth/users/me", send).await.differs_from(*status, code)
+    };
+    all_replies("authorization headers", rows, |row| row.0.join(" | "), fault).await;
+    let missing = app.anon().get("/auth/users/me").await;
+    assert_eq!(missing.json["detail"], "Token not found in the request header");
 }
 
 #[tokio::test]

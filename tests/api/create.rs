@@ -1,6 +1,6 @@
 //! `POST /auth/create`
 
-use crate::support::{PASSWORD, Reply, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -104,20 +104,12 @@ async fn a_password_has_8_to_256_characters() {
         ("' OR 1=1 --".to_owned(), 201, ""),
         ("\u{202e}abcdefgh".to_owned(), 201, ""),
     ];
-    let mut replies = Vec::new();
-    for (password, status, code) in &rows {
-        let reply = app.anon().post("/auth/create", &json!({"email": email(), "password": password})).await;
-        replies.push((reply, *status, *code));
-    }
-    all(
-        "passwords",
-        &replies,
-        |(reply, ..)| format!("{reply:?}"),
-        |(reply, status, code)| {
-            ((reply.status, reply.code()) != (*status, *code)).then(|| format!("wanted {status} {code}"))
-        },
-    );
-    let short = &replies[1].0;
+    let create =
+        async |password: &str| app.anon().post("/auth/create", &json!({"email": email(), "password": password})).await;
+    let fault =
+        async |(password, status, code): &(String, u16, &str)| create(password).await.differs_from(*status, code);
+    all_replies("passwords", rows, |(password, ..)| format!("{password:?}"), fault).await;
+    let short = create("a").await;
     assert!(short.string("detail").contains("at least 8 characters"), "{short:?}");
 }
 
@@ -318,22 +310,15 @@ async fn an_international_email_has_one_account_in_every_spelling() {
 #[tokio::test]
 async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
     let app = TestApp::start().await;
-    let mut replies: Vec<(String, Vec<&str>, Reply)> = Vec::new();
-    for (body, pointers) in invalid_bodies() {
+    let mut rows: Vec<(Vec<u8>, Vec<&str>)> =
+        invalid_bodies().into_iter().map(|(body, pointers)| (body.into_bytes(), pointers)).collect();
+    rows.push((b"{\"email\":\"\xff\xfe\"}".to_vec(), vec![]));
+    let fault = async |(body, pointers): &(Vec<u8>, Vec<&str>)| {
         let reply = app.anon().post_raw("/auth/create", body.clone()).await;
-        replies.push((body, pointers, reply));
-    }
-    let reply = app.anon().post_raw("/auth/create", b"{\"email\":\"\xff\xfe\"}".to_vec()).await;
-    replies.push(("not UTF-8".to_owned(), vec![], reply));
-    all(
-        "invalid bodies",
-        &replies,
-        |(body, ..)| body.chars().take(80).collect(),
-        |(_, pointers, reply)| {
-            let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
-            (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.text))
-        },
-    );
+        let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
+        (!is_right).then(|| format!("{pointers:?} expected, {} {}", reply.status, reply.text))
+    };
+    all_replies("invalid bodies", rows, |(body, _)| String::from_utf8_lossy(body).into_owned(), fault).await;
     let users = app.database.count("users").await;
     assert_eq!(users, "0", "nothing was stored");
 }

@@ -1,6 +1,6 @@
 //! The pages for people: `GET /docs/swagger/` and `GET /docs/errors`
 
-use crate::support::{TestApp, all};
+use crate::support::{TestApp, all, all_replies};
 use signet::http::Code;
 
 #[tokio::test]
@@ -53,23 +53,17 @@ async fn pages_can_be_turned_off() {
 #[tokio::test]
 async fn pages_forbid_foreign_content_and_framing() {
     let app = TestApp::start().await;
-    let mut replies = Vec::new();
-    for path in ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"] {
-        replies.push((path, app.anon().get(path).await));
-    }
-    all(
-        "pages",
-        &replies,
-        |(path, _)| (*path).to_owned(),
-        |(_, reply)| {
-            let policy = reply.header("content-security-policy");
-            let is_right = reply.status == 200
-                && policy.contains("default-src 'none'")
-                && policy.contains("script-src 'self';")
-                && policy.contains("frame-ancestors 'none'")
-                && reply.header("x-frame-options") == "DENY"
-                && reply.header("referrer-policy") == "no-referrer";
-            (!is_right).then(|| format!("{:?}", reply.headers))
-        },
-    );
+    let paths = ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"];
+    let fault = async |path: &&str| {
+        let reply = app.anon().get(path).await;
+        let policy = reply.header("content-security-policy");
+        let is_right = reply.status == 200
+            && policy.contains("default-src 'none'")
+            && policy.contains("script-src 'self';")
+            && policy.contains("frame-ancestors 'none'")
+            && reply.header("x-frame-options") == "DENY"
+            && reply.header("referrer-policy") == "no-referrer";
+        (!is_right).then(|| format!("{:?}", reply.headers))
+    };
+    all_replies("pages", paths, |path| (*path).to_owned(), fault).await;
 }

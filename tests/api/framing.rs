@@ -1,6 +1,6 @@
 //! HTTP/1.1 on the wire: where a request ends, when a connection closes, and input that is not HTTP
 
-use crate::support::{PASSWORD, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -66,19 +66,12 @@ async fn ambiguous_framing_is_refused_and_closes_the_connection() {
         ),
         ("a post behind a 413", framed("content-length: 99999\r\n", "")),
     ];
-    let mut replies = Vec::new();
-    for (name, request) in rows {
-        replies.push((name, until_closed(&app, &format!("{request}{next}")).await));
-    }
-    all(
-        "conflicting framing",
-        &replies,
-        |(name, _)| (*name).to_owned(),
-        |(_, (reply, is_closed))| {
-            let is_refused = reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && *is_closed;
-            (!is_refused).then(|| format!("{reply}, closed: {is_closed}"))
-        },
-    );
+    let fault = async |(_, request): &(&str, String)| {
+        let (reply, is_closed) = until_closed(&app, &format!("{request}{next}")).await;
+        let is_refused = reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && is_closed;
+        (!is_refused).then(|| format!("{reply}, closed: {is_closed}"))
+    };
+    all_replies("conflicting framing", rows, |(name, _)| (*name).to_owned(), fault).await;
     let users = app.database.count("users").await;
     assert_eq!(users, "0", "the bytes after it were never read as a request");
 }
@@ -235,22 +228,15 @@ async fn malformed_requests_get_a_status_line_and_close_the_connection() {
         ("a negative length", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
         ("an endless head", &long, 431),
     ];
-    let mut replies = Vec::new();
-    for (name, request, status) in rows {
+    let fault = async |(_, request, status): &(&str, &str, u16)| {
         let mut stream = connect(&app).await;
         // The service may close the connection before it has read everything.
         let _ = stream.write_all(request.as_bytes()).await;
-        replies.push((name, status, read_all(&mut stream).await));
-    }
-    all(
-        "malformed requests",
-        &replies,
-        |row| row.0.to_owned(),
-        |(_, status, reply)| {
-            let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
-            (!is_right).then(|| reply.clone())
-        },
-    );
+        let reply = read_all(&mut stream).await;
+        let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
+        (!is_right).then_some(reply)
+    };
+    all_replies("malformed requests", rows, |row| row.0.to_owned(), fault).await;
 }
 
 #[tokio::test]

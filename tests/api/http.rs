@@ -1,7 +1,7 @@
 //! Rules of every route: paths, methods, content types, lengths, request ids
 
 use super::framing::{connect, read_head};
-use crate::support::{PASSWORD, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -29,18 +29,8 @@ async fn an_unknown_route_is_404() {
         "/server-status",
         "/jwks.json",
     ];
-    let mut replies = Vec::new();
-    for path in paths {
-        replies.push((path, app.anon().get(path).await));
-    }
-    all(
-        "unknown routes",
-        &replies,
-        |(path, _)| (*path).to_owned(),
-        |(_, reply)| {
-            ((reply.status, reply.code()) != (404, "not-found")).then(|| format!("{} {}", reply.status, reply.text))
-        },
-    );
+    let fault = async |path: &&str| app.anon().get(path).await.differs_from(404, "not-found");
+    all_replies("unknown routes", paths, |path| (*path).to_owned(), fault).await;
 }
 
 #[tokio::test]
@@ -66,24 +56,17 @@ async fn a_wrong_method_is_405_and_allow_lists_the_right_ones() {
         ("/docs/swagger/", "GET, HEAD"),
         ("/docs/errors", "GET, HEAD"),
     ];
-    let mut replies = Vec::new();
-    for (path, allowed) in routes {
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"] {
-            if !allowed.split(", ").any(|known| known == method) {
-                let method = Method::from_bytes(method.as_bytes()).unwrap();
-                replies.push((method.clone(), path, allowed, app.anon().send(method, path, |request| request).await));
-            }
-        }
-    }
-    all(
-        "wrong methods",
-        &replies,
-        |(method, path, ..)| format!("{method} {path}"),
-        |(_, _, allowed, reply)| {
-            ((reply.status, reply.code(), reply.header("allow")) != (405, "method-not-allowed", allowed))
-                .then(|| format!("{reply:?}"))
-        },
-    );
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"];
+    let rows = routes.iter().flat_map(|(path, allowed)| {
+        let wrong = methods.iter().filter(|method| !allowed.split(", ").any(|known| known == **method));
+        wrong.map(move |method| (Method::from_bytes(method.as_bytes()).unwrap(), *path, *allowed))
+    });
+    let fault = async |(method, path, allowed): &(Method, &str, &str)| {
+        let reply = app.anon().send(method.clone(), path, |request| request).await;
+        let is_right = (reply.status, reply.code(), reply.header("allow")) == (405, "method-not-allowed", *allowed);
+        (!is_right).then(|| format!("{reply:?}"))
+    };
+    all_replies("wrong methods", rows, |(method, path, _)| format!("{method} {path}"), fault).await;
 }
 
 #[tokio::test]
@@ -111,25 +94,20 @@ async fn a_body_must_be_json_in_utf_8() {
         (Some("application/json"), Some("gzip"), 415),
         (Some("application/json"), Some("br, gzip"), 415),
     ];
-    let mut replies = Vec::new();
-    for (content_type, encoding, status) in rows {
+    let fault = async |(content_type, encoding, status): &(Option<&str>, Option<&str>, u16)| {
         let send = |mut request: reqwest::RequestBuilder| {
             if let Some(content_type) = content_type {
-                request = request.header("content-type", content_type);
+                request = request.header("content-type", *content_type);
             }
             if let Some(encoding) = encoding {
-                request = request.header("content-encoding", encoding);
+                request = request.header("content-encoding", *encoding);
             }
             request.body(body())
         };
-        replies.push((content_type, encoding, status, app.anon().send(Method::POST, "/auth/create", send).await));
-    }
-    all(
-        "content types",
-        &replies,
-        |(one, other, ..)| format!("{one:?} {other:?}"),
-        |(.., status, reply)| (reply.status != *status).then(|| format!("{} {}", reply.status, reply.text)),
-    );
+        let code = if *status == 201 { "" } else { "unsupported-media-type" };
+        app.anon().send(Method::POST, "/auth/create", send).await.differs_from(*status, code)
+    };
+    all_replies("content types", rows, |(one, other, _)| format!("{one:?} {other:?}"), fault).await;
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@
 //! The generator supports the part of JSON Schema that the document uses and panics at any other keyword. A validator
 //! that is independent of the generator checks each value before it is sent.
 
-use crate::support::{PASSWORD, Reply, SignedIn, TestApp, actor::DOCUMENT};
+use crate::support::{self, PASSWORD, Reply, SignedIn, TestApp, actor::DOCUMENT, seed};
 use proptest::{
     prelude::*,
     sample::select,
     strategy::{Union, ValueTree},
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+    test_runner::{Config, TestRunner},
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -330,11 +330,8 @@ fn generator_and_validator_agree_on_every_keyword() {
 }
 
 fn runner() -> (u64, TestRunner) {
-    let seed: u64 = std::env::var("SIGNET_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { failure_persistence: None, ..Config::default() };
-    (seed, TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)))
+    let seed = seed().unwrap_or(1);
+    (seed, support::runner(seed, Config::default()))
 }
 
 fn sample<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {

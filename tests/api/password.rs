@@ -1,8 +1,8 @@
 //! `POST /auth/password`
 
-use crate::support::{PASSWORD, TestApp, all};
+use crate::support::{PASSWORD, TestApp, all_replies};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NEW: &str = "another horse battery";
 
@@ -35,17 +35,10 @@ async fn a_password_change_requires_the_current_and_an_acceptable_new_password()
         (json!({"current_password": PASSWORD, "new_password": NEW, "email": ann.email}), 400, "invalid-request"),
         (json!([]), 400, "invalid-request"),
     ];
-    let mut replies = Vec::new();
-    for (body, status, code) in rows {
-        let reply = ann.actor.post("/auth/password", &body).await;
-        replies.push((body.to_string(), status, code, reply));
-    }
-    all(
-        "password changes",
-        &replies,
-        |row| row.0.chars().take(70).collect(),
-        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.text.clone()),
-    );
+    let fault = async |(body, status, code): &(Value, u16, &str)| {
+        ann.actor.post("/auth/password", body).await.differs_from(*status, code)
+    };
+    all_replies("password changes", rows, |row| row.0.to_string(), fault).await;
     app.sign_in(&ann.email).await;
 }
 

@@ -1,6 +1,6 @@
 //! `POST /auth/refresh-access`, with `jwt.rotate_refresh_tokens` and without
 
-use crate::support::{Reply, TestApp, all, app::REFRESH_KEY, token::take_apart};
+use crate::support::{Reply, TestApp, all_replies, app::REFRESH_KEY, token::take_apart};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -118,21 +118,14 @@ async fn a_body_without_one_refresh_token_is_400() {
         (r#"{"refresh":"a"}"#, vec!["/refresh_token", ""]),
         (r#"{"refresh_token":"\ud800"}"#, vec![]),
     ];
-    let mut replies = Vec::new();
     for path in ["/auth/refresh-access", "/auth/signout"] {
-        for (body, pointers) in &rows {
-            replies.push((path, *body, pointers, app.anon().post_raw(path, *body).await));
-        }
+        let fault = async |(body, pointers): &&(&'static str, Vec<&str>)| {
+            let reply = app.anon().post_raw(path, *body).await;
+            let is_right = (reply.status, reply.code(), &reply.pointers()) == (400, "invalid-request", pointers);
+            (!is_right).then(|| reply.text.clone())
+        };
+        all_replies("refresh bodies", &rows, |(body, _)| format!("{path} {body}"), fault).await;
     }
-    all(
-        "refresh bodies",
-        &replies,
-        |(path, body, ..)| format!("{path} {body}"),
-        |(_, _, pointers, reply)| {
-            ((reply.status, reply.code(), &reply.pointers()) != (400, "invalid-request", *pointers))
-                .then(|| reply.text.clone())
-        },
-    );
 }
 
 const ROTATION: (&str, &str) = ("JWT__ROTATE_REFRESH_TOKENS", "true");

@@ -1,6 +1,6 @@
 //! `GET /auth/sessions`, `DELETE /auth/sessions/{id}`, `POST /auth/signout-all`
 
-use crate::support::{SignedIn, TestApp, all};
+use crate::support::{SignedIn, TestApp, all_replies};
 use reqwest::Method;
 use serde_json::json;
 
@@ -38,16 +38,10 @@ async fn a_user_can_end_only_their_own_sessions() {
     let strange = stranger.sid();
     let rows =
         [phone.sid(), strange, "0".repeat(32), "F".repeat(32), "1".into(), "a%00b".into(), "..%2f".into(), "é".into()];
-    let mut replies = Vec::new();
-    for id in rows {
-        replies.push((end(&laptop, &id).await, id));
-    }
-    all(
-        "sessions of other users, and invalid ids",
-        &replies,
-        |row| row.1.clone(),
-        |row| (row.0 != 404).then(|| row.0.to_string()),
-    );
+    let fault = async |id: &String| {
+        Some(end(&laptop, id).await).filter(|status| *status != 404).map(|status| status.to_string())
+    };
+    all_replies("sessions of other users, and invalid ids", rows, Clone::clone, fault).await;
     assert!(app.is_alive(&stranger).await);
     assert_eq!(end(&laptop, &laptop.sid()).await, 204, "the session of the caller");
     assert!(!app.is_alive(&laptop).await);

@@ -1,7 +1,7 @@
 //! `POST /auth/signin`
 
 use crate::support::{
-    PASSWORD, TestApp, all,
+    PASSWORD, TestApp, all_replies,
     app::{settings, use_cases},
     token::take_apart,
 };
@@ -97,20 +97,18 @@ async fn wrong_credentials_of_every_kind_get_the_same_reply() {
         json!({"email": "\u{202e}\u{301}", "password": PASSWORD}),
         json!({"email": format!("{}@example.com", "a".repeat(10_000)), "password": PASSWORD}),
     ];
-    let mut replies = Vec::new();
-    for body in &rows {
+    let reply_to = async |body: &Value| {
         let mut reply = app.anon().post("/auth/signin", body).await;
         reply.json["request_id"] = Value::Null;
-        replies.push((body.to_string(), reply));
-    }
-    let first = replies[0].1.json.clone();
+        reply
+    };
+    let first = reply_to(&rows[0]).await.json;
     assert_eq!(first["detail"], "Invalid credentials.");
-    all(
-        "wrong credentials",
-        &replies,
-        |(body, _)| body.chars().take(90).collect(),
-        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text)),
-    );
+    let fault = async |body: &Value| {
+        let reply = reply_to(body).await;
+        ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text))
+    };
+    all_replies("wrong credentials", rows, Value::to_string, fault).await;
 }
 
 #[tokio::test]
@@ -131,21 +129,14 @@ async fn a_missing_or_mistyped_member_is_400() {
         (json!({"email": "a@b.cd", "password": "a", "remember": true}), vec![""]),
         (json!({"email": "a@b.cd", "password": "a", "userId": 1}), vec![""]),
     ];
-    let mut replies = Vec::new();
-    for (body, pointers) in rows {
-        let reply = app.anon().post("/auth/signin", &body).await;
-        replies.push((body, pointers, reply));
-    }
     let twice = r#"{"email":"a@b.cd","email":"c@d.ef","password":"a"}"#;
-    replies.push((json!(twice), vec!["/email"], app.anon().post_raw("/auth/signin", twice).await));
-    all(
-        "sign-in bodies",
-        &replies,
-        |(body, ..)| body.to_string(),
-        |(_, pointers, reply)| {
-            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.text.clone())
-        },
-    );
+    let rows = rows.into_iter().map(|(body, pointers)| (body.to_string(), pointers));
+    let fault = async |(body, pointers): &(String, Vec<&str>)| {
+        let reply = app.anon().post_raw("/auth/signin", body.clone()).await;
+        ((reply.status, &reply.pointers()) != (400, pointers)).then(|| reply.text.clone())
+    };
+    let rows = rows.chain([(twice.to_owned(), vec!["/email"])]);
+    all_replies("sign-in bodies", rows, |(body, _)| body.clone(), fault).await;
 }
 
 #[tokio::test]

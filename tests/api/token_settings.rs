@@ -1,6 +1,6 @@
 //! The settings of `[jwt]`, and the custom claims of users
 
-use crate::support::{PASSWORD, TestApp, all, email, token::take_apart};
+use crate::support::{PASSWORD, TestApp, all, all_replies, email, token::take_apart};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -82,17 +82,12 @@ async fn the_settings_name_the_header_and_its_schemes() {
         ("authorization", "JWT", 401),
         ("authorization", "Bearer", 401),
     ];
-    let mut replies = Vec::new();
-    for (header, scheme, status) in rows {
-        let send = |request: reqwest::RequestBuilder| request.header(header, format!("{scheme} {}", ann.access));
-        replies.push((header, scheme, status, app.anon().send(Method::GET, "/auth/users/me", send).await.status));
-    }
-    all(
-        "headers and schemes",
-        &replies,
-        |(header, scheme, ..)| format!("{header}: {scheme}"),
-        |(_, _, expected, status)| (expected != status).then(|| status.to_string()),
-    );
+    let fault = async |(header, scheme, expected): &(&'static str, &str, u16)| {
+        let send = |request: reqwest::RequestBuilder| request.header(*header, format!("{scheme} {}", ann.access));
+        let status = app.anon().send(Method::GET, "/auth/users/me", send).await.status;
+        (status != *expected).then(|| status.to_string())
+    };
+    all_replies("headers and schemes", rows, |(header, scheme, _)| format!("{header}: {scheme}"), fault).await;
     let signed_in = app.try_sign_in(&ann.email, PASSWORD).await.json;
     assert_eq!(signed_in["token_type"], "JWT", "`token_type` names a scheme that the service accepts");
     let components = &app.anon().get("/openapi.json").await.json["components"];

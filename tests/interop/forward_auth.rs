@@ -1,5 +1,6 @@
 //! The nginx configuration of docs/verify-tokens.md in a real nginx, with a service behind it that trusts its headers.
 
+use super::{header, http_server};
 use crate::support::{
     TestApp,
     actor::http_client,
@@ -8,11 +9,8 @@ use crate::support::{
 };
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
-    thread,
 };
 use tempfile::TempDir;
 
@@ -26,30 +24,7 @@ fn nginx() -> Option<PathBuf> {
 
 /// A service behind the proxy that replies with the length of the body and the value of `remote-user`.
 fn service_behind() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = BufReader::new(stream.unwrap());
-            let (mut length, mut user, mut line) = (0, String::new(), String::new());
-            while stream.read_line(&mut line).unwrap_or(0) > 2 {
-                let header = line.trim().to_ascii_lowercase();
-                if let Some(value) = header.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if let Some(value) = header.strip_prefix("remote-user:") {
-                    value.trim().clone_into(&mut user);
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).unwrap();
-            let reply = format!("{length} bytes of {user}");
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", reply.len());
-            let _ = stream.get_mut().write_all((head + &reply).as_bytes());
-        }
-    });
-    address
+    http_server(|head, body| format!("{} bytes of {}", body.len(), header(head, "remote-user").unwrap_or_default()))
 }
 
 /// The `server` block of the page that has `/_verify`, for these addresses and without TLS.

@@ -104,7 +104,7 @@ impl Browser {
             self.click(&format!("{block} .opblock-summary-control")).await;
         }
         if let Some(body) = body {
-            self.type_text(&format!("{block} textarea.text-param__text"), &body.to_string()).await;
+            self.type_text(&format!("{block} textarea.body-param__text"), &body.to_string()).await;
         }
         self.click(&format!("{block} button.execute")).await;
         let answer = format!("{block} .live-responses-table .response");

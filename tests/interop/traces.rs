@@ -1,5 +1,6 @@
 //! Traces over OTLP/HTTP, as a collector receives them
 
+use super::http_server;
 use crate::support::process::{Service, free_port};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -9,43 +10,18 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use reqwest::Method;
 use serde_json::json;
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::sync::{Arc, Mutex};
 
-/// A collector on its own threads, and every request that it received.
+/// The address of a collector, and every request that it received.
 fn collector() -> (String, Arc<Mutex<Vec<ExportTraceServiceRequest>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let collected = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&collected);
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let into = Arc::clone(&into);
-            thread::spawn(move || {
-                let mut stream = BufReader::new(stream.unwrap());
-                let (mut length, mut line) = (0, String::new());
-                while stream.read_line(&mut line).is_ok_and(|read| read > 0) {
-                    let header = line.to_ascii_lowercase();
-                    assert!(!header.starts_with("post ") || header.starts_with("post /v1/traces "), "{header}");
-                    if let Some(value) = header.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    if line == "\r\n" {
-                        let mut body = vec![0; length];
-                        stream.read_exact(&mut body).unwrap();
-                        into.lock().unwrap().push(ExportTraceServiceRequest::decode(&body[..]).unwrap());
-                        stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-                    }
-                    line.clear();
-                }
-            });
-        }
+    let received = Arc::clone(&collected);
+    let address = http_server(move |head, body| {
+        assert!(head.starts_with("post /v1/traces "), "{head}");
+        received.lock().unwrap().push(ExportTraceServiceRequest::decode(body).unwrap());
+        String::new()
     });
-    (endpoint, collected)
+    (format!("http://{address}"), collected)
 }
 
 fn attribute<'a>(attributes: &'a [KeyValue], name: &str) -> Option<&'a Any> {

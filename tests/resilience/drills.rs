@@ -183,7 +183,7 @@ async fn a_stopped_killed_or_frozen_database_loses_no_acknowledged_user() {
 async fn a_locked_table_is_503_until_it_is_unlocked() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
-    let service = start(&folder, &database.url(), &[("SIGNET__DATABASE__MAX_CONNECTIONS", "2")]);
+    let service = start(&folder, &database.url(), &[("DATABASE__MAX_CONNECTIONS", "2")]);
     let load = Load::default();
     let recovered = Cell::new(Duration::ZERO);
     let drill = async {
@@ -286,7 +286,7 @@ async fn two_thousand_idle_and_slow_connections_delay_no_request() {
 async fn with_96_file_descriptors_requests_succeed_once_idle_connections_time_out() {
     let database = TestDatabase::create().await;
     let folder = tempfile::tempdir().unwrap();
-    let service = start(&folder, &database.url(), &[("SIGNET__SERVER__REQUEST_TIMEOUT", "2s")]);
+    let service = start(&folder, &database.url(), &[("SERVER__REQUEST_TIMEOUT", "2s")]);
     let limit = format!("--nofile=96:96 --pid {}", service.child.0.id());
     assert!(Command::new("prlimit").args(limit.split(' ')).status().unwrap().success());
     let mut idle = Vec::new();

@@ -4,13 +4,9 @@
 use crate::support::{
     PASSWORD, TestDatabase,
     app::{settings, use_cases},
-    email,
+    email, runner, seed,
 };
-use proptest::{
-    prelude::*,
-    sample::Index,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use proptest::{prelude::*, sample::Index, test_runner::Config};
 use signet::{
     auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
     domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
@@ -385,13 +381,8 @@ async fn service(lifetimes: Lifetimes) -> Service {
 
 /// Runs `test` on `cases` random values and prints the seed.
 fn check<S: Strategy>(name: &str, cases: u32, strategy: &S, test: impl Fn(S::Value) -> Checked) {
-    let seed = std::env::var("SIGNET_TEST_SEED")
-        .ok()
-        .map_or_else(|| u64::from_ne_bytes(random()), |seed| seed.parse().unwrap());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let seed = seed().unwrap_or_else(|| u64::from_ne_bytes(random()));
+    let mut runner = runner(seed, Config { cases, max_shrink_iters: 2000, ..Config::default() });
     runner.run(strategy, test).unwrap_or_else(|failure| panic!("{name}, SIGNET_TEST_SEED={seed}: {failure}"));
     println!("{name}: {cases} cases, seed {seed}");
 }

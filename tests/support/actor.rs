@@ -48,6 +48,11 @@ impl Reply {
         self.json["code"].as_str().unwrap_or_default()
     }
 
+    /// The reply, unless it has this status and this code.
+    pub fn differs_from(&self, status: u16, code: &str) -> Option<String> {
+        ((self.status, self.code()) != (status, code)).then(|| format!("{} {}", self.status, self.text))
+    }
+
     /// A member that is a string.
     pub fn string(&self, member: &str) -> &str {
         self.json[member].as_str().unwrap_or_else(|| panic!("no {member}: {self:?}"))

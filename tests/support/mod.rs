@@ -15,11 +15,25 @@ pub use app::TestApp;
 pub use database::TestDatabase;
 pub use endpoint::{Endpoint, SignedIn};
 
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// The value of `SIGNET_TEST_SEED`.
+pub fn seed() -> Option<u64> {
+    std::env::var("SIGNET_TEST_SEED").ok().map(|seed| seed.parse().unwrap())
+}
+
+/// A source of random test values that depends on the seed only.
+pub fn runner(seed: u64, mut config: Config) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    config.failure_persistence = None;
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
 
 /// A password that the default rules accept.
 pub const PASSWORD: &str = "correct horse battery";
@@ -49,6 +63,20 @@ pub async fn eventually_within<T: PartialEq>(seconds: u64, expected: T, ask: imp
     })
     .await;
     began.elapsed()
+}
+
+/// Checks the reply to each row of a table, as [`all`] does.
+pub async fn all_replies<T>(
+    table: &str,
+    rows: impl IntoIterator<Item = T>,
+    name: impl Fn(&T) -> String,
+    fault: impl AsyncFn(&T) -> Option<String>,
+) {
+    let mut checked = Vec::new();
+    for row in rows {
+        checked.push((name(&row).chars().take(90).collect::<String>(), fault(&row).await));
+    }
+    all(table, &checked, |(name, _)| name.clone(), |(_, fault)| fault.clone());
 }
 
 /// Checks every row of a table, prints how many there are, and names each that fails.

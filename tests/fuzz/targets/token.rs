@@ -1,6 +1,7 @@
-//! Texts as tokens: as they are, and signed with the right key, so that what lies behind the signature is reached.
+//! Parses texts as tokens: as they are, and signed with the right key, so that the checks after the signature are
+//! reached.
 //!
-//! Nothing panics, and what is accepted is what the contract says a token is.
+//! Nothing panics, and every accepted token obeys the contract.
 
 #![no_main]
 
@@ -49,8 +50,8 @@ fn sign(header: &[u8], claims: &[u8], key: &str) -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A part of an accepted token: one JSON object in strict base64url. Members that mean nothing to us may hold what no
-/// program reads, such as 6e733361760.
+/// A part of an accepted token: one JSON object in strict base64url. Members without a meaning may have numbers that
+/// `serde_json` cannot read, such as 6e733361760.
 struct Part(HashMap<String, Box<RawValue>>);
 
 impl Part {
@@ -89,11 +90,11 @@ fuzz_target!(|data: &[u8]| {
     let (key, typ, kid) =
         if kind & 1 == 0 { (SIGNING_KEY, "at+jwt", &KIDS[0]) } else { (REFRESH_KEY, "rt+jwt", &KIDS[1]) };
     match kind >> 1 & 3 {
-        // A text.
+        // The text as a token.
         0 => look(&String::from_utf8_lossy(rest)),
-        // Claims, under the right header and the right signature.
+        // The text as claims, with the right header and signature.
         1 => look(&sign(format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"{typ}"}}"#).as_bytes(), rest, key)),
-        // A header and claims, rightly signed.
+        // The text as header and claims, with the right signature.
         _ => {
             let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
             look(&sign(&rest[..at], rest.get(at + 1..).unwrap_or_default(), key));
