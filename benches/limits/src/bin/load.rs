@@ -41,7 +41,7 @@ struct Report {
 }
 
 /// The time-out for a reply, longer than any time-out of the service.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The status or the error, and how long the request took.
 type Answer = (Result<u16, String>, Duration);
@@ -80,7 +80,7 @@ fn main() {
 
 fn connect(plan: &Plan) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(plan.address)?;
-    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
 
