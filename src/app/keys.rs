@@ -13,7 +13,6 @@ use crate::{
     telemetry::LogOnce,
     tokens::{Keys, RefreshKeys},
 };
-use secrecy::SecretString;
 use std::{
     convert::Infallible,
     path::{Path, PathBuf},
@@ -41,8 +40,7 @@ pub enum KeysError {
 /// # Errors
 /// A key is missing or cannot be used.
 pub(super) fn load(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
-    let make = |folder: &Path, name: &str, algorithm| files::load_or_create(folder, name, algorithm).map(Some);
-    load_or(make, settings, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
+    load_or_make(settings, true, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
 }
 
 /// Checks that the keys which the settings name can be used. Makes none.
@@ -50,17 +48,13 @@ pub(super) fn load(settings: &Settings, now: Timestamp) -> Result<Keys, KeysErro
 /// # Errors
 /// As the start of the service.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    load_or(files::load, settings, now).map(drop)
+    load_or_make(settings, false, now).map(drop)
 }
 
-/// Loads the keys. `unset` supplies a key that no setting names, from a file in a folder; `None` where it supplies none.
-fn load_or(
-    unset: impl Fn(&Path, &str, Algorithm) -> Result<Option<SecretString>, KeyFileError>,
-    settings: &Settings,
-    now: Timestamp,
-) -> Result<Option<Keys>, KeysError> {
+/// Loads the keys. `make` makes those that no setting names; without it `None` if one of them was not made before.
+fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Option<Keys>, KeysError> {
     let jwt = &settings.jwt;
-    let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
+    let unset = |name: &str, algorithm| files::development_key(&settings.data_dir(), name, algorithm, make);
     let access = if let Some(folder) = &jwt.keys_dir {
         let (files, ring) = read_folder(folder, jwt.algorithm)?;
         files.iter().for_each(KeyFile::log_warnings);

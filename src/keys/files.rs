@@ -166,28 +166,25 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     Ok(KeyFile { path, made: Some(made), activation, ..next })
 }
 
-/// Reads the key in `folder/name`, or makes one that only its owner can read: what the development profile does.
-pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result<SecretString, KeyFileError> {
-    if let Some(key) = load(folder, name, algorithm)? {
-        return Ok(key);
-    }
-    let path = folder.join(name);
-    make_folder(folder)?;
-    write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
-    tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
-    read(&path)
-}
-
-/// Reads the key in `folder/name`; `None` where there is none yet.
-pub fn load(folder: &Path, name: &str, algorithm: Algorithm) -> Result<Option<SecretString>, KeyFileError> {
+/// Reads a key of the development profile. `None` where there is no file and `make` is false.
+pub fn development_key(
+    folder: &Path,
+    name: &str,
+    algorithm: Algorithm,
+    make: bool,
+) -> Result<Option<SecretString>, KeyFileError> {
     let path = folder.join(name);
     if !path.exists() {
-        return Ok(None);
-    }
-    let text = read(&path)?;
-    if others_can_read(&path) {
+        if !make {
+            return Ok(None);
+        }
+        make_folder(folder)?;
+        write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
+        tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
+    } else if others_can_read(&path) {
         tracing::warn!(file = %path.display(), "{OTHERS_CAN_READ}");
     }
+    let text = read(&path)?;
     let key = SigningKey::parse(&text, algorithm);
     key.map(|_| Some(text)).map_err(|fault| error(&path, format!("{fault}; delete it to have a new one made")))
 }
@@ -308,7 +305,9 @@ mod tests {
     fn a_development_key_is_made_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("data");
-        let load = |name| load_or_create(&folder, name, Algorithm::Hs256).unwrap().expose_secret().to_owned();
+        let key = |name, make| development_key(&folder, name, Algorithm::Hs256, make);
+        assert!(key("signing_key", false).unwrap().is_none());
+        let load = |name| key(name, true).unwrap().unwrap().expose_secret().to_owned();
         let first = load("signing_key");
         assert_eq!((first.as_str(), first.len()), (load("signing_key").as_str(), 86), "512 bits in base64url");
         assert_ne!(first, load("refresh_key"));
@@ -316,7 +315,7 @@ mod tests {
         assert_eq!((mode(&folder), mode(&folder.join("signing_key"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no draft stays behind");
         fs::write(folder.join("empty"), "").unwrap();
-        let fault = load_or_create(&folder, "empty", Algorithm::Hs256).unwrap_err().to_string();
+        let fault = key("empty", true).unwrap_err().to_string();
         assert!(fault.contains("at least 32 bytes") && fault.contains("delete it"), "{fault}");
     }
 }
