@@ -1,4 +1,4 @@
-//! Who is calling: a token that verifies, of a user and a session that are alive.
+//! Authenticates the caller: the token verifies, its session has not ended, and its user is active.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     storage::Trust,
 };
 
-/// What the caller put into the authorization header.
+/// What the client sent in the authorization header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented<'a> {
     /// No header, or one of another scheme.
     Nothing,
-    /// Two headers, or one that holds no single token.
+    /// Two headers, or a header that does not contain exactly one token.
     Malformed,
     Token(&'a str),
 }
@@ -25,12 +25,8 @@ pub struct Caller {
 }
 
 impl Auth {
-    /// Verifies an access token from memory: signature, claims, and whether it was taken back. No query, no lock; what
-    /// it says of its user is what was so at the last refresh.
-    ///
-    /// # Errors
-    /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`], or
-    /// [`AuthError::RevocationsStale`].
+    /// Verifies an access token from memory: signature, claims and revocation, without a query or a lock. Its claims
+    /// about the user are as old as the token.
     pub fn verify(&self, presented: Presented, now: Timestamp) -> Result<AccessToken, AuthError> {
         let token = match presented {
             Presented::Nothing => return Err(AuthError::TokenMissing),
@@ -48,11 +44,8 @@ impl Auth {
         }
     }
 
-    /// Finds out who is calling with a token that verified, as they are now. User and session are read, in one query:
-    /// whoever was deactivated or deleted, or whose session ended, is refused from that moment on every replica.
-    ///
-    /// # Errors
-    /// [`AuthError::InvalidToken`], or the database is away.
+    /// Reads the user and session of a verified token in one query. Every replica refuses the token from the moment the
+    /// user is deactivated or deleted, or the session ends.
     pub async fn caller(&self, token: &AccessToken) -> Result<Caller, AuthError> {
         let user = self.storage.active_user_of_session(token.user, token.session).await?;
         let user = user.ok_or(AuthError::InvalidToken)?;

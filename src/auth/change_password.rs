@@ -6,7 +6,7 @@ use crate::{
     passwords::Verdict,
 };
 
-/// The password that is, and the one that is to be.
+/// The current password and the new one.
 #[derive(Debug, Clone)]
 pub struct PasswordChange {
     pub current: Password,
@@ -14,10 +14,7 @@ pub struct PasswordChange {
 }
 
 impl Auth {
-    /// Sets a new password and ends every other session of the caller: anyone else with the old password is signed out.
-    ///
-    /// # Errors
-    /// The new password is weak, the current one is wrong, or the service cannot work now.
+    /// Sets a new password and ends every other session of the caller: an attacker with the old password is signed out.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -25,14 +22,14 @@ impl Auth {
         now: Timestamp,
     ) -> Result<(), AuthError> {
         self.user_admin.check_new(&change.new)?;
-        // A sign-in may make the hash anew at today's cost while we are hashing. The second look tells that from a
-        // password that somebody else has changed: then it was not this caller's to change.
+        // While this request hashes, another request may replace the stored hash. If a sign-in rehashed the same password,
+        // the second try succeeds; if the password was changed, the second try fails the verification.
         let is_changed =
             self.try_to_change(caller, &change, now).await? || self.try_to_change(caller, &change, now).await?;
         is_changed.then_some(()).ok_or(AuthError::InvalidCredentials)
     }
 
-    /// Changes the password of a caller who knows it; `false` when the stored hash was replaced while we were hashing.
+    /// Changes the password of a caller who knows it; `false` when the stored hash was replaced during hashing.
     async fn try_to_change(&self, caller: &Caller, change: &PasswordChange, now: Timestamp) -> Result<bool, AuthError> {
         let stored = self.storage.password_hash(caller.user.id).await?;
         let verdict =

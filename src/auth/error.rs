@@ -1,4 +1,4 @@
-//! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
+//! Every reason why a use case fails. `http/problem.rs` maps each one to a status code.
 
 use crate::{
     crypto::SigningFailed,
@@ -7,7 +7,7 @@ use crate::{
     storage::StorageError,
 };
 
-/// Why a use case did not do what it was asked.
+/// Why a use case failed. Clients see the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// A member of the input is not what it must be.
@@ -15,42 +15,42 @@ pub enum AuthError {
     InvalidMember(&'static str, Invalid),
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
-    /// Unknown, wrong, inactive: the client is not told which.
+    /// Unknown account, wrong password or inactive user: the reply must not tell an attacker which.
     #[error("Invalid credentials.")]
     InvalidCredentials,
     #[error("Token not found in the request header")]
     TokenMissing,
-    /// Malformed, forged, expired, ended, user gone: the client is not told which.
+    /// Malformed, forged, expired or revoked, or its user is deleted or inactive: the reply must not tell which.
     #[error("The token is invalid or has expired.")]
     InvalidToken,
     #[error("Refresh tokens cannot be used for operations.")]
     RefreshTokenAsAccess,
     #[error("Only refresh tokens are allowed.")]
     AccessTokenAsRefresh,
-    #[error("A newer refresh token of this session was answered moments ago.")]
+    #[error("A newer refresh token of this session was issued moments ago; use that one.")]
     RefreshSuperseded,
-    #[error("This refresh token was used before. Its session has ended; sign in again.")]
+    #[error("This refresh token was already used, so its session has ended; sign in again.")]
     RefreshReused,
     #[error("You are not allowed to do this.")]
     Forbidden,
     #[error("There is nothing at this address.")]
     NotFound,
-    #[error("Nobody can sign up here.")]
+    #[error("Registration is closed.")]
     RegistrationClosed,
-    #[error("There is an account with this e-mail already.")]
+    #[error("An account with this e-mail already exists.")]
     EmailTaken,
-    #[error("There is an account with this username already.")]
+    #[error("An account with this username already exists.")]
     UsernameTaken,
-    #[error("Too many sign-ins are waiting. Try again in a moment.")]
+    #[error("Too many sign-ins are waiting; try again in a moment.")]
     Overloaded,
-    /// The feed of revocations could not be read for too long: whether this token was taken back is not known.
-    #[error("The service cannot tell at the moment whether this token has ended. Try again in a moment.")]
+    /// This replica could not read the revocation feed for `revocation.max_staleness`, so the token may have been revoked.
+    #[error("The service cannot check now whether this token was revoked; try again in a moment.")]
     RevocationsStale,
-    /// The database cannot do its work. Why is for the log and the operator.
-    #[error("The service cannot reach its database. Try again in a moment.")]
+    /// The database is unavailable. The reason is for the log only.
+    #[error("The service cannot use its database now; try again in a moment.")]
     Unavailable(String),
-    /// A fault of ours. What it was is for the log.
-    #[error("Something went wrong here.")]
+    /// A bug in Signet. The reason is for the log only.
+    #[error("An internal error occurred.")]
     Internal(String),
 }
 

@@ -1,4 +1,4 @@
-//! The use cases, one file for each sentence that a product owner says. They know what may happen, not how it travels.
+//! The use cases, one file each. They decide what a caller may do, and know nothing of HTTP or SQL.
 
 mod authenticate;
 mod change_password;
@@ -31,7 +31,7 @@ use crate::{
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Everything that a use case needs, and nothing of HTTP.
+/// The use cases, with what they need.
 pub struct Auth {
     storage: Storage,
     user_admin: UserAdmin,
@@ -51,7 +51,7 @@ struct Policy {
     rotates: bool,
     refresh_grace: Seconds,
     max_sessions: u32,
-    /// What usernames are compared by that no user can choose.
+    /// The keys of the usernames that no user may choose.
     reserved_usernames: Vec<String>,
 }
 
@@ -90,15 +90,13 @@ impl Auth {
         self.tokens.replace_keys(keys, now)
     }
 
-    /// Replaces the keys of access tokens. Returns the `kid` of the active one after a change.
-    ///
-    /// # Errors
-    /// No key is active, or one is also a key of refresh tokens.
+    /// Replaces the keys of access tokens. Returns the `kid` of the active key if it changed. Fails when no key is active,
+    /// or when a key is also a key of refresh tokens.
     pub fn replace_access_keys(&self, access: KeyRing, now: Timestamp) -> Result<Option<String>, KeyFault> {
         self.tokens.replace_access_keys(access, now)
     }
 
-    /// The public keys with which others verify access tokens, as a JWK set.
+    /// The public keys with which other services verify access tokens, as a JWK set.
     pub fn key_set(&self, now: Timestamp) -> impl Serialize {
         self.tokens.key_set(now)
     }
@@ -108,7 +106,7 @@ impl Auth {
         self.passwords.waiting()
     }
 
-    /// The use cases that no token opens.
+    /// The use cases of operators, which need no token.
     pub fn user_admin(&self) -> &UserAdmin {
         &self.user_admin
     }

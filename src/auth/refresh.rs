@@ -7,10 +7,10 @@ use crate::{
     storage::{LiveSession, Rotation},
 };
 
-/// A token, and how many seconds it is good for.
+/// A token and its lifetime in seconds.
 pub type Lasting = (String, Seconds);
 
-/// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the one that came.
+/// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the one presented.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
     pub access: Lasting,
@@ -18,24 +18,21 @@ pub struct Refreshed {
     pub kind: RefreshKind,
 }
 
-/// What came of a refresh that was answered, for those who count.
+/// How a refresh succeeded; a metric counts each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshKind {
-    /// The session moved on.
+    /// The session moved to its next generation.
     Rotated,
-    /// It had; the same pair was answered again.
+    /// The session had already moved; the client got the same pair again.
     Repeated,
-    /// Without rotation: an access token alone.
+    /// Rotation is off: the client got an access token only.
     Renewed,
 }
 
 impl Auth {
-    /// Answers a new access token for a refresh token, with the user's name and roles as they are now.
-    ///
-    /// # Errors
-    /// The token is none, is of the other kind or has ended, was superseded or used before, or the database is away.
+    /// Issues an access token for a refresh token, with the user's current name and roles.
     pub async fn refresh(&self, token: &str, now: Timestamp) -> Result<Refreshed, AuthError> {
-        // Checked without the database: a forged, malformed or expired token costs no query.
+        // Before any query: a forged, malformed or expired token must cost the database nothing.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
@@ -43,50 +40,51 @@ impl Auth {
         if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
     }
 
-    /// With rotation a refresh token is good once, and a retry gets what the first try got.
+    /// Rotation on: a refresh token works once, and a retry within `jwt.refresh_grace` gets the same pair again.
     async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
-            // The normal case. Of many who come with this token at once, only one gets here.
+            // The normal case. Of several clients that send this token at once, only one gets here (compare-and-swap).
             Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
-            // Signed out, expired, or its user deleted or inactive.
+            // The session was signed out or has expired, or its user was deleted or deactivated.
             Rotation::SessionInactive => return Err(AuthError::InvalidToken),
             Rotation::GenerationMismatch(session) => session,
         };
         match session.state.judge_refresh(token.generation, self.policy.refresh_grace, now) {
-            // A lost reply, a second tab, a retry: the same pair again, made from the row alone.
+            // The client lost the reply and retries, or a second tab sent the same token: the same pair again.
             RefreshVerdict::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
-            // A slow second tab. It has a newer token by now, and nothing ends.
+            // A slow second tab. The client has a newer token already, so the session goes on.
             RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
-            // Two hold this token, and one of them should not. Which one cannot be told: the session ends for both.
+            // Two clients hold this token and one may have stolen it. Signet cannot tell which, so the session ends for
+            // both (RFC 9700, section 4.14.2).
             RefreshVerdict::Reused => {
                 self.storage.end_session(token.session, now).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
                 Err(AuthError::RefreshReused)
             }
-            // Newer than the newest: a database that was restored from a backup has forgotten it. Nothing ends.
-            // (`Current` would have been moved.)
+            // The token is newer than the row: the database was restored from a backup. The session goes on.
+            // (`Current` cannot occur: the compare-and-swap would have rotated it.)
             RefreshVerdict::NeverIssued | RefreshVerdict::Current => Err(AuthError::InvalidToken),
         }
     }
 
-    /// Without rotation a refresh token is good until it ends, and nothing of the session changes.
+    /// Rotation off: a refresh token works until it expires, and the session keeps its generation.
     async fn renew(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
-        // Signed out, expired, or its user deleted or inactive: one query sees session and user at one moment.
+        // `None`: the session was signed out or has expired, or its user was deleted or deactivated.
         let session = self.storage.live_session(token, now - self.policy.leeway).await?;
-        // Of another generation: left from a time when rotation was on.
+        // Another generation: the token is from a time when rotation was on, and a newer one replaced it.
         let session = session.filter(|session| session.state.generation == token.generation);
         let LiveSession { user, state } = session.ok_or(AuthError::InvalidToken)?;
 
         if now - state.last_used_at >= SessionState::USE_IS_EXACT_TO {
-            // Only the list of sessions would miss this: no reason to refuse, and the storage has logged it.
+            // A failure only makes the list of sessions inexact, and `storage` has logged it: the refresh succeeds.
             let _ = self.storage.touch_session(token.session, now).await;
         }
         let access = self.tokens.mint_access(&user, token.session, state.absolute_expires_at, now)?;
         Ok(Refreshed { access, refresh: None, kind: RefreshKind::Renewed })
     }
 
-    /// The pair of a session's generation. Everything in it follows from the row, so that it can be answered again.
+    /// The token pair of a session's generation. It follows from the row alone, so a retry gets the same pair.
     fn pair(
         &self,
         token: &RefreshToken,
@@ -97,7 +95,7 @@ impl Auth {
         let LiveSession { user, state } = session;
         let access = match self.tokens.mint_access_of_rotation(user, token.session, state, now)? {
             Some(access) => access,
-            // The grace is longer than an access token lasts, and its one has ended: a new one.
+            // The grace is longer than the access token's lifetime, and that token has expired: issue a new one.
             None => self.tokens.mint_access(user, token.session, state.absolute_expires_at, now)?,
         };
         let refresh = self.tokens.mint_refresh(&RefreshToken {
@@ -107,7 +105,7 @@ impl Auth {
             issued_at: state.rotated_at,
             expires_at: state.expires_at,
         })?;
-        // Within the leeway it may have ended already.
+        // Within `jwt.leeway` the token may have expired already.
         let refresh = (refresh, (state.expires_at - now).max(Seconds(0)));
         Ok(Refreshed { access, refresh: Some(refresh), kind })
     }

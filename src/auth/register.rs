@@ -6,7 +6,7 @@ use crate::{
     domain::{Email, Name, Password, Timestamp, User, Username},
 };
 
-/// What a user sets when signing up. There is no place for a right here.
+/// What a user chooses at registration. It has no field for a role, so a request cannot ask for one.
 #[derive(Debug, Clone)]
 pub struct SignUp {
     pub email: Email,
@@ -17,10 +17,7 @@ pub struct SignUp {
 }
 
 impl Auth {
-    /// Creates an ordinary user, if `registration.mode` lets this caller.
-    ///
-    /// # Errors
-    /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service cannot work now.
+    /// Creates a user without roles, if `registration.mode` allows it for this caller.
     pub async fn register(&self, sign_up: SignUp, presented: Presented<'_>, now: Timestamp) -> Result<User, AuthError> {
         match self.policy.registration {
             RegistrationMode::Open => {}

@@ -7,21 +7,21 @@ use crate::{
     random::random,
 };
 
-/// A try to sign in.
+/// The credentials of one sign-in attempt.
 #[derive(Debug, Clone)]
 pub struct SignIn {
     pub login: LoginName,
     pub password: Password,
 }
 
-/// What is known of the program that signs in; shown in the list of sessions.
+/// The client that signs in, as the list of sessions shows it.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
     pub user_agent: Option<String>,
     pub ip: Option<String>,
 }
 
-/// The two tokens of a new session, and how many seconds each is good for.
+/// The two tokens of a new session and their lifetimes in seconds.
 #[derive(Debug, Clone)]
 pub struct TokenPair {
     pub access_token: String,
@@ -30,18 +30,15 @@ pub struct TokenPair {
     pub refresh_expires_in: Seconds,
 }
 
-/// What becomes of a hash that was made at another cost than today's, when the password is right.
+/// What a successful sign-in does with a hash whose parameters are outdated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outdated {
-    MadeAnew,
-    Left,
+    Rehash,
+    Keep,
 }
 
 impl Auth {
-    /// Begins a session.
-    ///
-    /// # Errors
-    /// [`AuthError::InvalidCredentials`] for whatever is wrong with them, or the service cannot work now.
+    /// Begins a session. Every fault of the credentials is [`AuthError::InvalidCredentials`].
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
@@ -51,14 +48,14 @@ impl Auth {
             user_agent: client.user_agent,
             ip: client.ip,
         };
-        let mut user = self.try_to_begin(&sign_in, &session, Outdated::MadeAnew, now).await?;
+        let mut user = self.try_to_begin(&sign_in, &session, Outdated::Rehash, now).await?;
         if user.is_none() {
-            // The stored hash is another by now. If another sign-in made it anew at today's cost, the password is
-            // right still; if the password was changed, it is wrong now. The second look tells. It makes nothing anew:
-            // while replicas differ in what a hash costs, each would undo what the other did.
-            user = self.try_to_begin(&sign_in, &session, Outdated::Left, now).await?;
+            // Another request replaced the stored hash during hashing. If a sign-in rehashed the same password, the second
+            // try succeeds; if the password was changed, it fails. The second try does not rehash: two replicas with
+            // different parameters would replace each other's hash again and again.
+            user = self.try_to_begin(&sign_in, &session, Outdated::Keep, now).await?;
         }
-        // Another once more: the password was right both times, so this is no refusal.
+        // The hash was replaced twice. The password was right both times, so the client may retry.
         let user = user.ok_or(AuthError::Overloaded)?;
 
         let (access_token, expires_in) =
@@ -73,8 +70,8 @@ impl Auth {
         Ok(TokenPair { access_token, expires_in, refresh_token, refresh_expires_in: session.expires_at - now })
     }
 
-    /// Begins `session` for the user with these credentials; `None` when they were right for a hash that was replaced
-    /// while we were hashing, or the user was shut out meanwhile.
+    /// Begins `session` for the user with these credentials; `None` when, during hashing, the stored hash was replaced or
+    /// the user was deactivated.
     async fn try_to_begin(
         &self,
         sign_in: &SignIn,
@@ -82,12 +79,12 @@ impl Auth {
         outdated: Outdated,
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
-        // First: in a flood most are refused, and should cost no query.
+        // Before the query: in a flood most sign-ins are refused here, and they must cost the database nothing.
         let permit = self.passwords.try_acquire()?;
         let max_sessions = self.policy.max_sessions;
         let account = self.storage.credentials(&sign_in.login, max_sessions, now).await?;
 
-        // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
+        // An unknown account costs the same hash as a known one, so the response time does not reveal which accounts exist.
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let verdict = self.passwords.verify(permit, sign_in.password.clone(), stored).await?;
 
@@ -97,10 +94,10 @@ impl Auth {
         if !account.is_active {
             return Err(AuthError::InvalidCredentials);
         }
-        // Sign-ins at the same moment may pass the limit until the next one.
+        // Concurrent sign-ins may exceed the limit; the next sign-in ends the surplus sessions.
         let limit = account.has_max_sessions.then_some(max_sessions);
         let verified = &account.password_hash;
-        let rehashed = rehashed.as_ref().filter(|_| outdated == Outdated::MadeAnew);
+        let rehashed = rehashed.as_ref().filter(|_| outdated == Outdated::Rehash);
         Ok(self.storage.begin_session(account.id, verified, rehashed, session, limit, now).await?)
     }
 }

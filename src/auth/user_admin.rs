@@ -1,4 +1,4 @@
-//! The administration of users, without a check of rights: for the operator's commands and for `bootstrap`.
+//! User administration without a permission check: for the `signet user` commands and for `bootstrap`.
 
 use super::{AuthError, SignUp};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 
-/// The use cases that need no token and check no right.
+/// The use cases that need no token and check no permission.
 #[derive(Clone)]
 pub struct UserAdmin {
     storage: Storage,
@@ -25,22 +25,18 @@ impl UserAdmin {
         Self { storage, passwords, rules }
     }
 
-    /// # Errors
-    /// The rule that a new password breaks.
+    /// Refuses a new password that breaks a rule.
     pub(super) fn check_new(&self, password: &Password) -> Result<(), AuthError> {
         Ok(self.rules.check(password)?)
     }
 
-    /// Creates a user, with every right if it is to be a superuser.
-    ///
-    /// # Errors
-    /// The password is weak, e-mail or username are taken, or the service cannot work now.
+    /// Creates a user; a superuser is also staff.
     pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
         self.check_new(&password)?;
         let hash = self.passwords.hash(password).await?;
         let user = NewUser { email, username, first_name, last_name, is_superuser };
-        // Not asked before hashing: of sixteen at once the index lets one through, and a question would only be older.
+        // Duplicates are not checked before hashing: the unique index decides, and an earlier check could be stale.
         match self.storage.create_user(&user, &hash, now).await? {
             Created::User(user) => Ok(user),
             Created::EmailTaken => Err(AuthError::EmailTaken),
@@ -49,11 +45,8 @@ impl UserAdmin {
     }
 
     /// The user with this id, e-mail or username.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn find(&self, text: &str) -> Result<Option<User>, AuthError> {
-        // Digits are always an id: a username of digits must not be taken for one when that id is gone.
+        // Digits are always an id: after the user with that id is deleted, the text must not match another user's username.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let Some(id) = UserId::parse(text) else { return Ok(None) };
             return Ok(self.storage.find_user(&UserRef::Id(id)).await?);
@@ -65,17 +58,11 @@ impl UserAdmin {
     }
 
     /// A page of all users.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn list(&self, cursor: &UserCursor, limit: Limit) -> Result<Page<User>, AuthError> {
         Ok(self.storage.list_users(cursor, limit).await?)
     }
 
-    /// Sets a password and ends the user's sessions; `None` when the user is gone.
-    ///
-    /// # Errors
-    /// The password is weak, or the service cannot work now.
+    /// Sets a password and ends the user's sessions; `None` when the user does not exist.
     pub async fn set_password(
         &self,
         id: UserId,
@@ -87,42 +74,27 @@ impl UserAdmin {
         Ok(self.storage.set_password(id, &hash, now).await?)
     }
 
-    /// Lets a user in again; `None` when the user is gone.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Activates a user; `None` when the user does not exist.
     pub async fn activate(&self, id: UserId) -> Result<Option<User>, AuthError> {
         Ok(self.storage.activate(id).await?)
     }
 
-    /// Shuts a user out and ends its sessions; `None` when the user is gone.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Deactivates a user and ends its sessions; `None` when the user does not exist.
     pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, AuthError> {
         Ok(self.storage.deactivate(id, now).await?)
     }
 
     /// Ends every session of a user.
-    ///
-    /// # Errors
-    /// When the database is away.
     pub async fn sign_out(&self, id: UserId, now: Timestamp) -> Result<(), AuthError> {
         Ok(self.storage.end_sessions(id, now).await?)
     }
 
-    /// Deletes a user with its sessions; whether there was one.
-    ///
-    /// # Errors
-    /// When the database is away.
+    /// Deletes a user and its sessions; `false` when the user does not exist.
     pub async fn delete(&self, id: UserId, now: Timestamp) -> Result<bool, AuthError> {
         Ok(self.storage.delete_user(id, now).await?)
     }
 
-    /// Makes the first superuser, while there is none: a new user, or the one who has that e-mail, with this password.
-    ///
-    /// # Errors
-    /// The password is weak, or the service cannot work now.
+    /// Creates the first superuser, or promotes the user with this e-mail; `None` when there is a superuser already.
     pub async fn bootstrap(
         &self,
         email: &Email,

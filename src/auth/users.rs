@@ -1,4 +1,4 @@
-//! Users look at the list, and change what is theirs.
+//! A user lists users and changes the own profile.
 
 use super::{Auth, AuthError, Caller};
 use crate::{
@@ -7,20 +7,17 @@ use crate::{
     storage::{ProfileChange, Updated},
 };
 
-/// What users may change of themselves; `None` leaves it as it is.
+/// The changes to the caller's own profile; `None` keeps the current value.
 #[derive(Debug, Clone, Default)]
 pub struct ProfileUpdate {
-    /// Not parsed yet: whether it is a username depends on the caller's e-mail.
+    /// Not parsed yet: which usernames are valid depends on the caller's e-mail.
     pub username: Option<String>,
     pub first_name: Option<Name>,
     pub last_name: Option<Name>,
 }
 
 impl Auth {
-    /// A page of all users.
-    ///
-    /// # Errors
-    /// [`AuthError::Forbidden`] when the list is for staff, or the database is away.
+    /// A page of all users. With `users.list = "staff"` only staff may read it.
     pub async fn list_users(
         &self,
         caller: &Caller,
@@ -34,9 +31,6 @@ impl Auth {
     }
 
     /// Changes the caller's own names.
-    ///
-    /// # Errors
-    /// The username is none or is taken, the caller was deleted meanwhile, or the database is away.
     pub async fn update_profile(&self, caller: &Caller, update: ProfileUpdate) -> Result<User, AuthError> {
         let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
         let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;
