@@ -107,7 +107,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let key_reloader = KeyReloader::new(settings, Arc::clone(&auth), clock.clone());
-        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
+        let state = Arc::new(State::new(settings, auth, clock, metrics));
         let metrics_server = metrics_listener.map(|listener| {
             let options = http::Options { workers: 1, routes: http::metrics_routes, ..options.clone() };
             http::serve(listener, Arc::clone(&state), &options)

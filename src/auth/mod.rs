@@ -3,6 +3,7 @@
 mod authenticate;
 mod change_password;
 mod error;
+mod readiness;
 mod refresh;
 mod register;
 mod sessions;
@@ -14,6 +15,7 @@ mod users;
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
 pub use error::AuthError;
+pub use readiness::{Readiness, StorageFigures};
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
 pub use sign_in::{Client, SignIn};

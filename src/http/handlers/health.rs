@@ -1,14 +1,11 @@
 //! Whether the process lives, and whether it can serve.
 
-use crate::http::State;
+use crate::{auth::Readiness, http::State};
 use actix_web::{HttpResponse, http::header, web::Data};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::timeout;
 use utoipa::ToSchema;
-
-/// How far the database's clock may be from ours, in seconds: each replica dates its tokens by its own clock.
-const MAX_SKEW: i64 = 5;
 
 /// How long the database has to answer all of it: a probe gets the reason before it times out.
 const PATIENCE: Duration = Duration::from_millis(2500);
@@ -51,7 +48,8 @@ pub async fn livez() -> HttpResponse {
     (status = 503, description = "It cannot; `checks` says why.", body = ReadyResponse),
 ))]
 pub async fn readyz(state: Data<State>) -> HttpResponse {
-    let checks = timeout(PATIENCE, check(&state)).await.unwrap_or(UNKNOWN);
+    let checking = state.auth.readiness(|| state.clock.now());
+    let checks = Checks::from(timeout(PATIENCE, checking).await.unwrap_or(Readiness::UNAVAILABLE));
     let is_ready =
         [checks.database, checks.migrations, checks.revocations, checks.clock].iter().all(|check| *check == "ok");
     let mut response = if is_ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -62,30 +60,11 @@ pub async fn readyz(state: Data<State>) -> HttpResponse {
     response.insert_header(no_store()).json(ReadyResponse { status, checks })
 }
 
-const UNKNOWN: Checks =
-    Checks { database: "unavailable", migrations: "unknown", revocations: "unknown", clock: "unknown" };
-
-async fn check(state: &State) -> Checks {
-    if !state.storage.is_in_place().await {
-        return Checks { database: "replaced", ..UNKNOWN };
+impl From<Readiness> for Checks {
+    fn from(readiness: Readiness) -> Self {
+        let Readiness { database, migrations, revocations, clock } = readiness;
+        Self { database, migrations, revocations, clock }
     }
-    if state.storage.ping().await.is_err() {
-        return UNKNOWN;
-    }
-    let migrations = match state.storage.is_migrated().await {
-        Ok(true) => "ok",
-        _ => "pending",
-    };
-    if migrations == "ok" && state.storage.reaches_tables().await.is_err() {
-        return UNKNOWN;
-    }
-    let clock = match state.storage.clock().await {
-        Ok(Some(theirs)) if (state.clock.now() - theirs).0.abs() > MAX_SKEW => "skewed",
-        Ok(_) => "ok",
-        Err(_) => return UNKNOWN,
-    };
-    let revocations = if state.storage.knows_revocations() { "ok" } else { "stale" };
-    Checks { database: "ok", migrations, revocations, clock }
 }
 
 pub(super) fn no_store() -> (header::HeaderName, &'static str) {

@@ -13,13 +13,13 @@ use actix_web::{HttpResponse, web::Data};
     content_type = "application/openmetrics-text", example = "signet_purged_rows_total{table=\"sessions\"} 0\n# EOF\n"
 )))]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
-    let (connections_in_use, connections_idle) = state.storage.connections();
+    let figures = state.auth.storage_figures();
     let text = state.metrics.render(Levels {
-        revocations: state.storage.revoked_count(),
-        feed_age: state.storage.feed_age(),
+        revocations: figures.revocations,
+        feed_age: figures.feed_age,
         hash_queue: state.auth.hash_queue(),
-        connections_in_use,
-        connections_idle,
+        connections_in_use: figures.connections_in_use,
+        connections_idle: figures.connections_idle,
         log_lines_dropped: dropped_log_lines(),
     });
     HttpResponse::Ok().insert_header(no_store()).content_type(Metrics::CONTENT_TYPE).body(text)
