@@ -211,7 +211,7 @@ fn a_check_of_the_settings_finds_what_serving_would() {
     let rows = [
         ("DATABASE__URL", format!("sqlite://{}", path("folder")), "not a regular file"),
         ("DATABASE__URL", format!("sqlite://{}", path("text")), "another kind of file"),
-        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be made"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be created"),
         ("DATABASE__URL", "postgres://u:p@127.0.0.1:1/a?sslmod=require".to_owned(), "unknown parameter"),
         ("SERVER__BASE_PATH", String::new(), "signing_key: must have at least 32 bytes"),
     ];
