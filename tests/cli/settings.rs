@@ -420,7 +420,7 @@ fn config_check_reports_every_fault_that_serve_reports() {
     let rows = [
         ("DATABASE__URL", format!("sqlite://{}", path("folder")), "not a regular file"),
         ("DATABASE__URL", format!("sqlite://{}", path("text")), "another kind of file"),
-        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be made"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be created"),
         ("DATABASE__URL", "postgres://u:p@127.0.0.1:1/a?sslmod=require".to_owned(), "unknown parameter"),
         ("SERVER__BASE_PATH", String::new(), "signing_key: must have at least 32 bytes"),
     ];
