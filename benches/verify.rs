@@ -1,5 +1,5 @@
-//! Verifying an access token while a million revocations are known: time, memory and allocations, each beside a limit
-//! that is measured in the same run. `cargo bench --bench verify`
+//! The cost of verifying an access token with a million revocations in memory: time, memory and allocations, each compared
+//! with a lower bound that is measured in the same run. `cargo bench --bench verify`
 
 #![expect(
     unsafe_code,
@@ -33,18 +33,18 @@ const ENTRIES: usize = 1_000_000;
 const NOW: Timestamp = Timestamp(1_795_000_000);
 const KEY: &str = "a key that only this benchmark knows";
 
-/// The system's allocator, counted.
+/// The system's allocator, with counters.
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are the ones that are asked for.
+        // SAFETY: the caller keeps the contract of the system's allocator.
         unsafe { System.alloc(layout) }
     }
 
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Nanoseconds for each call of `work`, the least of five runs.
+/// Nanoseconds for each call of `work`, the minimum of five runs.
 fn nanoseconds(calls: usize, mut work: impl FnMut(usize)) -> f64 {
     let run = |work: &mut dyn FnMut(usize)| {
         let began = Instant::now();
@@ -84,7 +84,7 @@ fn settings(folder: &Path) -> Settings {
     app::load_settings(&Sources { directory: None, environment }).unwrap()
 }
 
-/// A token of somebody who just signed in.
+/// The access token of a new session.
 async fn token(auth: &Auth) -> String {
     let email = Email::parse("ann@example.com").unwrap();
     let sign_up = SignUp {
@@ -97,10 +97,10 @@ async fn token(auth: &Auth) -> String {
     auth.user_admin().create(sign_up, false, NOW).await.unwrap();
     let login = LoginName::email("ann@example.com");
     let sign_in = SignIn { login, password: Password::attempt("correct horse") };
-    auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access_token
+    auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access.text
 }
 
-/// A token of this session, the rest of which is neither here nor there.
+/// A token of this session; its other fields do not matter.
 fn of_session(id: Uuid) -> AccessToken {
     let token = TokenId(Uuid::from_u128(!id.as_u128()));
     AccessToken { id: token, user: UserId(1), session: SessionId(id), username: String::new(), roles: Vec::new() }
@@ -134,7 +134,7 @@ fn main() {
     println!("{:<58} {:>9} {:<14} {:<34} {:>7}", "what", "", "", "limit of the same run", "ratio");
     row("memory of an entry", bytes as f64 / ENTRIES as f64, "bytes", "an id and its end: 24 bytes", 24.0);
 
-    // The ids are random, so no cache foresees where the next one is. One without an entry is one that was changed.
+    // The ids are random, so no cache predicts the place of the next one. `other` makes an id that is not in the set.
     let other = |id: &Uuid| Uuid::from_u128(id.as_u128() ^ 0xff00);
     let set: HashSet<Uuid> = ended.iter().copied().collect();
     let limit = "the same in a HashSet of one thread";
@@ -163,7 +163,7 @@ fn main() {
         done.store(true, Ordering::Relaxed);
         time
     });
-    row("look-up, while everything is read anew and swept", while_written, "ns", limit, asked_set);
+    row("look-up, while all entries are read again and swept", while_written, "ns", limit, asked_set);
     let began = Instant::now();
     storage.forget_revocations(Timestamp(NOW.0 + 359));
     println!("{:<58} {:>9.1} ms", "one sweep for what has expired", began.elapsed().as_secs_f64() * 1000.0);

@@ -1,4 +1,4 @@
-//! What time it is. Asked at the edge only; everything below is handed the time.
+//! The time. Handlers and jobs read the clock and pass the time to the functions that they call.
 
 use crate::domain::Timestamp;
 use std::{
@@ -9,19 +9,19 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// The only clock there is. `App::build` is handed one; everything below is handed the time.
+/// The only clock, passed to `App::build`.
 #[derive(Debug, Clone)]
 pub enum Clock {
-    /// The machine's.
+    /// The clock of this machine.
     System,
-    /// One that a test sets, in seconds since 1970.
+    /// A clock that a test sets, in seconds since 1970.
     Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
-            #[expect(clippy::disallowed_methods, reason = "this is the one place that may ask the machine")]
+            #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock of this machine")]
             Self::System => {
                 let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX))

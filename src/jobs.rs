@@ -1,4 +1,4 @@
-//! Background work: follow the feed of revocations, purge expired rows, and watch the folder of keys.
+//! Background work on the database: follow the feed of revocations, and purge expired rows.
 
 use crate::{
     clock::Clock,
@@ -7,23 +7,18 @@ use crate::{
     telemetry::{LogOnce, Metrics},
 };
 use futures_util::future::join4;
-use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
 
 /// How often the service looks for expired rows.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
-/// How often the service reads the folder of keys.
-const KEYS_INTERVAL: Duration = Duration::from_secs(10);
 /// How many rows one statement deletes: few enough that a sign-in which waits for it is not delayed noticeably.
 const BATCH: u32 = 200;
 /// How long a purge pauses after a batch, in multiples of the time that the batch took: a purge uses at most a fifth of the
 /// database's time.
 const PAUSE: u32 = 4;
 
-/// The background jobs that need the database.
+/// The background jobs.
 pub struct Jobs {
     pub storage: Storage,
     pub follower: Follower,
@@ -50,23 +45,6 @@ async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     loop {
         sleep(poll_interval).await;
         log_fault(&log, "the feed of revocations cannot be read", follower.catch_up().await);
-    }
-}
-
-/// Reads the folder of keys. After a fault the service keeps its keys.
-pub async fn watch_keys<E: Display + Send + 'static>(
-    read: impl Fn() -> Result<(), E> + Clone + Send + 'static,
-) -> Infallible {
-    let log = LogOnce::default();
-    loop {
-        sleep(KEYS_INTERVAL).await;
-        // One at a time: a disk that does not answer must not block more than one thread.
-        let read = spawn_blocking(read.clone()).await;
-        match read.map_err(|panic| panic.to_string()).and_then(|read| read.map_err(|error| error.to_string())) {
-            Ok(()) if log.recovers() => tracing::info!("the keys can be read again"),
-            Err(fault) if log.fails() => tracing::error!("the keys stay as they are: {fault}"),
-            _ => {}
-        }
     }
 }
 
@@ -128,7 +106,7 @@ async fn purge_all(storage: &Storage, table: Expiring, now: Timestamp, metrics: 
     Ok(())
 }
 
-/// When this machine's clock is ahead of the database's, nothing must expire early.
+/// The earlier time, so that nothing expires early when the clock of this machine is ahead of the database's.
 async fn earlier_of_both_clocks(storage: &Storage, clock: &Clock) -> Option<Timestamp> {
     let of_database = storage.clock().await.ok()?;
     Some(of_database.map_or(clock.now(), |time| time.min(clock.now())))

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`cli`] | the command line: commands, output, exit codes |
 //! | [`app`] | builds the service from its parts and runs it |
-//! | [`jobs`] | background work: follow the feed of revocations, purge expired rows, watch the folder of keys |
+//! | [`jobs`] | background work on the database: follow the feed of revocations, purge expired rows |
 //! | [`http`] | routes, extractors, handlers, problem+json; only this module uses actix-web and utoipa |
 //! | [`auth`] | the use cases: a file each |
 //! | [`tokens`] | mints and verifies tokens |

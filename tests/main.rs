@@ -1,6 +1,6 @@
-//! One suite, two databases: `SIGNET_TEST_DATABASE` says which. `scripts/test` runs it on both.
+//! One suite for two databases: `SIGNET_TEST_DATABASE` is `sqlite` (the default) or `postgres`; `scripts/test` runs both.
 //!
-//! Every test has a service and a database of its own, started as `main` starts them, with the one clock in its hand.
+//! Each test starts its own service, as `main` does, on its own database, and sets the clock of the service.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::too_many_lines,
     clippy::cast_precision_loss,
-    reason = "a test that cannot go on has failed, and tables are long"
+    reason = "a test that cannot go on fails, and tables are long"
 )]
 
 mod api;

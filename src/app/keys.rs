@@ -5,18 +5,24 @@ use crate::{
     auth::Auth,
     clock::Clock,
     config::Settings,
-    domain::{Algorithm, Seconds, Timestamp},
+    domain::{Algorithm, Timestamp},
     keys::{
-        Activation, KeyFault, KeyRing, SigningKey,
+        Activation, KeyFault, KeyRing, KeyState, SigningKey,
         files::{self, KeyFile, KeyFileError},
     },
+    telemetry::LogOnce,
     tokens::{Keys, RefreshKeys},
 };
-use secrecy::SecretString;
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::{task::spawn_blocking, time::sleep};
+
+/// How often the service reads the folder of keys.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +39,8 @@ pub enum KeysError {
 ///
 /// # Errors
 /// A key is missing or cannot be used.
-pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp) -> Result<Keys, KeysError> {
-    let make = |folder: &Path, name: &str, algorithm| files::load_or_create(folder, name, algorithm).map(Some);
-    load_or(make, settings, token_lifetime, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
+pub(super) fn load(settings: &Settings, now: Timestamp) -> Result<Keys, KeysError> {
+    load_or_make(settings, true, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
 }
 
 /// Checks that the keys which the settings name can be used. Makes none.
@@ -43,22 +48,17 @@ pub(super) fn load(settings: &Settings, token_lifetime: Seconds, now: Timestamp)
 /// # Errors
 /// As the start of the service.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
-    load_or(files::load, settings, issuer(settings).access_reach(), now).map(drop)
+    load_or_make(settings, false, now).map(drop)
 }
 
-/// Loads the keys. `unset` supplies a key that no setting names, from a file in a folder; `None` where it supplies none.
-fn load_or(
-    unset: impl Fn(&Path, &str, Algorithm) -> Result<Option<SecretString>, KeyFileError>,
-    settings: &Settings,
-    token_lifetime: Seconds,
-    now: Timestamp,
-) -> Result<Option<Keys>, KeysError> {
+/// Loads the keys. `make` makes those that no setting names; without it `None` if one of them was not made before.
+fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Option<Keys>, KeysError> {
     let jwt = &settings.jwt;
-    let unset = |name: &str, algorithm| unset(&settings.data_dir(), name, algorithm);
+    let unset = |name: &str, algorithm| files::development_key(&settings.data_dir(), name, algorithm, make);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let folder = read_folder(folder, jwt.algorithm, token_lifetime)?;
-        folder.files.iter().for_each(KeyFile::log_warnings);
-        Some(folder.ring)
+        let (files, ring) = read_folder(folder, jwt.algorithm)?;
+        files.iter().for_each(KeyFile::log_warnings);
+        Some(ring)
     } else {
         let file = match jwt.algorithm {
             Algorithm::Hs256 => "signing_key".to_owned(),
@@ -66,8 +66,7 @@ fn load_or(
         };
         let key = jwt.signing_key.clone().map_or_else(|| unset(&file, jwt.algorithm), |key| Ok(Some(key)))?;
         let key = key.map(|key| SigningKey::parse(&key, jwt.algorithm)).transpose()?;
-        let ring = key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], token_lifetime));
-        ring.transpose()?
+        key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)])).transpose()?
     };
     let refresh =
         jwt.refresh_key.clone().map_or_else(|| unset("refresh_key", Algorithm::Hs256), |key| Ok(Some(key)))?;
@@ -76,26 +75,24 @@ fn load_or(
     Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// The content of a folder of keys.
-pub struct KeyFolder {
-    pub files: Vec<KeyFile>,
-    pub ring: KeyRing,
-}
-
-/// Reads a folder of keys, whether or not one is active.
+/// The files of a folder and the state of each key, whether or not one is active.
 ///
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
-pub fn key_folder(settings: &Settings, folder: &Path) -> Result<KeyFolder, KeysError> {
-    read_folder(folder, settings.jwt.algorithm, issuer(settings).access_reach())
+pub fn key_states(settings: &Settings, folder: &Path, now: Timestamp) -> Result<Vec<(KeyFile, KeyState)>, KeysError> {
+    let (mut files, ring) = read_folder(folder, settings.jwt.algorithm)?;
+    let states = ring.states(now, issuer(settings).max_access_age()).filter_map(|(key, state)| {
+        let place = files.iter().position(|file| file.key.kid() == key.signing.kid())?;
+        Some((files.swap_remove(place), state))
+    });
+    Ok(states.collect())
 }
 
-fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Result<KeyFolder, KeysError> {
+fn read_folder(path: &Path, algorithm: Algorithm) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys, token_lifetime);
-    let ring = ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?;
-    Ok(KeyFolder { files, ring })
+    let ring = KeyRing::new(Keys::ACCESS, keys);
+    Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
 /// Replaces the keys of a running service. It reads files, so HTTP workers must not call it.
@@ -103,16 +100,13 @@ fn read_folder(path: &Path, algorithm: Algorithm, token_lifetime: Seconds) -> Re
 pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
-    /// The lifetime of the tokens that the service issues. Settings that are read later do not change it.
-    token_lifetime: Seconds,
     /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
     folder: Arc<Mutex<Option<(PathBuf, Algorithm)>>>,
 }
 
 impl KeyReloader {
     pub(super) fn new(settings: &Settings, auth: Arc<Auth>, clock: Clock) -> Self {
-        let token_lifetime = issuer(settings).access_reach();
-        Self { auth, clock, token_lifetime, folder: Arc::new(Mutex::new(folder_of(settings))) }
+        Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
     /// Loads the keys that these settings name, and uses nothing else of them. Returns the `kid` of the active key.
@@ -121,7 +115,7 @@ impl KeyReloader {
     /// A key is missing or cannot be used. The service keeps its keys.
     pub fn reload(&self, settings: &Settings) -> Result<String, KeysError> {
         let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = load(settings, self.token_lifetime, self.clock.now())?;
+        let keys = load(settings, self.clock.now())?;
         *folder = folder_of(settings);
         Ok(self.auth.replace_keys(keys, self.clock.now()))
     }
@@ -133,12 +127,28 @@ impl KeyReloader {
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let folder = read_folder(path, *algorithm, self.token_lifetime)?;
-        if let Some(kid) = self.auth.replace_access_keys(folder.ring, self.clock.now())? {
-            folder.files.iter().for_each(KeyFile::log_warnings);
+        let (files, ring) = read_folder(path, *algorithm)?;
+        if let Some(kid) = self.auth.replace_access_keys(ring, self.clock.now())? {
+            files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
         }
         Ok(())
+    }
+
+    /// Calls [`Self::reload_folder`] every ten seconds.
+    pub(super) async fn watch_folder(self) -> Infallible {
+        let log = LogOnce::default();
+        loop {
+            sleep(WATCH_INTERVAL).await;
+            let reloader = self.clone();
+            // One at a time: a disk that does not answer must not block more than one thread.
+            match spawn_blocking(move || reloader.reload_folder()).await {
+                Ok(Ok(())) if log.recovers() => tracing::info!("the keys can be read again"),
+                Ok(Err(fault)) if log.fails() => tracing::error!("the keys stay as they are: {fault}"),
+                Err(panic) if log.fails() => tracing::error!("the keys stay as they are: {panic}"),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod settings;
 mod shutdown;
 mod startup;
 
-pub use keys::{KeyFolder, KeyReloader, KeysError, check_keys, key_folder};
+pub use keys::{KeyReloader, KeysError, check_keys, key_states};
 pub use settings::{load_settings, start_passwords, warnings};
 
 use crate::{
@@ -14,13 +14,13 @@ use crate::{
     config::Settings,
     domain::Timestamp,
     http::{self, Server, State},
-    jobs::{self, Jobs},
+    jobs::Jobs,
     passwords::Passwords,
     storage::{Follower, OpenError, Storage, StorageError},
     telemetry::{HashWaits, Metrics},
     tokens::Tokens,
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use startup::Startup;
 use std::{
     convert::Infallible,
@@ -95,7 +95,13 @@ impl App {
         let passwords = passwords.await.map_err(io::Error::other).flatten().map_err(StartError::Passwords)?;
         let auth = Arc::new(auth(settings, storage.clone(), passwords, clock.now())?);
         let mut follower = Follower::new(&storage);
-        let startup = Startup::new(settings, &auth, &storage, &clock).begin(&mut follower).await?;
+        let startup = Startup {
+            settings: settings.clone(),
+            auth: Arc::clone(&auth),
+            storage: storage.clone(),
+            clock: clock.clone(),
+        };
+        let startup = startup.begin(&mut follower).await?;
 
         let metrics = Arc::new(Metrics::new(hash_waits));
         let jobs = Jobs {
@@ -106,7 +112,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         };
         let key_reloader = KeyReloader::new(settings, Arc::clone(&auth), clock.clone());
-        let state = Arc::new(State::new(settings, auth, storage.clone(), clock, metrics));
+        let state = Arc::new(State::new(settings, auth, clock, metrics));
         let serve = |listener, workers, routes| {
             let options = http::Options {
                 workers,
@@ -141,13 +147,9 @@ impl App {
         let Self { listener, server, metrics_server, storage, startup, jobs, key_reloader, state, .. } = self;
         let handle = server.handle();
         let metrics_handle = metrics_server.as_ref().map(Server::handle);
-        metrics_server.map(|server| {
-            tokio::spawn(async {
-                if let Err(error) = server.await {
-                    tracing::error!("metrics are no longer served: {error}");
-                }
-            })
-        });
+        if let Some(server) = metrics_server {
+            tokio::spawn(server.inspect_err(|error| tracing::error!("metrics are no longer served: {error}")));
+        }
         let mut serving = tokio::spawn(server).map(|ended| ended.map_err(io::Error::other).flatten());
         // The jobs go on until the last request is answered.
         let mut working = Box::pin(work(startup, jobs, key_reloader).fuse());
@@ -166,7 +168,7 @@ impl App {
                 _ = &mut working => {}
             }
         };
-        // Before the connections are closed: a job that holds one is no longer polled.
+        // A job that is no longer polled must not hold a connection when the connections are closed.
         drop(working);
         shutdown::close(&storage).await;
         reason_to_stop.and(ended.map_err(StartError::Server))
@@ -184,7 +186,7 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 /// When a key cannot be used.
 pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Timestamp) -> Result<Auth, KeysError> {
     let issuer = settings::issuer(settings);
-    let keys = keys::load(settings, issuer.access_reach(), now)?;
+    let keys = keys::load(settings, now)?;
     Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
@@ -193,8 +195,6 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
 /// # Errors
 /// When a retry cannot help.
 async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Result<Infallible, StartError> {
-    // The key set is served while the database is unavailable, so its keys are watched then, too.
-    let watching = jobs::watch_keys(move || keys.reload_folder());
     let working = async {
         if let Some(startup) = startup {
             startup.finish(&mut jobs.follower).await?;
@@ -202,7 +202,8 @@ async fn work(startup: Option<Startup>, mut jobs: Jobs, keys: KeyReloader) -> Re
         Ok(jobs.run().await)
     };
     tokio::select! {
-        never = watching => Ok(never),
+        // From the start: the key set is served while the database is unavailable.
+        never = keys.watch_folder() => Ok(never),
         ended = working => ended,
     }
 }

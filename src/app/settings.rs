@@ -8,7 +8,7 @@ use crate::{
     os::cgroup::cpu_quota,
     passwords::{Hashing, Passwords},
     telemetry::HashWaits,
-    tokens::{AddedClaims, Issuer, is_registered},
+    tokens::{Issuer, is_registered},
 };
 use secrecy::SecretString;
 use std::io;
@@ -68,17 +68,15 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
 /// How tokens are issued.
 pub(super) fn issuer(settings: &Settings) -> Issuer {
     let jwt = &settings.jwt;
-    let added = AddedClaims {
-        jti: Some(jwt.jti_claim.to_string()).filter(|name| name != "jti"),
-        user_id: Some((jwt.user_id_claim.to_string(), jwt.user_id_field)).filter(|(name, _)| name != "sub"),
-    };
     Issuer {
         iss: settings.issuer().to_owned(),
         aud: jwt.audience.clone(),
         names: http::token_names(settings),
         access_lifetime: jwt.access_token_lifetime,
         leeway: jwt.leeway,
-        added,
+        jti_claim: jwt.jti_claim.to_string(),
+        user_id_claim: jwt.user_id_claim.to_string(),
+        user_id_field: jwt.user_id_field,
     }
 }
 

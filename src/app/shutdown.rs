@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 /// How long the service accepts connections after SIGTERM. Their responses have `connection: close`.
 const ACCEPT_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the accepting thread has to pause.
+/// How long the accepting thread may take to stop accepting.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
 /// How long a client has to send its first request on a connection that was accepted just before the pause.

@@ -5,10 +5,8 @@ use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
     config::Settings,
-    domain::Email,
     storage::{self, Follower, Storage, StorageError},
 };
-use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 
@@ -20,24 +18,13 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The preparation of the database.
 pub(super) struct Startup {
-    auth: Arc<Auth>,
-    storage: Storage,
-    clock: Clock,
-    migrates: bool,
-    first_superuser: Option<(Email, SecretString)>,
+    pub settings: Settings,
+    pub auth: Arc<Auth>,
+    pub storage: Storage,
+    pub clock: Clock,
 }
 
 impl Startup {
-    pub fn new(settings: &Settings, auth: &Arc<Auth>, storage: &Storage, clock: &Clock) -> Self {
-        Self {
-            auth: Arc::clone(auth),
-            storage: storage.clone(),
-            clock: clock.clone(),
-            migrates: storage.is_sqlite() || settings.database.migrate_on_start,
-            first_superuser: settings.first_superuser(),
-        }
-    }
-
     /// Prepares the database. Returns `self` if PostgreSQL is not ready in time: [`Startup::finish`] then continues while
     /// the service serves.
     ///
@@ -73,15 +60,15 @@ impl Startup {
     }
 
     async fn run(&self, follower: &mut Follower) -> Result<(), StartError> {
-        if self.migrates {
+        if self.storage.is_sqlite() || self.settings.database.migrate_on_start {
             for user in self.storage.migrate().await? {
                 tracing::error!(user.id = user.0, "{}", storage::NAME_CONFLICT);
             }
         }
         // Before the service accepts the first token.
         follower.catch_up().await?;
-        if let Some((email, password)) = &self.first_superuser {
-            match self.auth.user_admin().bootstrap(email, password, self.clock.now()).await {
+        if let Some((email, password)) = self.settings.first_superuser() {
+            match self.auth.user_admin().bootstrap(&email, &password, self.clock.now()).await {
                 Ok(Some(user)) => tracing::info!(user.id = user.id.0, "created the first superuser"),
                 Ok(None) => {}
                 Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),

@@ -1,4 +1,4 @@
-//! Who is calling: a token that verifies, of a user and a session that are alive.
+//! An access token is verified, and its user and session are looked up.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     tokens::Refusal,
 };
 
-/// What the caller put into the authorization header.
+/// The content of the authorization header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented<'a> {
     /// No header, or one of another scheme.
     Nothing,
-    /// Two headers, or one that holds no single token.
+    /// Two headers, or one without exactly one token.
     Malformed,
     Token(&'a str),
 }
@@ -25,8 +25,8 @@ pub struct Caller {
 }
 
 impl Auth {
-    /// Verifies an access token from memory: signature, claims, and whether it was taken back. No query, no lock; what
-    /// it says of its user is what was so at the last refresh.
+    /// Verifies an access token from memory: signature, claims, and whether its session has ended. It needs no query and no
+    /// lock. Username and roles in the token are those of the last refresh.
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`], or
@@ -48,11 +48,11 @@ impl Auth {
         }
     }
 
-    /// Finds out who is calling with a token that verified, as they are now. User and session are read, in one query:
-    /// whoever was deactivated or deleted, or whose session ended, is refused from that moment on every replica.
+    /// Reads the user and the session of a verified token, in one query: a deactivated or deleted user, or one whose
+    /// session has ended, is refused from that moment on every replica.
     ///
     /// # Errors
-    /// [`AuthError::InvalidToken`], or the database is away.
+    /// [`AuthError::InvalidToken`], or the database is unavailable.
     pub async fn caller(&self, token: &AccessToken) -> Result<Caller, AuthError> {
         let user = self.storage.active_user_of_session(token.user, token.session).await?;
         let user = user.ok_or(AuthError::InvalidToken)?;

@@ -6,7 +6,7 @@ use crate::{
     passwords::Verdict,
 };
 
-/// The password that is, and the one that is to be.
+/// The current password and the new one.
 #[derive(Debug, Clone)]
 pub struct PasswordChange {
     pub current: Password,
@@ -14,10 +14,10 @@ pub struct PasswordChange {
 }
 
 impl Auth {
-    /// Sets a new password and ends every other session of the caller: anyone else with the old password is signed out.
+    /// Sets a new password and ends every other session of the caller: a client that knew the old password is signed out.
     ///
     /// # Errors
-    /// The new password is weak, the current one is wrong, or the service cannot work now.
+    /// The new password is weak, the current one is wrong, or the service is overloaded or unavailable.
     pub async fn change_password(
         &self,
         caller: &Caller,
@@ -25,14 +25,14 @@ impl Auth {
         now: Timestamp,
     ) -> Result<(), AuthError> {
         self.user_admin.check_new(&change.new)?;
-        // A sign-in may make the hash anew at today's cost while we are hashing. The second look tells that from a
-        // password that somebody else has changed: then it was not this caller's to change.
+        // While this request hashes, a sign-in may rehash the same password with new parameters, or another request may
+        // change it. The second attempt tells the two apart: after a change the password is wrong.
         let is_changed =
             self.try_to_change(caller, &change, now).await? || self.try_to_change(caller, &change, now).await?;
         is_changed.then_some(()).ok_or(AuthError::InvalidCredentials)
     }
 
-    /// Changes the password of a caller who knows it; `false` when the stored hash was replaced while we were hashing.
+    /// Changes the password if `current` is right; `false` if the stored hash was replaced while this request was hashing.
     async fn try_to_change(&self, caller: &Caller, change: &PasswordChange, now: Timestamp) -> Result<bool, AuthError> {
         let stored = self.storage.password_hash(caller.user.id).await?;
         let verdict =

@@ -1,4 +1,4 @@
-//! Everything that a use case can refuse or fail at, in words. `http/error.rs` knows the numbers.
+//! Everything that a use case can refuse or fail at. `http/problem.rs` maps it to status codes and replies.
 
 use crate::{
     domain::{Invalid, WeakPassword},
@@ -7,50 +7,50 @@ use crate::{
     tokens::SigningFailed,
 };
 
-/// Why a use case did not do what it was asked.
+/// Why a use case did not do what it was asked to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// A member of the input is not what it must be.
+    /// The JSON pointer to a member, and its fault.
     #[error("{0} {1}")]
     InvalidMember(&'static str, Invalid),
     #[error(transparent)]
     WeakPassword(#[from] WeakPassword),
-    /// Unknown, wrong, inactive: the client is not told which.
+    /// Unknown or inactive account, or wrong password: the client is not told which.
     #[error("Invalid credentials.")]
     InvalidCredentials,
     #[error("Token not found in the request header")]
     TokenMissing,
-    /// Malformed, forged, expired, ended, user gone: the client is not told which.
-    #[error("The token is invalid or has expired.")]
+    /// Malformed, forged or expired, or its session or user is gone: the client is not told which.
+    #[error("The token is invalid.")]
     InvalidToken,
     #[error("Refresh tokens cannot be used for operations.")]
     RefreshTokenAsAccess,
     #[error("Only refresh tokens are allowed.")]
     AccessTokenAsRefresh,
-    #[error("A newer refresh token of this session was answered moments ago.")]
+    #[error("A newer refresh token of this session was issued moments ago.")]
     RefreshSuperseded,
-    #[error("This refresh token was used before. Its session has ended; sign in again.")]
+    #[error("The refresh token had been used before; its session has ended.")]
     RefreshReused,
-    #[error("You are not allowed to do this.")]
+    #[error("The caller does not have the right to do this.")]
     Forbidden,
-    #[error("There is nothing at this address.")]
+    #[error("There is no such session.")]
     NotFound,
-    #[error("Nobody can sign up here.")]
+    #[error("Registration is closed.")]
     RegistrationClosed,
-    #[error("There is an account with this e-mail already.")]
+    #[error("An account with this e-mail already exists.")]
     EmailTaken,
-    #[error("There is an account with this username already.")]
+    #[error("An account with this username already exists.")]
     UsernameTaken,
-    #[error("Too many sign-ins are waiting. Try again in a moment.")]
+    #[error("Too many passwords are waiting to be hashed.")]
     Overloaded,
-    /// The feed of revocations could not be read for too long: whether this token was taken back is not known.
-    #[error("The service cannot tell at the moment whether this token has ended. Try again in a moment.")]
+    /// The feed of revocations could not be read for too long: whether the token is revoked is not known.
+    #[error("The feed of revocations is stale.")]
     RevocationsStale,
-    /// The database cannot do its work. Why is for the log and the operator.
-    #[error("The service cannot reach its database. Try again in a moment.")]
+    /// The database is unavailable. The reason is for the log and the operator.
+    #[error("The database is unavailable.")]
     Unavailable(String),
-    /// A fault of ours. What it was is for the log.
-    #[error("Something went wrong here.")]
+    /// A fault of the service. The reason is for the log.
+    #[error("Internal error.")]
     Internal(String),
 }
 

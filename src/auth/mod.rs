@@ -1,8 +1,9 @@
-//! The use cases, one file for each sentence that a product owner says. They know what may happen, not how it travels.
+//! The use cases, a file for each. They know neither HTTP nor SQL.
 
 mod authenticate;
 mod change_password;
 mod error;
+mod health;
 mod refresh;
 mod register;
 mod sessions;
@@ -14,9 +15,10 @@ mod users;
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
 pub use error::AuthError;
+pub use health::Readiness;
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
-pub use sign_in::{Client, SignIn};
+pub use sign_in::{Client, IssuedToken, SignIn, TokenPair};
 pub use user_admin::UserAdmin;
 pub use users::ProfileUpdate;
 
@@ -31,7 +33,7 @@ use crate::{
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Everything that a use case needs, and nothing of HTTP.
+/// Everything that the use cases need.
 pub struct Auth {
     storage: Storage,
     user_admin: UserAdmin,
@@ -51,7 +53,7 @@ struct Policy {
     rotates: bool,
     refresh_grace: Seconds,
     max_sessions: u32,
-    /// What usernames are compared by that no user can choose.
+    /// The keys of the usernames that no user may choose.
     reserved_usernames: Vec<String>,
 }
 
@@ -98,17 +100,12 @@ impl Auth {
         self.tokens.replace_access_keys(access, now)
     }
 
-    /// The public keys with which others verify access tokens, as a JWK set.
+    /// The public keys of access tokens, as a JWK set.
     pub fn key_set(&self, now: Timestamp) -> impl Serialize {
         self.tokens.key_set(now)
     }
 
-    /// How many passwords wait to be hashed.
-    pub fn hash_queue(&self) -> usize {
-        self.passwords.waiting()
-    }
-
-    /// The use cases that no token opens.
+    /// The use cases of operators, which need no token.
     pub fn user_admin(&self) -> &UserAdmin {
         &self.user_admin
     }

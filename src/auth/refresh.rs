@@ -1,39 +1,36 @@
 //! A client gets a new access token for a refresh token.
 
-use super::{Auth, AuthError};
+use super::{Auth, AuthError, IssuedToken};
 use crate::{
     domain::{RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
     storage::{LiveSession, Rotation},
     tokens::Refusal,
 };
 
-/// A token, and how many seconds it is good for.
-pub type Lasting = (String, Seconds);
-
-/// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the one that came.
+/// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the presented one.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    pub access: Lasting,
-    pub refresh: Option<Lasting>,
+    pub access: IssuedToken,
+    pub refresh: Option<IssuedToken>,
     pub kind: RefreshKind,
 }
 
-/// What came of a refresh that was answered, for those who count.
+/// The kind of a successful refresh, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshKind {
-    /// The session moved on.
+    /// The session has a new generation.
     Rotated,
-    /// It had; the same pair was answered again.
+    /// The session had it already: the client got the same pair again.
     Repeated,
     /// Without rotation: an access token alone.
     Renewed,
 }
 
 impl Auth {
-    /// Answers a new access token for a refresh token, with the user's name and roles as they are now.
+    /// Exchanges a refresh token for a new access token with the user's current name and roles.
     ///
     /// # Errors
-    /// The token is none, is of the other kind or has ended, was superseded or used before, or the database is away.
+    /// The token is invalid, an access token, superseded or reused, its session has ended, or the database is unavailable.
     pub async fn refresh(&self, token: &str, now: Timestamp) -> Result<Refreshed, AuthError> {
         // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
@@ -43,50 +40,51 @@ impl Auth {
         if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
     }
 
-    /// With rotation a refresh token is good once, and a retry gets what the first try got.
+    /// With rotation each refresh token is used once, and a retry gets the same pair as the first attempt.
     async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
-            // The normal case. Of many who come with this token at once, only one gets here.
+            // The normal case. Of several requests with this token at once, exactly one gets here.
             Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
-            // Signed out, expired, or its user deleted or inactive.
+            // Signed out or expired, or the user is deleted or inactive.
             Rotation::SessionInactive => return Err(AuthError::InvalidToken),
             Rotation::GenerationMismatch(session) => session,
         };
         match session.state.judge_refresh(token.generation, self.policy.refresh_grace, now) {
-            // A lost reply, a second tab, a retry: the same pair again, made from the row alone.
+            // The client lost the reply and retries, or has a second tab: it gets the same pair, made from the row.
             RefreshVerdict::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
-            // A slow second tab. It has a newer token by now, and nothing ends.
+            // A slow second tab: the client has a newer token, so nothing ends.
             RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
-            // Two hold this token, and one of them should not. Which one cannot be told: the session ends for both.
+            // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session ends
+            // for both.
             RefreshVerdict::Reused => {
                 self.storage.end_session(token.session, now).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
                 Err(AuthError::RefreshReused)
             }
-            // Newer than the newest: a database that was restored from a backup has forgotten it. Nothing ends.
-            // (`Current` would have been moved.)
+            // A generation that this database does not know: it was restored from a backup. Nothing ends. (A token of the
+            // current generation was rotated above.)
             RefreshVerdict::NeverIssued | RefreshVerdict::Current => Err(AuthError::InvalidToken),
         }
     }
 
-    /// Without rotation a refresh token is good until it ends, and nothing of the session changes.
+    /// Without rotation a refresh token is valid until it expires, and the session does not change.
     async fn renew(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
-        // Signed out, expired, or its user deleted or inactive: one query sees session and user at one moment.
+        // One query reads session and user: `None` if signed out or expired, or if the user is deleted or inactive.
         let session = self.storage.live_session(token, now - self.policy.leeway).await?;
-        // Of another generation: left from a time when rotation was on.
+        // A token of another generation was issued while rotation was on, and has been replaced.
         let session = session.filter(|session| session.state.generation == token.generation);
         let LiveSession { user, state } = session.ok_or(AuthError::InvalidToken)?;
 
         if now - state.last_used_at >= SessionState::USE_IS_EXACT_TO {
-            // Only the list of sessions would miss this: no reason to refuse, and the storage has logged it.
+            // Only the list of sessions needs this, so a failure, which storage logs, does not refuse the request.
             let _ = self.storage.touch_session(token.session, now).await;
         }
-        let access = self.tokens.mint_access(&user, token.session, state.absolute_expires_at, now)?;
+        let access = self.tokens.mint_access(&user, token.session, state.absolute_expires_at, now)?.into();
         Ok(Refreshed { access, refresh: None, kind: RefreshKind::Renewed })
     }
 
-    /// The pair of a session's generation. Everything in it follows from the row, so that it can be answered again.
+    /// The pair of tokens of a session's generation. It follows from the row alone, so a retry gets an equal pair.
     fn pair(
         &self,
         token: &RefreshToken,
@@ -95,7 +93,7 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Refreshed, AuthError> {
         let LiveSession { user, state } = session;
-        let access = self.tokens.mint_access_of_rotation(user, token.session, state, now)?;
+        let access = self.tokens.mint_access_of_rotation(user, token.session, state, now)?.into();
         let refresh = self.tokens.mint_refresh(&RefreshToken {
             user: token.user,
             session: token.session,
@@ -103,8 +101,8 @@ impl Auth {
             issued_at: state.rotated_at,
             expires_at: state.expires_at,
         })?;
-        // Within the leeway it may have ended already.
-        let refresh = (refresh, (state.expires_at - now).max(Seconds(0)));
-        Ok(Refreshed { access, refresh: Some(refresh), kind })
+        // Within the leeway it may have expired already.
+        let expires_in = (state.expires_at - now).max(Seconds(0));
+        Ok(Refreshed { access, refresh: Some(IssuedToken { text: refresh, expires_in }), kind })
     }
 }

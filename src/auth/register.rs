@@ -6,7 +6,7 @@ use crate::{
     domain::{Email, Name, Password, Timestamp, User, Username},
 };
 
-/// What a user sets when signing up. There is no place for a right here.
+/// The values of a new account. It has no rights.
 #[derive(Debug, Clone)]
 pub struct SignUp {
     pub email: Email,
@@ -17,10 +17,11 @@ pub struct SignUp {
 }
 
 impl Auth {
-    /// Creates an ordinary user, if `registration.mode` lets this caller.
+    /// Creates a user without rights, if `registration.mode` allows it to this caller.
     ///
     /// # Errors
-    /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service cannot work now.
+    /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service is overloaded
+    /// or unavailable.
     pub async fn register(&self, sign_up: SignUp, presented: Presented<'_>, now: Timestamp) -> Result<User, AuthError> {
         match self.policy.registration {
             RegistrationMode::Open => {}

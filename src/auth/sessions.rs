@@ -1,13 +1,13 @@
-//! A user lists their sessions, and ends them.
+//! A user lists and ends sessions.
 
 use super::{Auth, AuthError, Caller};
 use crate::domain::{Session, SessionId, Timestamp};
 
 impl Auth {
-    /// The caller's sessions that are alive, the newest first.
+    /// The caller's active sessions, the newest first.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn list_sessions(&self, caller: &Caller, now: Timestamp) -> Result<Vec<Session>, AuthError> {
         Ok(self.storage.list_sessions(caller.user.id, now).await?)
     }
@@ -15,7 +15,8 @@ impl Auth {
     /// Ends one of the caller's sessions: its refresh and access tokens.
     ///
     /// # Errors
-    /// [`AuthError::NotFound`] for one that is another's, has ended or never was, or the database is away.
+    /// [`AuthError::NotFound`] if the session does not exist, has ended or belongs to another user, or the database is
+    /// unavailable.
     pub async fn end_session(&self, caller: &Caller, id: SessionId, now: Timestamp) -> Result<(), AuthError> {
         let was_alive = self.storage.end_session_of(caller.user.id, id, now).await?;
         was_alive.then_some(()).ok_or(AuthError::NotFound)
@@ -24,7 +25,7 @@ impl Auth {
     /// Ends every session of the caller, this one included.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn sign_out_everywhere(&self, caller: &Caller, now: Timestamp) -> Result<(), AuthError> {
         Ok(self.storage.end_sessions(caller.user.id, now).await?)
     }

@@ -7,41 +7,53 @@ use crate::{
     random::random,
 };
 
-/// A try to sign in.
+/// The credentials of a sign-in.
 #[derive(Debug, Clone)]
 pub struct SignIn {
     pub login: LoginName,
     pub password: Password,
 }
 
-/// What is known of the program that signs in; shown in the list of sessions.
+/// The client that signs in, as the list of sessions shows it.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
     pub user_agent: Option<String>,
     pub ip: Option<String>,
 }
 
-/// The two tokens of a new session, and how many seconds each is good for.
+/// A token, and how many seconds it is valid.
 #[derive(Debug, Clone)]
-pub struct TokenPair {
-    pub access_token: String,
+pub struct IssuedToken {
+    pub text: String,
     pub expires_in: Seconds,
-    pub refresh_token: String,
-    pub refresh_expires_in: Seconds,
 }
 
-/// What becomes of a hash that was made at another cost than today's, when the password is right.
+impl From<(String, Seconds)> for IssuedToken {
+    fn from((text, expires_in): (String, Seconds)) -> Self {
+        Self { text, expires_in }
+    }
+}
+
+/// The two tokens of a new session.
+#[derive(Debug, Clone)]
+pub struct TokenPair {
+    pub access: IssuedToken,
+    pub refresh: IssuedToken,
+}
+
+/// What to do with a hash that was made with other parameters, once the password is known to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outdated {
-    MadeAnew,
-    Left,
+    Rehash,
+    Keep,
 }
 
 impl Auth {
     /// Begins a session.
     ///
     /// # Errors
-    /// [`AuthError::InvalidCredentials`] for whatever is wrong with them, or the service cannot work now.
+    /// [`AuthError::InvalidCredentials`] for an unknown or inactive account and for a wrong password, or the service is
+    /// overloaded or unavailable.
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
@@ -51,30 +63,30 @@ impl Auth {
             user_agent: client.user_agent,
             ip: client.ip,
         };
-        let mut user = self.try_to_begin(&sign_in, &session, Outdated::MadeAnew, now).await?;
+        let mut user = self.try_to_begin(&sign_in, &session, Outdated::Rehash, now).await?;
         if user.is_none() {
-            // The stored hash is another by now. If another sign-in made it anew at today's cost, the password is
-            // right still; if the password was changed, it is wrong now. The second look tells. It makes nothing anew:
-            // while replicas differ in what a hash costs, each would undo what the other did.
-            user = self.try_to_begin(&sign_in, &session, Outdated::Left, now).await?;
+            // The stored hash was replaced while this request was hashing. Either another sign-in rehashed the same password,
+            // or the password was changed: the second attempt tells. It does not rehash, because replicas with different
+            // parameters would undo each other's work.
+            user = self.try_to_begin(&sign_in, &session, Outdated::Keep, now).await?;
         }
-        // Another once more: the password was right both times, so this is no refusal.
+        // It was replaced again. The password was right both times, so the client may try again.
         let user = user.ok_or(AuthError::Overloaded)?;
 
-        let (access_token, expires_in) =
-            self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
-        let refresh_token = self.tokens.mint_refresh(&RefreshToken {
+        let access = self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
+        let refresh = self.tokens.mint_refresh(&RefreshToken {
             user: user.id,
             session: session.id,
             generation: 0,
             issued_at: now,
             expires_at: session.expires_at,
         })?;
-        Ok(TokenPair { access_token, expires_in, refresh_token, refresh_expires_in: session.expires_at - now })
+        let refresh = IssuedToken { text: refresh, expires_in: session.expires_at - now };
+        Ok(TokenPair { access: access.into(), refresh })
     }
 
-    /// Begins `session` for the user with these credentials; `None` when they were right for a hash that was replaced
-    /// while we were hashing, or the user was shut out meanwhile.
+    /// Begins `session` for the user with these credentials; `None` if the stored hash was replaced or the user was
+    /// deactivated while this request was hashing.
     async fn try_to_begin(
         &self,
         sign_in: &SignIn,
@@ -82,12 +94,12 @@ impl Auth {
         outdated: Outdated,
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
-        // First: in a flood most are refused, and should cost no query.
+        // First, so that in a flood a refused sign-in costs no query.
         let permit = self.passwords.try_acquire()?;
         let max_sessions = self.policy.max_sessions;
         let account = self.storage.credentials(&sign_in.login, max_sessions, now).await?;
 
-        // An unknown account costs the same hash as a known one: the time must not tell who has an account here.
+        // An unknown account costs the same work as a known one: the time must not reveal whether an account exists.
         let stored = account.as_ref().map(|account| account.password_hash.clone());
         let verdict = self.passwords.verify(permit, sign_in.password.clone(), stored).await?;
 
@@ -97,10 +109,10 @@ impl Auth {
         if !account.is_active {
             return Err(AuthError::InvalidCredentials);
         }
-        // Sign-ins at the same moment may pass the limit until the next one.
+        // Concurrent sign-ins may exceed the limit; the next sign-in enforces it.
         let limit = account.has_max_sessions.then_some(max_sessions);
         let verified = &account.password_hash;
-        let rehashed = rehashed.as_ref().filter(|_| outdated == Outdated::MadeAnew);
+        let rehashed = rehashed.as_ref().filter(|_| outdated == Outdated::Rehash);
         Ok(self.storage.begin_session(account.id, verified, rehashed, session, limit, now).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! The administration of users, without a check of rights: for the operator's commands and for `bootstrap`.
+//! The administration of users by the operator's commands and by `bootstrap`. It checks no rights.
 
 use super::{AuthError, SignUp};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 
-/// The use cases that need no token and check no right.
+/// The use cases that check no rights.
 #[derive(Clone)]
 pub struct UserAdmin {
     storage: Storage,
@@ -31,16 +31,16 @@ impl UserAdmin {
         Ok(self.rules.check(password)?)
     }
 
-    /// Creates a user, with every right if it is to be a superuser.
+    /// Creates a user; a superuser has all rights.
     ///
     /// # Errors
-    /// The password is weak, e-mail or username are taken, or the service cannot work now.
+    /// The password is weak, e-mail or username are taken, or the service is overloaded or unavailable.
     pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
         self.check_new(&password)?;
         let hash = self.passwords.hash(password).await?;
         let user = NewUser { email, username, first_name, last_name, is_superuser };
-        // Not asked before hashing: of sixteen at once the index lets one through, and a question would only be older.
+        // Duplicates are not checked before hashing: the unique index decides, and an earlier check could be stale.
         match self.storage.create_user(&user, &hash, now).await? {
             Created::User(user) => Ok(user),
             Created::EmailTaken => Err(AuthError::EmailTaken),
@@ -51,9 +51,9 @@ impl UserAdmin {
     /// The user with this id, e-mail or username.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn find(&self, text: &str) -> Result<Option<User>, AuthError> {
-        // Digits are always an id: a username of digits must not be taken for one when that id is gone.
+        // Digits are always an id: when that id does not exist, a username of the same digits must not be found instead.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let Some(id) = UserId::parse(text) else { return Ok(None) };
             return Ok(self.storage.find_user(&UserRef::Id(id)).await?);
@@ -67,15 +67,15 @@ impl UserAdmin {
     /// A page of all users.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn list(&self, cursor: &UserCursor, limit: Limit) -> Result<Page<User>, AuthError> {
         Ok(self.storage.list_users(cursor, limit).await?)
     }
 
-    /// Sets a password and ends the user's sessions; `None` when the user is gone.
+    /// Sets a password and ends the user's sessions; `None` if there is no such user.
     ///
     /// # Errors
-    /// The password is weak, or the service cannot work now.
+    /// The password is weak, or the service is overloaded or unavailable.
     pub async fn set_password(
         &self,
         id: UserId,
@@ -87,18 +87,18 @@ impl UserAdmin {
         Ok(self.storage.set_password(id, &hash, now).await?)
     }
 
-    /// Lets a user in again; `None` when the user is gone.
+    /// Activates a user; `None` if there is no such user.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn activate(&self, id: UserId) -> Result<Option<User>, AuthError> {
         Ok(self.storage.activate(id).await?)
     }
 
-    /// Shuts a user out and ends its sessions; `None` when the user is gone.
+    /// Deactivates a user and ends its sessions; `None` if there is no such user.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, AuthError> {
         Ok(self.storage.deactivate(id, now).await?)
     }
@@ -106,23 +106,23 @@ impl UserAdmin {
     /// Ends every session of a user.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn sign_out(&self, id: UserId, now: Timestamp) -> Result<(), AuthError> {
         Ok(self.storage.end_sessions(id, now).await?)
     }
 
-    /// Deletes a user with its sessions; whether there was one.
+    /// Deletes a user with its sessions. Returns whether there was one.
     ///
     /// # Errors
-    /// When the database is away.
+    /// If the database is unavailable.
     pub async fn delete(&self, id: UserId, now: Timestamp) -> Result<bool, AuthError> {
         Ok(self.storage.delete_user(id, now).await?)
     }
 
-    /// Makes the first superuser, while there is none: a new user, or the one who has that e-mail, with this password.
+    /// Creates the first superuser while there is none: a new user, or the user with this e-mail, who gets this password.
     ///
     /// # Errors
-    /// The password is weak, or the service cannot work now.
+    /// The password is weak, or the service is overloaded or unavailable.
     pub async fn bootstrap(
         &self,
         email: &Email,

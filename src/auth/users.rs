@@ -1,4 +1,4 @@
-//! Users look at the list, and change what is theirs.
+//! A user reads the list of users and changes its own profile.
 
 use super::{Auth, AuthError, Caller};
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
     storage::{ProfileChange, Updated},
 };
 
-/// What users may change of themselves; `None` leaves it as it is.
+/// The changes of a profile; `None` keeps a value.
 #[derive(Debug, Clone, Default)]
 pub struct ProfileUpdate {
-    /// Not parsed yet: whether it is a username depends on the caller's e-mail.
+    /// Not parsed yet: the rules for a username depend on the caller's e-mail.
     pub username: Option<String>,
     pub first_name: Option<Name>,
     pub last_name: Option<Name>,
@@ -20,7 +20,7 @@ impl Auth {
     /// A page of all users.
     ///
     /// # Errors
-    /// [`AuthError::Forbidden`] when the list is for staff, or the database is away.
+    /// [`AuthError::Forbidden`] if the list is for staff, or the database is unavailable.
     pub async fn list_users(
         &self,
         caller: &Caller,
@@ -33,10 +33,10 @@ impl Auth {
         Ok(self.storage.list_users(cursor, limit).await?)
     }
 
-    /// Changes the caller's own names.
+    /// Changes the caller's names.
     ///
     /// # Errors
-    /// The username is none or is taken, the caller was deleted meanwhile, or the database is away.
+    /// The username is invalid or taken, the caller was deleted meanwhile, or the database is unavailable.
     pub async fn update_profile(&self, caller: &Caller, update: ProfileUpdate) -> Result<User, AuthError> {
         let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
         let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;

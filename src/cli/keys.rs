@@ -71,11 +71,8 @@ fn announce(file: &KeyFile, output: &Output) {
 }
 
 fn list(folder: &Path, settings: &Settings, now: Timestamp, output: &Output) -> Result<(), Failure> {
-    let read = app::key_folder(settings, folder)?;
-    for (key, state) in read.ring.states(now) {
-        let key = &key.signing;
-        let file = read.files.iter().find(|file| file.key.kid() == key.kid()).map(KeyFile::name).unwrap_or_default();
-        let (kid, algorithm) = (key.kid(), key.algorithm().name());
+    for (file, state) in app::key_states(settings, folder, now)? {
+        let (kid, algorithm, file) = (file.key.kid(), file.key.algorithm().name(), file.name());
         if output.json {
             say(json!({ "kid": kid, "algorithm": algorithm, "state": state, "file": file }));
         } else {

@@ -12,7 +12,6 @@ use crate::{
     telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
-use secrecy::{ExposeSecret, SecretString};
 use std::{
     io::{self, IsTerminal},
     sync::Arc,
@@ -111,7 +110,7 @@ async fn act(action: UserAction, user_admin: &UserAdmin, now: Timestamp) -> Resu
     let user = match action {
         Show(_) => Ok(Some(user)),
         SetPassword(_) => {
-            let password = Password::parse(new_password()?.expose_secret())?;
+            let password = new_password()?;
             user_admin.set_password(id, password, now).await
         }
         Activate(_) => user_admin.activate(id).await,
@@ -157,7 +156,7 @@ async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Resu
         first_name: Name::parse(&command.first_name).map_err(|fault| format!("the first name {fault}"))?,
         last_name: Name::parse(&command.last_name).map_err(|fault| format!("the last name {fault}"))?,
         email,
-        password: Password::parse(new_password()?.expose_secret()).map_err(|fault| format!("the password {fault}"))?,
+        password: new_password()?,
     };
     print(user_admin.create(sign_up, command.superuser, now).await.map_err(explain)?, command.json);
     Ok(())
@@ -165,27 +164,30 @@ async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Resu
 
 /// Prompts for a password twice, or reads one line if standard input is no terminal. It is never an argument, because `ps`
 /// shows arguments.
-fn new_password() -> Result<SecretString, Failure> {
-    if !io::stdin().is_terminal() {
+fn new_password() -> Result<Password, Failure> {
+    let text = if io::stdin().is_terminal() {
+        let text = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Repeat the password: ")? != text {
+            return Err("the two passwords differ".into());
+        }
+        text
+    } else {
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
-        return Ok(line.trim_end_matches(['\r', '\n']).into());
-    }
-    let password = rpassword::prompt_password("Password: ")?;
-    if rpassword::prompt_password("Repeat the password: ")? != password {
-        return Err("the two passwords differ".into());
-    }
-    Ok(password.into())
+        line
+    };
+    Ok(Password::parse(text.trim_end_matches(['\r', '\n'])).map_err(|fault| format!("the password {fault}"))?)
 }
 
 fn print(user: User, json: bool) {
-    let line = if json {
-        serde_json::to_string(&UserResponse::from(user)).unwrap_or_default()
-    } else {
-        let mut words = vec![user.id.to_string(), user.email.as_str().to_owned(), user.username.as_str().to_owned()];
-        words.push(if user.is_active { "active" } else { "inactive" }.to_owned());
-        words.extend(user.is_superuser.then(|| "superuser".to_owned()).or(user.is_staff.then(|| "staff".to_owned())));
-        words.join("  ")
+    if json {
+        return say(serde_json::to_string(&UserResponse::from(user)).unwrap_or_default());
+    }
+    let state = if user.is_active { "active" } else { "inactive" };
+    let role = match (user.is_superuser, user.is_staff) {
+        (true, _) => "  superuser",
+        (false, true) => "  staff",
+        (false, false) => "",
     };
-    say(line);
+    say(format_args!("{}  {}  {}  {state}{role}", user.id, user.email.as_str(), user.username.as_str()));
 }

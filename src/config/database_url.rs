@@ -9,32 +9,24 @@ use rustls::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    fmt, fs,
+    fs,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 use url::Url;
 
-/// Where the database is. It may hold a password.
-#[derive(Clone)]
-pub struct DatabaseUrl(SecretString);
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabaseUrl([redacted])")
-    }
+/// The address of the database. It may contain a password.
+#[derive(Debug, Clone)]
+pub struct DatabaseUrl {
+    url: SecretString,
+    /// The file of `sqlite://…`.
+    pub(super) sqlite_path: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
     pub fn expose_secret(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// The file of `sqlite://…`.
-    pub(super) fn sqlite_path(&self) -> Option<PathBuf> {
-        let path = self.expose_secret().strip_prefix("sqlite:")?;
-        Some(path.strip_prefix("//").unwrap_or(path).into())
+        self.url.expose_secret()
     }
 }
 
@@ -42,14 +34,16 @@ impl Scalar for DatabaseUrl {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let Some(path) = text.strip_prefix("sqlite:") else { return Ok(Self(postgres(text)?.into())) };
+        let Some(path) = text.strip_prefix("sqlite:") else {
+            return Ok(Self { url: postgres(text)?.into(), sqlite_path: None });
+        };
         let path = path.strip_prefix("//").unwrap_or(path);
         // SQLite reads a name that begins with `file:` as a URL.
         let is_file = !path.is_empty() && !path.ends_with('/') && !path.starts_with("file:");
         if !is_file || path.contains(":memory:") || path.contains('?') {
             return Err("must name a file, without parameters: sqlite://data/signet.db".to_owned());
         }
-        Ok(Self(text.into()))
+        Ok(Self { url: text.into(), sqlite_path: Some(path.into()) })
     }
 }
 

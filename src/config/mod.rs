@@ -23,8 +23,9 @@ use sources::Reader;
 use std::{num::NonZero, path::PathBuf, sync::LazyLock, thread::available_parallelism};
 
 /// Where the service runs. It decides what is refused at the start and how log lines look, and changes no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
+    #[default]
     Development,
     Production,
 }
@@ -81,7 +82,7 @@ impl Server {
 impl Database {
     /// The file of an SQLite address; `None` for PostgreSQL.
     pub fn sqlite_path(&self) -> Option<PathBuf> {
-        self.url.sqlite_path()
+        self.url.sqlite_path.clone()
     }
 }
 

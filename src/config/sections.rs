@@ -5,7 +5,9 @@ use super::{
     database_url::DatabaseUrl,
     print::Line,
     sources::Reader,
-    values::{BasePath, HeaderName, Listing, LogFormat, MaxStaleness, MemberName, Origin, Rate, RegistrationMode},
+    values::{
+        BasePath, HeaderName, HttpUrl, Listing, LogFormat, MaxStaleness, MemberName, Origin, Rate, RegistrationMode,
+    },
 };
 use crate::domain::{Algorithm, Email, Seconds, UserIdField};
 use ipnet::IpNet;
@@ -36,7 +38,7 @@ macro_rules! sections {
                     $($section: $name {
                         $($key: reader.read(concat!(stringify!($section), ".", stringify!($key))),)*
                     },)*
-                    printable: reader.printable(),
+                    printable: Vec::new(),
                 }
             }
         }
@@ -49,7 +51,7 @@ sections! {
         bind: SocketAddr,
         /// HTTP threads.
         workers: Option<NonZero<usize>>,
-        public_url: Option<String>,
+        public_url: Option<HttpUrl>,
         /// Empty or "/path": the prefix of every route.
         base_path: BasePath,
         metrics_bind: Option<SocketAddr>,
@@ -140,7 +142,7 @@ sections! {
     telemetry: Telemetry {
         log: String,
         format: LogFormat,
-        otlp_endpoint: Option<String>,
+        otlp_endpoint: Option<HttpUrl>,
     }
 
     /// How mail is sent.

@@ -1,7 +1,7 @@
 //! Where settings come from: the layers, merged into one flat table whose rows remember the place of their value.
 
 use super::{
-    Problem, Profile,
+    Problem, Profile, Settings,
     print::Line,
     values::{self, Setting},
 };
@@ -40,16 +40,8 @@ impl Sources {
         Self { directory: Some(PathBuf::from("config")), environment }
     }
 
-    pub(super) fn variable(&self, name: &str) -> Option<&str> {
-        self.environment.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    fn profile(&self) -> Result<Profile, Fault> {
-        match self.variable("SIGNET_PROFILE").unwrap_or_default() {
-            "" | "development" => Ok(Profile::Development),
-            "production" => Ok(Profile::Production),
-            _ => Err(Fault::new("SIGNET_PROFILE", "the environment", "must be development or production")),
-        }
+    pub(super) fn variable(&self, name: &str) -> &str {
+        self.environment.iter().rev().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }
 }
 
@@ -90,6 +82,7 @@ struct Row {
 }
 
 /// Reads the merged settings one by one, and collects the known keys and the faults.
+#[derive(Default)]
 pub(super) struct Reader {
     pub profile: Profile,
     rows: BTreeMap<String, Row>,
@@ -100,14 +93,15 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn merge(sources: &Sources) -> Self {
-        let (profile, faults) = match sources.profile() {
-            Ok(profile) => (profile, Vec::new()),
-            Err(fault) => (Profile::Development, vec![fault]),
-        };
-        let mut reader = Self { profile, rows: BTreeMap::new(), defaults: BTreeMap::new(), known: Vec::new(), faults };
+        let mut reader = Self::default();
+        match sources.variable("SIGNET_PROFILE") {
+            "" | "development" => {}
+            "production" => reader.profile = Profile::Production,
+            _ => reader.fault(Fault::new("SIGNET_PROFILE", "the environment", "must be development or production")),
+        }
         reader.layer(DEFAULT, include_str!("../../config/default.toml"));
         reader.defaults = reader.rows.iter().map(|(key, row)| (key.clone(), row.value.clone())).collect();
-        let (name, text) = match profile {
+        let (name, text) = match reader.profile {
             Profile::Production => ("production", include_str!("../../config/production.toml")),
             Profile::Development => ("development", include_str!("../../config/development.toml")),
         };
@@ -180,9 +174,9 @@ impl Reader {
             Some(Err(problem)) => self.fault_at(key, problem),
             None => {}
         }
-        let default = self.defaults.get(key).and_then(|value| T::parse(value).ok());
+        let default = self.defaults.get(key).cloned().unwrap_or_else(|| Value::new(None, ""));
         #[expect(clippy::expect_used, reason = "default.toml is compiled in; a test reads it")]
-        default.or_else(T::absent).expect("a key that may not be absent has a default in default.toml")
+        T::parse(&default).expect("only an optional key has no default in default.toml")
     }
 
     /// Reads a secret from the file that `…_FILE` names.
@@ -243,11 +237,11 @@ impl Reader {
     }
 
     /// Returns `settings` if there is no fault.
-    pub(super) fn finish<T>(self, settings: T) -> Result<T, Faults> {
-        if self.faults.is_empty() { Ok(settings) } else { Err(Faults(self.faults)) }
-    }
-
-    pub(super) fn printable(&self) -> Vec<Line> {
-        self.known.clone()
+    pub(super) fn finish(self, settings: Settings) -> Result<Settings, Faults> {
+        if self.faults.is_empty() {
+            Ok(Settings { printable: self.known, ..settings })
+        } else {
+            Err(Faults(self.faults))
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Rules {
 /// Refuses the variables by which the driver of PostgreSQL would use TLS in another way than `database.url` says.
 pub(super) fn check_environment(settings: &Settings, sources: &Sources, reader: &mut Reader) {
     let is_postgres = settings.database.sqlite_path().is_none();
-    let is_set = |name: &&str| sources.variable(name).is_some_and(|value| !value.is_empty());
+    let is_set = |name: &&str| !sources.variable(name).is_empty();
     let variables = ["PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
     for name in variables.into_iter().filter(|name| is_postgres && is_set(name)) {
         let parameter = name.trim_start_matches("PG").to_lowercase();
@@ -82,9 +82,9 @@ fn keys(settings: &Settings, rules: &mut Rules) {
 
 /// Checks settings against ranges: a line each.
 macro_rules! check_ranges {
-    ($settings:ident, $rules:ident; $($section:ident.$key:ident $(($call:tt))?: $range:expr, $what:literal;)*) => {$(
+    ($settings:ident, $rules:ident; $($section:ident.$key:ident: $range:expr, $what:literal;)*) => {$(
         $rules.check(
-            $range.contains(&$settings.$section.$key $($call)?),
+            $range.contains(&$settings.$section.$key),
             &[concat!(stringify!($section), ".", stringify!($key))],
             concat!("must be ", $what),
         );
@@ -144,7 +144,7 @@ fn orders(settings: &Settings, rules: &mut Rules) {
 }
 
 fn server(settings: &Settings, rules: &mut Rules) {
-    let Settings { server, telemetry, .. } = settings;
+    let server = &settings.server;
     let is_allowed = settings.profile == Profile::Production || server.bind.ip().is_loopback();
     rules.check(
         is_allowed,
@@ -156,20 +156,12 @@ fn server(settings: &Settings, rules: &mut Rules) {
         bind.port() == server.bind.port() && bind.port() != 0 && (is_any || bind.ip() == server.bind.ip())
     };
     rules.check(!server.metrics_bind.is_some_and(overlaps), &["server.metrics_bind"], "must not be server.bind");
-    let is_public_url = |text: &str| {
-        let is_plain = |url: &Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-        text.len() <= 500 && text.contains("://") && http_url(text).is_some_and(|url| is_plain(&url))
+    let is_prefix = |text: &str| {
+        let is_plain = |url: Url| url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
+        text.len() <= 500 && Url::parse(text).is_ok_and(is_plain)
     };
-    let is_right = server.public_url.as_deref().is_none_or(is_public_url);
-    rules.check(is_right, &["server.public_url"], "must be a URL such as https://id.example.com");
-    let is_right = telemetry.otlp_endpoint.as_deref().is_none_or(|text| http_url(text).is_some());
-    rules.check(is_right, &["telemetry.otlp_endpoint"], "must be the URL of a collector such as http://127.0.0.1:4318");
-}
-
-/// An absolute URL of visible ASCII characters. [`Url`] alone would ignore blanks and encode other characters.
-fn http_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-    text.chars().all(|c| c.is_ascii_graphic()).then_some(url)
+    let is_right = server.public_url.as_deref().is_none_or(is_prefix);
+    rules.check(is_right, &["server.public_url"], "must have at most 500 bytes, and no user, query or fragment");
 }
 
 fn tokens(settings: &Settings, rules: &mut Rules) {

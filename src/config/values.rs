@@ -14,16 +14,11 @@ use std::{
 use strum::{EnumString, VariantNames};
 use url::Url;
 
-/// The type of a setting: a [`Scalar`], an optional one or a list.
+/// The type of a setting: a [`Scalar`], an optional one or a list. A missing key is an empty text.
 pub(super) trait Setting: Sized {
     const SECRET: bool = false;
 
     fn parse(value: &Value) -> Result<Self, String>;
-
-    /// The meaning of a missing key; `None` where the key must be there.
-    fn absent() -> Option<Self> {
-        None
-    }
 }
 
 /// A type that is written as one text. From the environment every value comes as text, from TOML with a type.
@@ -55,10 +50,6 @@ impl<T: Scalar> Setting for Option<T> {
     fn parse(value: &Value) -> Result<Self, String> {
         let text = text(value)?;
         if text.is_empty() { Ok(None) } else { T::parse(&text).map(Some) }
-    }
-
-    fn absent() -> Option<Self> {
-        Some(None)
     }
 }
 
@@ -122,6 +113,12 @@ scalars! {
         // A wildcard within an origin would match nothing.
         let is_exact = || Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text);
         (text == "*" || !text.contains('*') && is_exact()).then(|| Self(text.to_owned()))
+    };
+    HttpUrl: "a URL such as https://id.example.com", |text| {
+        let has_host = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        // `Url` alone would ignore blanks, accept a missing slash and encode other characters.
+        let is_exact = text.contains("://") && text.chars().all(|c| c.is_ascii_graphic());
+        (is_exact && Url::parse(text).as_ref().is_ok_and(has_host)).then(|| Self(text.to_owned()))
     };
     BasePath: "empty, or a path such as /id without a slash at its end", |text| {
         // Clients remove `.` and `..` from an address.
@@ -237,6 +234,8 @@ macro_rules! checked_texts {
 checked_texts! {
     /// The scheme, host and port of a page whose scripts may read responses, as browsers send it; or `*` for any.
     Origin
+    /// An absolute URL.
+    HttpUrl
     /// The prefix of every route.
     BasePath
     /// The name of an HTTP header.

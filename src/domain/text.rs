@@ -104,7 +104,7 @@ mod tests {
             let key = folded(&c.to_string());
             assert_eq!(folded(&key), key, "U+{:04X}", c as u32);
             let upper: String = c.to_uppercase().collect();
-            // Two letters of which Unicode says that their capital is another letter's: ı and the capital I of every language.
+            // Unicode says that the capital of ı is I, which is the capital of i.
             if !matches!(c, 'ı') {
                 assert_eq!(folded(&upper), key, "U+{:04X}", c as u32);
             }

@@ -20,7 +20,6 @@ use crate::{
     auth::Auth,
     clock::Clock,
     config::{Origin, Profile, Settings},
-    storage::Storage,
     telemetry::Metrics,
     tokens::TokenNames,
 };
@@ -37,7 +36,6 @@ use std::{
 /// What handlers share: the use cases, the clock, and the settings of requests and responses.
 pub struct State {
     auth: Arc<Auth>,
-    storage: Storage,
     clock: Clock,
     base_path: String,
     has_docs: bool,
@@ -57,12 +55,11 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(settings: &Settings, auth: Arc<Auth>, storage: Storage, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: &Settings, auth: Arc<Auth>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let token_names = token_names(settings);
         let base_path = settings.server.base_path.to_string();
         Self {
             auth,
-            storage,
             clock,
             has_docs: settings.server.docs,
             has_metrics: settings.server.metrics_bind.is_none() && settings.profile == Profile::Development,

@@ -61,14 +61,11 @@ pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, 
         let entries = entries.map_err(|fault| error(folder, format!("the folder cannot be read: {fault}")))?;
         entries.iter().filter_map(|entry| read_file(entry.path(), algorithm).transpose()).collect()
     };
-    for _ in 0..3 {
-        match read_all() {
-            // `rotate` renamed the file after the folder was listed.
-            Err(fault) if folder.exists() && !Path::new(&fault.path).exists() => {}
-            read => return read,
-        }
+    match read_all() {
+        // `rotate` renamed the file after the folder was listed.
+        Err(fault) if !Path::new(&fault.path).exists() => read_all(),
+        read => read,
     }
-    read_all()
 }
 
 /// Reads a file of a folder; `None` for a file that is not a key.
@@ -169,28 +166,25 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     Ok(KeyFile { path, made: Some(made), activation, ..next })
 }
 
-/// Reads the key in `folder/name`, or makes one that only its owner can read: what the development profile does.
-pub fn load_or_create(folder: &Path, name: &str, algorithm: Algorithm) -> Result<SecretString, KeyFileError> {
-    if let Some(key) = load(folder, name, algorithm)? {
-        return Ok(key);
-    }
-    let path = folder.join(name);
-    make_folder(folder)?;
-    write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
-    tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
-    read(&path)
-}
-
-/// Reads the key in `folder/name`; `None` where there is none yet.
-pub fn load(folder: &Path, name: &str, algorithm: Algorithm) -> Result<Option<SecretString>, KeyFileError> {
+/// Reads a key of the development profile. `None` where there is no file and `make` is false.
+pub fn development_key(
+    folder: &Path,
+    name: &str,
+    algorithm: Algorithm,
+    make: bool,
+) -> Result<Option<SecretString>, KeyFileError> {
     let path = folder.join(name);
     if !path.exists() {
-        return Ok(None);
-    }
-    let text = read(&path)?;
-    if others_can_read(&path) {
+        if !make {
+            return Ok(None);
+        }
+        make_folder(folder)?;
+        write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
+        tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
+    } else if others_can_read(&path) {
         tracing::warn!(file = %path.display(), "{OTHERS_CAN_READ}");
     }
+    let text = read(&path)?;
     let key = SigningKey::parse(&text, algorithm);
     key.map(|_| Some(text)).map_err(|fault| error(&path, format!("{fault}; delete it to have a new one made")))
 }
@@ -247,10 +241,10 @@ mod tests {
         let at_once = |seconds| Activation::Now(NOW + Seconds(seconds));
         let now = rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap();
         assert_eq!((now.key.kid(), now.activation), (next.key.kid(), at_once(60)));
-        // In the same second as the one before, which keeps its name: another key, a second later.
+        // A second rotation in the same second makes another key, which is activated a second later.
         assert_eq!(rotate(&folder, Algorithm::Es256, true, NOW + Seconds(60)).unwrap().activation, at_once(61));
         assert_eq!(read_folder(&folder, Algorithm::Es256).unwrap().len(), 3);
-        // Without a next one, one is made.
+        // Without a next key, `rotate` makes one.
         let third = rotate(&folder, Algorithm::Hs256, false, NOW + Seconds(1000)).unwrap();
         assert_eq!(third.activation, at(1300));
         let keys = read_folder(&folder, Algorithm::Es256).unwrap();
@@ -311,7 +305,9 @@ mod tests {
     fn a_development_key_is_made_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("data");
-        let load = |name| load_or_create(&folder, name, Algorithm::Hs256).unwrap().expose_secret().to_owned();
+        let key = |name, make| development_key(&folder, name, Algorithm::Hs256, make);
+        assert!(key("signing_key", false).unwrap().is_none());
+        let load = |name| key(name, true).unwrap().unwrap().expose_secret().to_owned();
         let first = load("signing_key");
         assert_eq!((first.as_str(), first.len()), (load("signing_key").as_str(), 86), "512 bits in base64url");
         assert_ne!(first, load("refresh_key"));
@@ -319,7 +315,7 @@ mod tests {
         assert_eq!((mode(&folder), mode(&folder.join("signing_key"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "no draft stays behind");
         fs::write(folder.join("empty"), "").unwrap();
-        let fault = load_or_create(&folder, "empty", Algorithm::Hs256).unwrap_err().to_string();
+        let fault = key("empty", true).unwrap_err().to_string();
         assert!(fault.contains("at least 32 bytes") && fault.contains("delete it"), "{fault}");
     }
 }

@@ -74,8 +74,6 @@ struct RingKey {
 pub struct KeyRing {
     /// In the order of activation; keys that wait are last.
     keys: Vec<RingKey>,
-    /// How long after it was issued an access token may be accepted.
-    token_lifetime: Seconds,
 }
 
 impl KeyRing {
@@ -83,11 +81,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// There is no key, one is there twice, or two activate at the same time.
-    pub fn new(
-        typ: &'static str,
-        keys: Vec<(SigningKey, Activation)>,
-        token_lifetime: Seconds,
-    ) -> Result<Self, KeyFault> {
+    pub fn new(typ: &'static str, keys: Vec<(SigningKey, Activation)>) -> Result<Self, KeyFault> {
         if keys.is_empty() {
             return Err("there is no key; `signet keys generate` makes the first".into());
         }
@@ -103,7 +97,11 @@ impl KeyRing {
         let keys = keys.into_iter().map(|(key, activation)| RingKey { key: TokenKey::new(key, typ), activation });
         let mut keys: Vec<RingKey> = keys.collect();
         keys.sort_by_key(|key| key.activation.activates_at().unwrap_or(Timestamp(i64::MAX)));
-        Ok(Self { keys, token_lifetime })
+        Ok(Self { keys })
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &TokenKey> {
+        self.keys.iter().map(|key| &key.key)
     }
 
     /// The place of the key that signs.
@@ -120,13 +118,17 @@ impl KeyRing {
         &self.keys[self.active(now).unwrap_or(0)].key
     }
 
-    /// Each key and its state, in the order of activation.
-    pub(crate) fn states(&self, now: Timestamp) -> impl Iterator<Item = (&TokenKey, KeyState)> + Clone {
+    /// Each key and its state, in the order of activation. Tokens are accepted up to `max_token_age` after they were issued.
+    pub(crate) fn states(
+        &self,
+        now: Timestamp,
+        max_token_age: Seconds,
+    ) -> impl Iterator<Item = (&TokenKey, KeyState)> + Clone {
         let active = self.active(now);
         self.keys.iter().enumerate().map(move |(place, key)| {
             let state = match active {
                 Some(active) if place == active => KeyState::Active,
-                Some(active) if place < active && self.has_ended(place, now) => KeyState::Ended,
+                Some(active) if place < active && self.has_ended(place, now, max_token_age) => KeyState::Ended,
                 Some(active) if place < active => KeyState::Retiring,
                 _ => KeyState::Next,
             };
@@ -135,14 +137,14 @@ impl KeyRing {
     }
 
     /// Whether the last token that a key signed has ended on every replica.
-    fn has_ended(&self, place: usize, now: Timestamp) -> bool {
+    fn has_ended(&self, place: usize, now: Timestamp, max_token_age: Seconds) -> bool {
         let successor = self.keys.get(place + 1).and_then(|key| key.activation.activates_at());
-        successor.is_some_and(|activates_at| activates_at + self.token_lifetime + SIGNS_LATE <= now)
+        successor.is_some_and(|activates_at| activates_at + max_token_age + SIGNS_LATE <= now)
     }
 
     /// The keys that are published and verify: all but those that have ended.
-    pub(crate) fn verifying(&self, now: Timestamp) -> impl Iterator<Item = &TokenKey> + Clone {
-        self.states(now).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| key)
+    pub(crate) fn verifying(&self, now: Timestamp, max_token_age: Seconds) -> impl Iterator<Item = &TokenKey> + Clone {
+        self.states(now, max_token_age).filter(|(_, state)| *state != KeyState::Ended).map(|(key, _)| key)
     }
 
     /// The keys that `before` does not have and that should have been published before now. A key that `rotate --now`
@@ -176,7 +178,7 @@ mod tests {
     }
 
     fn ring(activations: &[Activation]) -> KeyRing {
-        KeyRing::new("at+jwt", activations.iter().map(|activation| (key(), *activation)).collect(), LIFETIME).unwrap()
+        KeyRing::new("at+jwt", activations.iter().map(|activation| (key(), *activation)).collect()).unwrap()
     }
 
     #[test]
@@ -194,7 +196,7 @@ mod tests {
             (&[at(1000)], 999, &[Next]),
             (&[at(1000)], 1000, &[Active]),
             (&[now(1000)], 1000, &[Active]),
-            // Made on a machine whose clock is ahead: it is the first key, and signs at once.
+            // The first key, made on a machine whose clock is ahead, signs at once.
             (&[now(1000)], 998, &[Active]),
             (&[ALWAYS, Waiting], 5000, &[Active, Next]),
             (&[ALWAYS, at(1000)], 999, &[Active, Next]),
@@ -211,16 +213,16 @@ mod tests {
             (&[at(500), at(1000), at(1100)], 1100, &[Retiring, Retiring, Active]),
             (&[at(500), at(1000), at(1100)], end, &[Ended, Retiring, Active]),
             (&[at(500), at(1000), at(1100)], end + 100, &[Ended, Ended, Active]),
-            // `rotate --now` while another key was planned: that one becomes active at its time.
+            // `rotate --now` while another key is pending: that key is activated at its time.
             (&[ALWAYS, now(1000), at(1200)], 1100, &[Retiring, Active, Next]),
             (&[ALWAYS, now(1000), at(1200)], 1200, &[Retiring, Retiring, Active]),
         ];
         for (activations, time, states) in rows {
             let ring = ring(activations);
-            let found: Vec<KeyState> = ring.states(Timestamp(*time)).map(|(_, state)| state).collect();
+            let found: Vec<KeyState> = ring.states(Timestamp(*time), LIFETIME).map(|(_, state)| state).collect();
             assert_eq!(found, *states, "{activations:?} at {time}");
             let verifying = states.iter().filter(|state| **state != Ended).count();
-            assert_eq!(ring.verifying(Timestamp(*time)).count(), verifying, "{activations:?} at {time}");
+            assert_eq!(ring.verifying(Timestamp(*time), LIFETIME).count(), verifying, "{activations:?} at {time}");
             assert_eq!(
                 ring.check_active(Timestamp(*time)).is_ok(),
                 states.contains(&Active),
@@ -233,7 +235,7 @@ mod tests {
     fn the_order_of_the_files_does_not_matter() {
         let (old, new, next) = (key(), key(), key());
         let keys = [(next, Activation::Waiting), (new.clone(), at(1000)), (old, Activation::ALWAYS)];
-        let ring = KeyRing::new("at+jwt", keys.to_vec(), LIFETIME).unwrap();
+        let ring = KeyRing::new("at+jwt", keys.to_vec()).unwrap();
         assert_eq!(ring.signer(Timestamp(1000)).signing.kid(), new.kid());
     }
 
@@ -242,7 +244,7 @@ mod tests {
         let same = key();
         let fault = |keys: &[(&SigningKey, Activation)]| {
             let keys = keys.iter().map(|(key, activation)| ((*key).clone(), *activation)).collect();
-            KeyRing::new("at+jwt", keys, LIFETIME).err().map(|fault| fault.0).unwrap_or_default()
+            KeyRing::new("at+jwt", keys).err().map(|fault| fault.0).unwrap_or_default()
         };
         assert!(fault(&[]).contains("there is no key"));
         assert!(fault(&[(&same, Activation::ALWAYS), (&same, Activation::Waiting)]).contains("twice"));
@@ -256,7 +258,7 @@ mod tests {
         let (old, new, time) = (key(), key(), Timestamp(1100));
         let ring = |keys: &[(&SigningKey, Activation)]| {
             let keys = keys.iter().map(|(key, activation)| ((*key).clone(), *activation)).collect();
-            KeyRing::new("at+jwt", keys, LIFETIME).unwrap()
+            KeyRing::new("at+jwt", keys).unwrap()
         };
         let before = ring(&[(&old, at(500))]);
         let rows = [

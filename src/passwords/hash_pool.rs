@@ -24,9 +24,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread. At 3 it gets a third of a core that other threads of the service want entirely: a flood
-/// of sign-ins does not starve the other requests, and a flood of other requests does not stop the sign-ins. (At 10 it
-/// would get a tenth, at 19 a sixtieth.) How soon the other threads run is decided by the time slice, not by this.
+/// The niceness of a hash thread. At 3 it gets a third of a core that the other threads of the service could use entirely:
+/// neither a flood of sign-ins nor a flood of other requests starves the other. (At 10 it would get a tenth.) The time slice
+/// decides how soon the other threads run.
 const NICENESS: i32 = 3;
 
 /// Why there is no hash.
@@ -41,7 +41,7 @@ pub enum HashError {
     Panicked,
 }
 
-/// What a hash thread keeps from one hash to the next.
+/// The state of a hash thread.
 pub(super) struct Worker {
     /// Keeps its memory between hashes.
     pub hasher: Hasher,
@@ -84,7 +84,7 @@ pub(super) struct HashPool {
 
 impl HashPool {
     pub(super) fn start(hashing: Hashing, idle_timeout: Duration, waits: HashWaits) -> io::Result<Self> {
-        // The permits bound it.
+        // The permits limit its length.
         let (queue, jobs) = crossbeam_channel::unbounded();
         for number in 0..hashing.threads {
             let thread = HashThread { jobs: jobs.clone(), hashing, idle_timeout };
@@ -140,16 +140,16 @@ struct HashThread {
 impl HashThread {
     /// Hashes until the pool is dropped.
     fn run(&self) {
-        // For this thread alone, on Linux. Where the system refuses, hashing works all the same.
+        // On Linux these apply to this thread only. Hashing also works where the system refuses them.
         let _ = setpriority_process(None, NICENESS);
         let _ = scheduler::set_time_slice(scheduler::LONGEST);
         let mut worker = Worker::default();
         while let Some(job) = self.next(&mut worker) {
-            let before = time_on_core();
+            let before = cpu_time();
             // A panic fails one request. Without this it would end the thread, and later requests would wait for it.
             let _ = panic::catch_unwind(AssertUnwindSafe(|| job(&mut worker)));
             worker.keep_at_most(self.hashing.memory_kib);
-            let cooldown = time_on_core().saturating_sub(before).mul_f64(self.hashing.cooldown);
+            let cooldown = cpu_time().saturating_sub(before).mul_f64(self.hashing.cooldown);
             if !cooldown.is_zero() {
                 thread::sleep(cooldown);
             }
@@ -169,8 +169,8 @@ impl HashThread {
     }
 }
 
-/// How long this thread has run on a core.
-fn time_on_core() -> Duration {
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
-//! Passwords as Argon2id hashes (RFC 9106): made, verified, and the same work done for an account that does not exist.
+//! Hashes and verifies passwords with Argon2id (RFC 9106), and does the same work for an account that does not exist.
 //!
-//! The crate `argon2-rust` hashes, with the vector instructions that the processor has. The crate `argon2` reads and writes
-//! PHC strings, and is the reference that `argon2-rust` must agree with when the service starts.
+//! The crate `argon2-rust` computes hashes with the vector instructions of the processor. The crate `argon2` parses PHC
+//! strings, and is the reference that `argon2-rust` is compared with when the service starts.
 
 mod hash_pool;
 
@@ -30,13 +30,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
-    /// Right; with a new hash where the stored one was made with other parameters than today's.
+    /// With a new hash if the stored one has other parameters than a new one.
     Right {
         rehashed: Option<PasswordHash>,
     },
 }
 
-/// Argon2id's parameters for a new hash, and the size of the pool of hash threads. Memory in KiB.
+/// The Argon2id parameters of a new hash, and the size of the pool of hash threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Hashing {
     pub memory_kib: u32,
@@ -47,11 +47,11 @@ pub struct Hashing {
     pub threads: usize,
     pub queue: usize,
     pub queue_timeout: Duration,
-    /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took.
+    /// How long a hash thread sleeps after each hash, as a share of the CPU time of the hash.
     pub cooldown: f64,
 }
 
-/// Hashes and verifies, on threads of its own.
+/// Hashes and verifies on hash threads.
 pub struct Passwords {
     pool: HashPool,
     cost: Cost,
@@ -157,23 +157,24 @@ impl Cost {
         stored: Option<&PasswordHash>,
         worker: &mut Worker,
     ) -> Result<Verdict, HashError> {
-        let password_bytes = password.expose();
-        let Some((params, salt, stored)) = stored.and_then(|stored| self.read(stored)) else {
-            tag(&self.params, password_bytes, &[0; 16], worker)?;
-            return Ok(Verdict::Wrong);
-        };
-        let output = tag(&params, password_bytes, salt.as_ref(), worker)?;
-        // `Output` compares in constant time.
-        if Output::new(&output).ok() != Some(stored) {
-            // An older, cheaper hash must take as long as an account that does not exist.
-            if let Some(missing) = self.missing_work(work(&params)) {
-                tag(&missing, password_bytes, &[0; 16], worker)?;
+        let spent = match stored.and_then(|stored| self.read(stored)) {
+            None => 0,
+            Some((params, salt, expected)) => {
+                let output = tag(&params, password.expose(), salt.as_ref(), worker)?;
+                // `Output` compares in constant time.
+                if Output::new(&output).ok() == Some(expected) {
+                    let is_current = params == self.params;
+                    let rehashed = if is_current { None } else { Some(self.hash(password, worker)?) };
+                    return Ok(Verdict::Right { rehashed });
+                }
+                work(&params)
             }
-            return Ok(Verdict::Wrong);
+        };
+        // An unknown account and an older, cheaper hash must take as long as a new hash.
+        if let Some(missing) = self.missing_work(spent) {
+            tag(&missing, password.expose(), &[0; 16], worker)?;
         }
-        let is_todays = params == self.params;
-        let rehashed = if is_todays { None } else { Some(self.hash(password, worker)?) };
-        Ok(Verdict::Right { rehashed })
+        Ok(Verdict::Wrong)
     }
 
     /// The hash that adds up, with one that cost `spent`, to the cost of a new one; `None` where less is missing than the

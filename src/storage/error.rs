@@ -18,13 +18,13 @@ pub enum StorageError {
 pub(super) fn classify(error: &sqlx::Error) -> StorageError {
     use StorageError::{Fault, Unavailable};
     match error {
-        sqlx::Error::PoolTimedOut => Unavailable("no connection in time".to_owned()),
+        sqlx::Error::PoolTimedOut => Unavailable("no connection became free in time".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Unavailable("the connections are closed".to_owned()),
         sqlx::Error::Io(error) => Unavailable(error.to_string()),
         // The text is about the certificate, not about a row.
         sqlx::Error::Tls(error) => Unavailable(format!("the TLS handshake failed: {error}")),
         sqlx::Error::Configuration(error) if error.is::<InRecovery>() => Unavailable(error.to_string()),
-        sqlx::Error::Protocol(_) => Unavailable("the connection broke off".to_owned()),
+        sqlx::Error::Protocol(_) => Unavailable("the connection was lost".to_owned()),
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
             match reason(&code) {
@@ -53,15 +53,15 @@ fn reason(code: &str) -> Option<&'static str> {
             ("08", _) => Some("connection lost"),
             ("26" | "42", "26000" | "42P05") => Some("a pooler pools by transaction; it must pool by session"),
             ("25", "25006") => Some("the database is read-only"),
-            ("28", _) => Some("the database refused our name or password"),
+            ("28", _) => Some("the database refused the user name or password"),
             ("3D", _) => Some("there is no such database"),
             ("40", _) => Some("too many conflicts"),
             ("42", "42P01" | "42703") => Some("Signet's tables are missing or old: run `signet migrate`"),
-            ("42", "42501") => Some("our role lacks rights on Signet's tables"),
+            ("42", "42501") => Some("the database role lacks rights on Signet's tables"),
             ("53", _) => Some("the database is out of memory, disk or connections"),
             ("55", _) => Some("locked"),
             ("57", _) => Some("the database is shutting down or starting"),
-            ("58", _) => Some("the database's disk fails"),
+            ("58", _) => Some("the disk of the database fails"),
             _ => None,
         };
     }

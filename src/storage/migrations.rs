@@ -8,46 +8,27 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-/// Number, name, and the text for each database: the same file names in both folders.
+/// A migration: its number, its name, its SQL for PostgreSQL and its SQL for SQLite. Both folders have the same file names.
+macro_rules! migration {
+    ($number:literal, $name:literal, $file:literal) => {
+        (
+            $number,
+            $name,
+            include_str!(concat!("../../migrations/postgres/", $file)),
+            include_str!(concat!("../../migrations/sqlite/", $file)),
+        )
+    };
+}
+
 const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
-    (
-        1,
-        "users and sessions",
-        include_str!("../../migrations/postgres/0001_users_and_sessions.sql"),
-        include_str!("../../migrations/sqlite/0001_users_and_sessions.sql"),
-    ),
-    (
-        2,
-        "revocations",
-        include_str!("../../migrations/postgres/0002_revocations.sql"),
-        include_str!("../../migrations/sqlite/0002_revocations.sql"),
-    ),
-    (
-        3,
-        "order of sessions",
-        include_str!("../../migrations/postgres/0003_order_of_sessions.sql"),
-        include_str!("../../migrations/sqlite/0003_order_of_sessions.sql"),
-    ),
-    (
-        4,
-        "claims",
-        include_str!("../../migrations/postgres/0004_claims.sql"),
-        include_str!("../../migrations/sqlite/0004_claims.sql"),
-    ),
-    // Nothing uses this table any more: key states follow from file names. It stays in this release, because replicas of
-    // the version before write into it during an update; the release after this one drops it.
-    (
-        5,
-        "published keys",
-        include_str!("../../migrations/postgres/0005_published_keys.sql"),
-        include_str!("../../migrations/sqlite/0005_published_keys.sql"),
-    ),
-    (
-        6,
-        "email keys",
-        include_str!("../../migrations/postgres/0006_email_keys.sql"),
-        include_str!("../../migrations/sqlite/0006_email_keys.sql"),
-    ),
+    migration!(1, "users and sessions", "0001_users_and_sessions.sql"),
+    migration!(2, "revocations", "0002_revocations.sql"),
+    migration!(3, "order of sessions", "0003_order_of_sessions.sql"),
+    migration!(4, "claims", "0004_claims.sql"),
+    // No query uses this table: key states follow from file names. Replicas of the version before still write into it
+    // during an update; the release after this one drops it.
+    migration!(5, "published keys", "0005_published_keys.sql"),
+    migration!(6, "email keys", "0006_email_keys.sql"),
 ];
 
 /// What to do about a user that [`Storage::migrate`] returns.
@@ -109,8 +90,7 @@ impl Storage {
         const USERNAME: &str = "UPDATE users SET username_key = $2 WHERE id = $1";
         let (mut after, mut conflicts) = (0, Vec::new());
         loop {
-            let users: Vec<(i64, String, String)> =
-                self.read(|| async { self.connection().await?.query(TO_FOLD).bind(after).fetch_all().await }).await?;
+            let users: Vec<(i64, String, String)> = self.read_all(TO_FOLD, |query| query.bind(after)).await?;
             let Some((last, ..)) = users.last() else { return Ok(conflicts) };
             after = *last;
             for (id, email, username) in users {

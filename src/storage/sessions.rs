@@ -2,7 +2,7 @@
 
 use super::{
     Storage, StorageError,
-    query::Tx,
+    query::{Query, Tx},
     revocation::{Claim, EndSessions, EndedRow, Ending, Revocation, revocations_at},
     user_row::{UserRow, user_columns},
 };
@@ -273,13 +273,8 @@ impl Storage {
         token: &RefreshToken,
         now: Timestamp,
     ) -> Result<Option<LiveSession>, StorageError> {
-        let row: Option<LiveRow> = self
-            .read(|| async {
-                let mut connection = self.connection().await?;
-                let live = connection.query(LIVE).bind(token.session.0).bind(token.user.0).bind(now.0);
-                live.fetch_optional().await
-            })
-            .await?;
+        let row: Option<LiveRow> =
+            self.read_one(LIVE, |query| query.bind(token.session.0).bind(token.user.0).bind(now.0)).await?;
         Ok(row.map(LiveSession::from))
     }
 
@@ -349,12 +344,7 @@ impl Storage {
             WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL
               AND users.id = sessions.user_id AND users.is_active"
         );
-        let row: Option<UserRow> = self
-            .read(|| async {
-                let mut connection = self.connection().await?;
-                connection.query(SQL).bind(session.0).bind(user.0).fetch_optional().await
-            })
-            .await?;
+        let row: Option<UserRow> = self.read_one(SQL, |query| query.bind(session.0).bind(user.0)).await?;
         Ok(row.map(User::from))
     }
 
@@ -363,8 +353,7 @@ impl Storage {
         const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
         const END: EndSessions = end_sessions_where!("id = $2");
         // A look-up first: a client that sends a dead token a thousand times must not lock the feed's counter.
-        let found: Option<(bool, Uuid, i64)> =
-            self.read(|| async { self.connection().await?.query(FIND).bind(id.0).fetch_optional().await }).await?;
+        let found: Option<(bool, Uuid, i64)> = self.read_one(FIND, |query| query.bind(id.0)).await?;
         match found {
             None => return Ok(()),
             // Perhaps another replica ended it and this one has not read that yet, but it is about to confirm the end.
@@ -374,10 +363,22 @@ impl Storage {
             }
             Some((false, ..)) => {}
         }
+        self.end_selected(END, |query| query.bind(id.0), now).await.map(drop)
+    }
+
+    /// Ends the sessions that a condition selects, in their own transaction; `false` when there were none.
+    async fn end_selected(
+        &self,
+        sql: EndSessions,
+        bind: impl Fn(Query<'_>) -> Query<'_>,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let ended = ending.end(END).bind(now.0).bind(id.0).fetch_all().await?;
-            ending.commit(&revocations_at(now, ended)).await
+            let ended: Vec<EndedRow> = bind(ending.end(sql).bind(now.0)).fetch_all().await?;
+            let has_ended = !ended.is_empty();
+            ending.commit(&revocations_at(now, ended)).await?;
+            Ok(has_ended)
         })
         .await
     }
@@ -390,39 +391,24 @@ impl Storage {
             WHERE user_id = $1 AND revoked_at IS NULL AND expires_at > $2
             ORDER BY created_at DESC, number DESC
             LIMIT 1000";
-        let rows: Vec<SessionRow> = self
-            .read(|| async { self.connection().await?.query(SQL).bind(user.0).bind(now.0).fetch_all().await })
-            .await?;
+        let rows: Vec<SessionRow> = self.read_all(SQL, |query| query.bind(user.0).bind(now.0)).await?;
         Ok(rows.into_iter().map(Session::from).collect())
     }
 
     /// Ends one session of a user; `false` when the user has no such session with a live token.
     pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
         const FIND: &str = r"
-            SELECT COUNT(*)
+            SELECT id
             FROM sessions
             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
         const END: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
         let start = self.revoked.start_of(now);
         // A look-up first: a client that sends random ids must not lock the feed's counter.
-        let (count,): (i64,) = self
-            .read(|| async {
-                let mut connection = self.connection().await?;
-                connection.query(FIND).bind(user.0).bind(start.0).bind(id.0).fetch_one().await
-            })
-            .await?;
-        if count == 0 {
+        let found: Option<(Uuid,)> = self.read_one(FIND, |query| query.bind(user.0).bind(start.0).bind(id.0)).await?;
+        if found.is_none() {
             return Ok(false);
         }
-        self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let end = ending.end(END).bind(now.0).bind(user.0).bind(start.0).bind(id.0);
-            let ended: Vec<EndedRow> = end.fetch_all().await?;
-            let was_alive = !ended.is_empty();
-            ending.commit(&revocations_at(now, ended)).await?;
-            Ok(was_alive)
-        })
-        .await
+        self.end_selected(END, |query| query.bind(user.0).bind(start.0).bind(id.0), now).await
     }
 
     /// Ends every session of a user.

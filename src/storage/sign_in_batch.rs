@@ -21,7 +21,7 @@ pub(super) struct PendingSignIn {
 }
 
 impl PendingSignIn {
-    /// Whether its request has timed out or ended: its client may have been told that no session was begun.
+    /// Whether the request has ended or timed out: its client may have got an error, so no session must begin.
     fn is_cancelled(&self) -> bool {
         self.answer.is_closed()
     }
@@ -49,7 +49,7 @@ impl Storage {
         let _ = queue.send(PendingSignIn { sign_in, answer });
         match timeout(self.deadline, outcome).await {
             Ok(outcome) => {
-                outcome.unwrap_or_else(|_| Err(StorageError::Fault("committing sign-ins broke off".to_owned())))
+                outcome.unwrap_or_else(|_| Err(StorageError::Fault("the batch of sign-ins was interrupted".to_owned())))
             }
             Err(_) => Err(self.timed_out()),
         }
@@ -62,7 +62,7 @@ impl Storage {
                     let _ = pending.answer.send(Ok(user));
                 }
             }
-            // One of them is at fault: the others are committed one by one.
+            // One sign-in caused the fault: commit each in its own transaction, so that the others succeed.
             Err(StorageError::Fault(_)) if batch.len() > 1 => {
                 for pending in batch.into_iter().filter(|pending| !pending.is_cancelled()) {
                     let outcome = self.commit_sign_in(&pending.sign_in).await;

@@ -5,7 +5,7 @@ use super::{
     Storage, StorageError,
     error::{classify, is_worth_a_retry},
     pool::Pool,
-    query::{Connection, Tx},
+    query::{Connection, Query, Row, Tx},
 };
 use crate::telemetry::LogOnce;
 use std::{
@@ -57,6 +57,24 @@ impl Storage {
         let outcome = self.run(work).await;
         note_outage(&self.outages.write, "writing", &outcome);
         outcome
+    }
+
+    /// Reads the first row that a statement returns, if there is one.
+    pub(super) async fn read_one<R: Row>(
+        &self,
+        sql: &'static str,
+        bind: impl Fn(Query<'_>) -> Query<'_>,
+    ) -> Result<Option<R>, StorageError> {
+        self.read(|| async { bind(self.connection().await?.query(sql)).fetch_optional().await }).await
+    }
+
+    /// Reads all rows that a statement returns.
+    pub(super) async fn read_all<R: Row>(
+        &self,
+        sql: &'static str,
+        bind: impl Fn(Query<'_>) -> Query<'_>,
+    ) -> Result<Vec<R>, StorageError> {
+        self.read(|| async { bind(self.connection().await?.query(sql)).fetch_all().await }).await
     }
 
     /// A connection for a read.

@@ -2,6 +2,7 @@
 
 use super::{
     Storage, StorageError,
+    query::Query,
     revocation::Claim,
     user_row::{UserRow, user_columns},
 };
@@ -51,12 +52,8 @@ pub enum UserRef {
     Name(LoginName),
 }
 
-/// The key that e-mails are compared and ordered by. An index covers it.
-macro_rules! email_key {
-    () => {
-        "COALESCE(email_key, email)"
-    };
-}
+// `COALESCE(email_key, email)` is the key that e-mails are compared and ordered by: exactly the expression of an index.
+
 impl Storage {
     /// Stores a new, active user. If many calls with one e-mail run at once, the unique index lets exactly one create it.
     pub async fn create_user(
@@ -102,10 +99,9 @@ impl Storage {
     }
 
     async fn has_email(&self, email: &Email) -> Result<bool, StorageError> {
-        const SQL: &str = concat!("SELECT COUNT(*) FROM users WHERE ", email_key!(), " = $1");
-        let (count,): (i64,) =
-            self.read(|| async { self.connection().await?.query(SQL).bind(email.key()).fetch_one().await }).await?;
-        Ok(count > 0)
+        const SQL: &str = "SELECT id FROM users WHERE COALESCE(email_key, email) = $1";
+        let user: Option<(i64,)> = self.read_one(SQL, |query| query.bind(email.key())).await?;
+        Ok(user.is_some())
     }
 
     /// The account that a sign-in names, active or not, and whether it has `max_sessions` at `now`.
@@ -135,7 +131,7 @@ impl Storage {
                 )
             };
         }
-        const BY_EMAIL: &str = account_where!(email_key!());
+        const BY_EMAIL: &str = account_where!("COALESCE(email_key, email)");
         const BY_EXACT_EMAIL: &str = account_where!("email");
         const BY_USERNAME: &str = account_where!("username_key");
         let Some(key) = login.key() else { return Ok(None) };
@@ -167,33 +163,28 @@ impl Storage {
     /// The hash of a user's password.
     pub async fn password_hash(&self, user: UserId) -> Result<Option<PasswordHash>, StorageError> {
         const SQL: &str = "SELECT password_hash FROM users WHERE id = $1";
-        let row: Option<(String,)> =
-            self.read(|| async { self.connection().await?.query(SQL).bind(user.0).fetch_optional().await }).await?;
+        let row: Option<(String,)> = self.read_one(SQL, |query| query.bind(user.0)).await?;
         Ok(row.map(|(hash,)| PasswordHash::new(hash)))
     }
 
     /// One user.
     pub async fn find_user(&self, user: &UserRef) -> Result<Option<User>, StorageError> {
         const BY_ID: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1");
-        const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE ", email_key!(), " = $1");
+        const BY_EMAIL: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE COALESCE(email_key, email) = $1");
         const BY_USERNAME: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE username_key = $1");
-        let row: Option<UserRow> = self
-            .read(|| async {
-                let mut connection = self.connection().await?;
-                let query = match user {
-                    UserRef::Id(id) => connection.query(BY_ID).bind(id.0),
-                    UserRef::Name(login) => {
-                        let Some(key) = login.key() else { return Ok(None) };
-                        let sql = match login {
-                            LoginName::Email { .. } => BY_EMAIL,
-                            LoginName::Username(_) => BY_USERNAME,
-                        };
-                        connection.query(sql).bind(key)
-                    }
-                };
-                query.fetch_optional().await
-            })
-            .await?;
+        let login = match user {
+            UserRef::Id(id) => {
+                let row: Option<UserRow> = self.read_one(BY_ID, |query| query.bind(id.0)).await?;
+                return Ok(row.map(User::from));
+            }
+            UserRef::Name(login) => login,
+        };
+        let sql = match login {
+            LoginName::Email { .. } => BY_EMAIL,
+            LoginName::Username(_) => BY_USERNAME,
+        };
+        let Some(key) = login.key() else { return Ok(None) };
+        let row: Option<UserRow> = self.read_one(sql, |query| query.bind(key)).await?;
         Ok(row.map(User::from))
     }
 
@@ -214,31 +205,24 @@ impl Storage {
             user_columns!(),
             r"
             FROM users
-            WHERE ",
-            email_key!(),
-            " >= $1 AND ",
-            email_key!(),
-            " < $2 AND ",
-            email_key!(),
-            " > $3 ORDER BY ",
-            email_key!(),
-            " LIMIT $4"
+            WHERE COALESCE(email_key, email) >= $1
+              AND COALESCE(email_key, email) < $2
+              AND COALESCE(email_key, email) > $3
+            ORDER BY COALESCE(email_key, email)
+            LIMIT $4"
         );
         let one_more = limit.get() + 1;
-        let rows: Vec<UserRow> = self
-            .read(|| async {
-                let mut connection = self.connection().await?;
-                let query = match cursor {
-                    UserCursor::ById { after } => connection.query(BY_ID).bind(after.0),
-                    UserCursor::ByEmail { prefix, after } => {
-                        let end = format!("{prefix}{}", char::MAX);
-                        let query = connection.query(BY_EMAIL).bind(prefix.as_str()).bind(end);
-                        query.bind(after.as_deref().unwrap_or_default())
-                    }
-                };
-                query.bind(one_more).fetch_all().await
-            })
-            .await?;
+        let rows: Vec<UserRow> = match cursor {
+            UserCursor::ById { after } => self.read_all(BY_ID, |query| query.bind(after.0).bind(one_more)).await?,
+            UserCursor::ByEmail { prefix, after } => {
+                let after = after.as_deref().unwrap_or_default();
+                self.read_all(BY_EMAIL, |query| {
+                    let end = format!("{prefix}{}", char::MAX);
+                    query.bind(prefix.as_str()).bind(end).bind(after).bind(one_more)
+                })
+                .await?
+            }
+        };
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
@@ -280,7 +264,7 @@ impl Storage {
         .await
     }
 
-    /// Sets a password and ends every session of its user, so that nothing that was begun with the old one goes on.
+    /// Sets a password and ends every session of its user: a session that began with the old password must not go on.
     pub async fn set_password(
         &self,
         id: UserId,
@@ -288,14 +272,7 @@ impl Storage {
         now: Timestamp,
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
-        self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let row: Option<UserRow> = ending.query(SQL).bind(id.0).bind(hash.as_str()).fetch_optional().await?;
-            let ended = self.end_all_sessions(&mut ending, id, now).await?;
-            ending.commit(&ended).await?;
-            Ok(row.map(User::from))
-        })
-        .await
+        self.change_and_end_sessions(SQL, |query| query.bind(id.0).bind(hash.as_str()), now).await
     }
 
     /// Activates a user. The sessions that ended with its deactivation stay ended.
@@ -315,12 +292,26 @@ impl Storage {
     /// Deactivates a user and ends its sessions.
     pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!("UPDATE users SET is_active = FALSE WHERE id = $1 RETURNING ", user_columns!());
+        self.change_and_end_sessions(SQL, |query| query.bind(id.0), now).await
+    }
+
+    /// Runs an `UPDATE` of one user and ends the user's sessions; `None`, and nothing is written, when it matches no user.
+    async fn change_and_end_sessions(
+        &self,
+        sql: &'static str,
+        bind: impl Fn(Query<'_>) -> Query<'_>,
+        now: Timestamp,
+    ) -> Result<Option<User>, StorageError> {
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let row: Option<UserRow> = ending.query(SQL).bind(id.0).fetch_optional().await?;
-            let ended = self.end_all_sessions(&mut ending, id, now).await?;
+            let row: Option<UserRow> = bind(ending.query(sql)).fetch_optional().await?;
+            let Some(user) = row.map(User::from) else {
+                ending.rollback().await?;
+                return Ok(None);
+            };
+            let ended = self.end_all_sessions(&mut ending, user.id, now).await?;
             ending.commit(&ended).await?;
-            Ok(row.map(User::from))
+            Ok(Some(user))
         })
         .await
     }
@@ -344,12 +335,12 @@ impl Storage {
     /// Whether there is a superuser, active or not: a restart must not bring a deactivated one back.
     pub async fn has_superuser(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser";
-        let (count,): (i64,) = self.read(|| async { self.connection().await?.query(SQL).fetch_one().await }).await?;
-        Ok(count > 0)
+        let count: Option<(i64,)> = self.read_one(SQL, |query| query).await?;
+        Ok(count.is_some_and(|(count,)| count > 0))
     }
 
     /// Makes the user with this e-mail a superuser with this password; `None` when there is a superuser already.
-    /// Ends the user's sessions: a stranger may have signed up under the operator's address before the operator did.
+    /// Ends the user's sessions: an attacker may have signed up under the operator's address before the operator did.
     pub async fn promote(
         &self,
         email: &Email,
@@ -360,24 +351,10 @@ impl Storage {
             r"
             UPDATE users
             SET password_hash = $2, is_active = TRUE, is_staff = TRUE, is_superuser = TRUE
-            WHERE ",
-            email_key!(),
-            r" = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser)
+            WHERE COALESCE(email_key, email) = $1 AND NOT EXISTS (SELECT 1 FROM users AS u WHERE u.is_superuser)
             RETURNING ",
             user_columns!()
         );
-        self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let promote = ending.query(SQL).bind(email.key()).bind(hash.as_str());
-            let row: Option<UserRow> = promote.fetch_optional().await?;
-            let Some(user) = row.map(User::from) else {
-                ending.rollback().await?;
-                return Ok(None);
-            };
-            let ended = self.end_all_sessions(&mut ending, user.id, now).await?;
-            ending.commit(&ended).await?;
-            Ok(Some(user))
-        })
-        .await
+        self.change_and_end_sessions(SQL, |query| query.bind(email.key()).bind(hash.as_str()), now).await
     }
 }

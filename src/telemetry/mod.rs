@@ -8,7 +8,7 @@ mod traces;
 pub use log_once::LogOnce;
 pub use logs::dropped_log_lines;
 pub use metrics::{GaugeValues, HashWaits, Metrics};
-pub use traces::{TraceContext, Traces, join_trace, trace_answer};
+pub use traces::{Traces, join_trace, trace_answer};
 
 use crate::config::{LogFormat, Telemetry};
 use logs::LogFlush;

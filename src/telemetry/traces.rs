@@ -84,30 +84,9 @@ impl Export for Announced {
     }
 }
 
-/// The two headers of W3C Trace Context, unparsed.
-#[derive(Debug, Clone, Copy)]
-pub struct TraceContext<'a> {
-    pub traceparent: &'a str,
-    pub tracestate: Option<&'a str>,
-}
-
-impl Extractor for TraceContext<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            "traceparent" => Some(self.traceparent),
-            "tracestate" => self.tracestate,
-            _ => None,
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec!["traceparent", "tracestate"]
-    }
-}
-
-/// Makes `span` part of the trace that a request names.
-pub fn join_trace(span: &Span, context: TraceContext<'_>) {
-    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &context);
+/// Makes `span` part of the trace that the headers of W3C Trace Context name.
+pub fn join_trace(span: &Span, headers: &dyn Extractor) {
+    let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), headers);
     // Fails when no collector is configured.
     let _ = span.set_parent(parent);
 }

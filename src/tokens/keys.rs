@@ -1,7 +1,7 @@
 //! The keys of both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
 
 use crate::{
-    domain::{Algorithm, Timestamp},
+    domain::{Algorithm, Seconds, Timestamp},
     keys::{KeyFault, KeyRing, SigningKey, TokenKey},
 };
 use aws_lc_rs::hmac;
@@ -22,7 +22,7 @@ impl Keys {
     /// No key of access tokens is active, or one of them is also a key of refresh tokens.
     pub fn new(access: KeyRing, refresh: RefreshKeys, now: Timestamp) -> Result<Self, KeyFault> {
         access.check_active(now)?;
-        let is_shared = |key: &&TokenKey| access.verifying(now).any(|other| other.signing.kid() == key.signing.kid());
+        let is_shared = |key: &&TokenKey| access.keys().any(|other| other.signing.kid() == key.signing.kid());
         if let Some(key) = refresh.verifying().find(is_shared) {
             return Err(KeyFault(format!(
                 "the key {} of access tokens is also jwt.refresh_key or jwt.refresh_key_previous: a service that \
@@ -33,17 +33,18 @@ impl Keys {
         Ok(Self { access, refresh })
     }
 
-    fn verifying(&self, now: Timestamp) -> impl Iterator<Item = &TokenKey> {
-        self.access.verifying(now).chain(self.refresh.verifying())
+    fn verifying(&self, now: Timestamp, max_token_age: Seconds) -> impl Iterator<Item = &TokenKey> {
+        self.access.verifying(now, max_token_age).chain(self.refresh.verifying())
     }
 
     /// The keys that `before` verifies with and these keys do not.
-    fn removed_since<'a>(&self, before: &'a Self, now: Timestamp) -> impl Iterator<Item = &'a TokenKey> {
-        before.verifying(now).filter(move |key| !self.verifying(now).any(|mine| mine == *key))
+    fn removed_since<'a>(&self, before: &'a Self, now: Timestamp, max_token_age: Seconds) -> Vec<&'a TokenKey> {
+        let is_removed = |key: &&TokenKey| !self.verifying(now, max_token_age).any(|mine| mine == *key);
+        before.verifying(now, max_token_age).filter(is_removed).collect()
     }
 
     /// Logs what an operator should know about a change of keys.
-    pub(super) fn log_changes(&self, before: &Self, now: Timestamp) {
+    pub(super) fn log_changes(&self, before: &Self, now: Timestamp, max_token_age: Seconds) {
         for key in self.access.late_since(&before.access, now) {
             tracing::warn!(
                 kid = key.signing.kid(),
@@ -51,7 +52,7 @@ impl Keys {
                  minute"
             );
         }
-        for key in self.removed_since(before, now) {
+        for key in self.removed_since(before, now, max_token_age) {
             let kind = if key.typ == RefreshKeys::TYP { "refresh" } else { "access" };
             tracing::warn!(kid = key.signing.kid(), "a key is gone: the {kind} tokens that it signed are refused now");
         }
@@ -88,10 +89,7 @@ impl RefreshKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::Seconds,
-        keys::{Activation, generate},
-    };
+    use crate::keys::{Activation, generate};
 
     #[test]
     fn a_change_names_the_keys_that_no_longer_verify() {
@@ -101,7 +99,7 @@ mod tests {
         let other = || (SigningKey::parse(&secret(), Algorithm::Hs256).unwrap(), Activation::ALWAYS);
         let now = Timestamp(0);
         let keys = |access, current: &SecretString, previous: Option<&SecretString>| {
-            let ring = KeyRing::new(Keys::ACCESS, vec![access], Seconds(300)).unwrap();
+            let ring = KeyRing::new(Keys::ACCESS, vec![access]).unwrap();
             Keys::new(ring, RefreshKeys::new(current, previous).unwrap(), now).unwrap()
         };
         let (old, new) = (secret(), secret());
@@ -114,7 +112,7 @@ mod tests {
             ("a refresh key without the previous one", keys(access(Algorithm::Rs256), &new, None), 1),
         ];
         for (name, after, removed) in rows {
-            assert_eq!(after.removed_since(&before, now).count(), removed, "{name}");
+            assert_eq!(after.removed_since(&before, now, Seconds(300)).len(), removed, "{name}");
         }
     }
 
@@ -124,12 +122,12 @@ mod tests {
         let (old, new) = ((key(), Activation::ALWAYS), (key(), Activation::At(Timestamp(1000))));
         let refresh = RefreshKeys::new(&generate(Algorithm::Hs256).unwrap(), None).unwrap();
         let keys = |access| {
-            let ring = KeyRing::new(Keys::ACCESS, access, Seconds(300)).unwrap();
+            let ring = KeyRing::new(Keys::ACCESS, access).unwrap();
             Keys::new(ring, refresh.clone(), Timestamp(1000)).unwrap()
         };
         let (before, after) = (keys(vec![old, new.clone()]), keys(vec![new]));
         for (now, removed) in [(1000, 1), (9000, 0)] {
-            assert_eq!(after.removed_since(&before, Timestamp(now)).count(), removed, "{now}");
+            assert_eq!(after.removed_since(&before, Timestamp(now), Seconds(300)).len(), removed, "{now}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Mints tokens.
 
-use super::{AddedClaims, CLIENT_ID, MAX_LENGTH, Tokens};
+use super::{CLIENT_ID, MAX_LENGTH, Tokens};
 use crate::{
     domain::{RefreshToken, Seconds, SessionId, SessionState, Timestamp, TokenId, User},
     keys::TokenKey,
@@ -71,25 +71,24 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<(String, Seconds), SigningFailed> {
         let (issuer, id) = (&self.issuer, jti.to_string());
-        let AddedClaims { jti: jti_claim, user_id } = &issuer.added;
         let ours = [
-            Some(("iss", json!(issuer.iss))),
-            Some(("sub", json!(user.id.to_string()))),
-            Some(("client_id", json!(CLIENT_ID))),
-            Some(("sid", json!(session.to_string()))),
-            Some(("jti", json!(id))),
-            Some(("iat", json!(iat))),
-            Some(("exp", json!(exp))),
-            Some(("token_type", json!(issuer.names.access))),
-            Some(("roles", json!(user.roles()))),
-            Some(("preferred_username", json!(user.username.as_str()))),
-            issuer.aud.as_ref().map(|aud| ("aud", json!(aud))),
-            jti_claim.as_ref().map(|name| (name.as_str(), json!(id))),
-            user_id.as_ref().map(|(name, field)| (name.as_str(), json!(user.identity(*field)))),
+            (issuer.jti_claim.as_str(), json!(id)),
+            (issuer.user_id_claim.as_str(), json!(user.identity(issuer.user_id_field))),
+            ("iss", json!(issuer.iss)),
+            ("sub", json!(user.id.to_string())),
+            ("client_id", json!(CLIENT_ID)),
+            ("sid", json!(session.to_string())),
+            ("jti", json!(id)),
+            ("iat", json!(iat)),
+            ("exp", json!(exp)),
+            ("token_type", json!(issuer.names.access)),
+            ("roles", json!(user.roles())),
+            ("preferred_username", json!(user.username.as_str())),
         ];
+        let aud = issuer.aud.as_ref().map(|aud| ("aud", json!(aud)));
         let mut claims = user.claims.clone();
         claims.retain(|name, _| !is_registered(name));
-        claims.extend(ours.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)));
+        claims.extend(ours.into_iter().chain(aud).map(|(name, value)| (name.to_owned(), value)));
         let token = sign(self.keys.load().access.signer(now), &claims)?;
         if token.len() > MAX_LENGTH && !user.claims.is_empty() {
             // No service would accept it, Signet included, and the user could not sign in.

@@ -43,23 +43,18 @@ pub struct Issuer {
     pub access_lifetime: Seconds,
     /// How long after its `exp` a token is still accepted: the clocks of issuer and verifier may differ.
     pub leeway: Seconds,
-    pub added: AddedClaims,
+    /// The name of a claim with the `jti`, in addition to `jti`.
+    pub jti_claim: String,
+    /// The name of a claim with `user_id_field`, in addition to `sub`.
+    pub user_id_claim: String,
+    pub user_id_field: UserIdField,
 }
 
 impl Issuer {
     /// How long after its `iat` an access token may be accepted.
-    pub fn access_reach(&self) -> Seconds {
+    pub fn max_access_age(&self) -> Seconds {
         Seconds(self.access_lifetime.0.saturating_add(self.leeway.0))
     }
-}
-
-/// The claims that settings add to access tokens.
-#[derive(Debug, Clone, Default)]
-pub struct AddedClaims {
-    /// The name of a second claim with the `jti`.
-    pub jti: Option<String>,
-    /// The name of a claim that identifies the user, and the field that it has.
-    pub user_id: Option<(String, UserIdField)>,
 }
 
 /// Mints and verifies both kinds of token.
@@ -78,7 +73,7 @@ impl Tokens {
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Arc::clone(&keys));
-        keys.log_changes(&before, now);
+        keys.log_changes(&before, now, self.issuer.max_access_age());
         keys.access.signer(now).signing.kid().to_owned()
     }
 
@@ -95,7 +90,9 @@ impl Tokens {
 
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): the next, the active and the retiring ones.
     pub fn key_set(&self, now: Timestamp) -> JwkSet {
-        JwkSet { keys: self.keys.load().access.verifying(now).filter_map(|key| key.signing.public.clone()).collect() }
+        let keys = self.keys.load();
+        let verifying = keys.access.verifying(now, self.issuer.max_access_age());
+        JwkSet { keys: verifying.filter_map(|key| key.signing.public.clone()).collect() }
     }
 }
 
@@ -121,10 +118,12 @@ mod tests {
             names,
             access_lifetime: Seconds(300),
             leeway: Seconds(0),
-            added: AddedClaims::default(),
+            jti_claim: "jti".into(),
+            user_id_claim: "sub".into(),
+            user_id_field: UserIdField::Id,
         };
         let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
-        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
         let refresh = RefreshKeys::new(&"a refresh key of thirty-two bytes".into(), None).unwrap();
         Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
     }
@@ -215,7 +214,7 @@ mod tests {
             }
         }
 
-        /// Rightly signed, with any value in the place of a claim: it is refused, unless it is a value that may stand there.
+        /// A correctly signed token with a random value in place of one claim.
         #[test]
         fn a_claim_of_any_other_value_is_refused(value in json(), place in any::<prop::sample::Index>()) {
             let tokens = tokens();

@@ -16,8 +16,14 @@ use serde::Deserialize;
 pub enum Refusal {
     /// Malformed, forged, expired, or for another audience.
     Invalid,
-    /// A token of Signet that verifies as the other kind.
+    /// A token of Signet that is good as the other kind.
     WrongType,
+}
+
+impl Refusal {
+    fn new(is_good_as_other_kind: bool) -> Self {
+        if is_good_as_other_kind { Self::WrongType } else { Self::Invalid }
+    }
 }
 
 /// The header of Signet's tokens. Any other member is an error: that refuses `crit` and the keys that a token brings along
@@ -71,30 +77,15 @@ struct RefreshClaims<'a> {
 type Buffer = [u8; MAX_LENGTH / 4 * 3];
 
 impl Tokens {
-    /// Reads an access token.
-    ///
-    /// # Errors
-    /// [`Refusal::WrongType`] for a refresh token that is good.
     pub fn verify_access(&self, token: &str, now: Timestamp) -> Result<AccessToken, Refusal> {
-        match self.access_token(token, now) {
-            Some(token) => Ok(token),
-            None if self.refresh_token(token).is_some_and(|token| self.is_current(&token, now)) => {
-                Err(Refusal::WrongType)
-            }
-            None => Err(Refusal::Invalid),
-        }
+        let access = self.access_token(token, now);
+        access.ok_or_else(|| Refusal::new(self.current_refresh_token(token, now).is_some()))
     }
 
     /// Reads a refresh token that has not ended.
-    ///
-    /// # Errors
-    /// [`Refusal::WrongType`] for an access token that is good.
     pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Refusal> {
-        match self.refresh_token(token) {
-            Some(token) if self.is_current(&token, now) => Ok(token),
-            None if self.access_token(token, now).is_some() => Err(Refusal::WrongType),
-            _ => Err(Refusal::Invalid),
-        }
+        let refresh = self.current_refresh_token(token, now);
+        refresh.ok_or_else(|| Refusal::new(self.access_token(token, now).is_some()))
     }
 
     /// Reads a refresh token of any age: its holder may end the session.
@@ -102,14 +93,17 @@ impl Tokens {
         self.refresh_token(token).ok_or(Refusal::Invalid)
     }
 
-    fn is_current(&self, token: &RefreshToken, now: Timestamp) -> bool {
-        now < token.expires_at + self.issuer.leeway && token.issued_at <= now + MAX_CLOCK_SKEW
+    fn current_refresh_token(&self, token: &str, now: Timestamp) -> Option<RefreshToken> {
+        let token = self.refresh_token(token)?;
+        let is_current = now < token.expires_at + self.issuer.leeway && token.issued_at <= now + MAX_CLOCK_SKEW;
+        is_current.then_some(token)
     }
 
     fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
         let (keys, issuer) = (self.keys.load(), &self.issuer);
         let mut buffer: Buffer = [0; _];
-        let claims: AccessClaims = verified_claims(keys.access.verifying(now), token, &mut buffer)?;
+        let claims: AccessClaims =
+            verified_claims(keys.access.verifying(now, issuer.max_access_age()), token, &mut buffer)?;
         let is_ours = *claims.iss == *issuer.iss
             && claims.aud.as_deref() == issuer.aud.as_deref()
             && *claims.client_id == *CLIENT_ID
@@ -119,7 +113,7 @@ impl Tokens {
             && iat <= now + MAX_CLOCK_SKEW
             && claims.nbf.is_none_or(|nbf| Timestamp(nbf) <= now + issuer.leeway)
             // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
-            && now <= iat + issuer.access_reach();
+            && now <= iat + issuer.max_access_age();
         if !(is_ours && is_current) {
             return None;
         }

@@ -1,10 +1,10 @@
-//! The header that carries an access token.
+//! The `Authorization` header
 
-use crate::support::{TestApp, all};
+use crate::support::{TestApp, all_replies};
 use reqwest::{Method, header::HeaderValue};
 
 #[tokio::test]
-async fn the_header_holds_one_token_of_a_known_scheme() {
+async fn the_authorization_header_takes_one_token_of_a_known_scheme() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let token = &ann.access;
@@ -38,30 +38,22 @@ async fn the_header_holds_one_token_of_a_known_scheme() {
         (vec!["Bearer null".to_owned()], 401, "invalid-token"),
         (vec!["Bearer undefined".to_owned()], 401, "invalid-token"),
     ];
-    let mut replies = Vec::new();
-    for (headers, status, code) in rows {
+    let fault = async |(headers, status, code): &(Vec<String>, u16, &str)| {
         let send = |mut request: reqwest::RequestBuilder| {
-            for value in &headers {
+            for value in headers {
                 request = request.header("authorization", HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             request
         };
-        let reply = app.anon().send(Method::GET, "/auth/users/me", send).await;
-        replies.push((headers.join(" | "), status, code, reply));
-    }
-    all(
-        "authorization headers",
-        &replies,
-        |row| row.0.chars().take(60).collect(),
-        |(_, status, code, reply)| {
-            ((reply.status, reply.code()) != (*status, *code)).then(|| format!("{} {}", reply.status, reply.code()))
-        },
-    );
-    assert_eq!(replies[0].3.json["detail"], "Token not found in the request header");
+        app.anon().send(Method::GET, "/auth/users/me", send).await.differs_from(*status, code)
+    };
+    all_replies("authorization headers", rows, |row| row.0.join(" | "), fault).await;
+    let missing = app.anon().get("/auth/users/me").await;
+    assert_eq!(missing.json["detail"], "Token not found in the request header");
 }
 
 #[tokio::test]
-async fn a_token_anywhere_else_is_no_token() {
+async fn a_token_outside_the_authorization_header_is_ignored() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let token = &ann.access;
@@ -78,7 +70,7 @@ async fn a_token_anywhere_else_is_no_token() {
 }
 
 #[tokio::test]
-async fn a_bad_token_does_not_spoil_the_session() {
+async fn an_invalid_token_leaves_the_session_alone() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     assert_eq!(app.bearer("x.y.z").get("/auth/users/me").await.status, 401);
@@ -86,7 +78,7 @@ async fn a_bad_token_does_not_spoil_the_session() {
 }
 
 #[tokio::test]
-async fn every_protected_route_needs_a_token() {
+async fn every_protected_route_requires_an_access_token() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for (method, path) in
@@ -101,9 +93,9 @@ async fn every_protected_route_needs_a_token() {
     }
 }
 
-/// A dead token is refused before the body is judged, whichever of the two is known first.
+/// The token decides first, even when the fault of the body is found earlier.
 #[tokio::test]
-async fn who_is_calling_comes_before_what_they_say() {
+async fn an_invalid_token_is_refused_before_the_body_is_checked() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;

@@ -1,11 +1,11 @@
 //! `POST /auth/create`
 
-use crate::support::{PASSWORD, Reply, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_new_user_is_answered_without_password_or_rights() {
+async fn a_new_user_is_returned_without_password_and_has_no_rights() {
     let app = TestApp::start().await;
     let body = json!({"email": "Ann@Example.com", "password": PASSWORD, "username": "Ann_B", "first_name": "Ann", "last_name": "Ashe"});
     let reply = app.anon().post("/auth/create", &body).await;
@@ -22,7 +22,7 @@ async fn a_new_user_is_answered_without_password_or_rights() {
 }
 
 #[tokio::test]
-async fn the_username_is_the_email_unless_given() {
+async fn the_username_defaults_to_the_email() {
     let app = TestApp::start().await;
     let reply = app.create("ann@example.com").await;
     assert_eq!(
@@ -32,7 +32,7 @@ async fn the_username_is_the_email_unless_given() {
 }
 
 #[tokio::test]
-async fn one_email_or_username_in_another_form_is_taken() {
+async fn an_email_or_username_in_another_spelling_is_taken() {
     let app = TestApp::start().await;
     let first = json!({"email": "jos\u{e9}@example.com", "password": PASSWORD, "username": "Jos\u{e9}"});
     assert_eq!(app.anon().post("/auth/create", &first).await.status, 201);
@@ -54,7 +54,7 @@ async fn one_email_or_username_in_another_form_is_taken() {
 }
 
 #[tokio::test]
-async fn of_sixteen_at_once_one_is_created() {
+async fn of_sixteen_concurrent_creations_one_succeeds() {
     let app = TestApp::with(&[("SERVER__WORKERS", "2"), ("PASSWORDS__HASH_THREADS", "2")]).await;
     for _ in 0..3 {
         let email = email();
@@ -68,7 +68,7 @@ async fn of_sixteen_at_once_one_is_created() {
 }
 
 #[tokio::test]
-async fn a_username_that_is_somebody_elses_email_is_refused() {
+async fn the_email_of_another_user_is_refused_as_a_username() {
     let app = TestApp::start().await;
     app.create("ann@example.com").await;
     for username in ["ann@example.com", "ANN@example.com", "nobody@example.com", "a@", "@"] {
@@ -104,25 +104,17 @@ async fn a_password_has_8_to_256_characters() {
         ("' OR 1=1 --".to_owned(), 201, ""),
         ("\u{202e}abcdefgh".to_owned(), 201, ""),
     ];
-    let mut replies = Vec::new();
-    for (password, status, code) in &rows {
-        let reply = app.anon().post("/auth/create", &json!({"email": email(), "password": password})).await;
-        replies.push((reply, *status, *code));
-    }
-    all(
-        "passwords",
-        &replies,
-        |(reply, ..)| format!("{reply:?}"),
-        |(reply, status, code)| {
-            ((reply.status, reply.code()) != (*status, *code)).then(|| format!("wanted {status} {code}"))
-        },
-    );
-    let short = &replies[1].0;
-    assert!(short.json["detail"].as_str().unwrap().contains("at least 8 characters"), "{short:?}");
+    let create =
+        async |password: &str| app.anon().post("/auth/create", &json!({"email": email(), "password": password})).await;
+    let fault =
+        async |(password, status, code): &(String, u16, &str)| create(password).await.differs_from(*status, code);
+    all_replies("passwords", rows, |(password, ..)| format!("{password:?}"), fault).await;
+    let short = create("a").await;
+    assert!(short.string("detail").contains("at least 8 characters"), "{short:?}");
 }
 
-/// Bodies that are wrong as a whole, or in one member; with the pointers that must be named.
-fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
+/// Bodies that are invalid as a whole or in one member, with the pointers that the reply must have.
+fn invalid_bodies() -> Vec<(String, Vec<&'static str>)> {
     let with = |member: &str, value: &str| {
         let others = [("email", "\"ann@example.com\""), ("password", "\"correct horse battery\"")];
         let others =
@@ -177,7 +169,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
             rows.push((with(member, value), vec![pointer]));
         }
     }
-    // `null` is as good as absent, which these two must not be.
+    // `null` counts as absent, and these two members are required.
     for (member, pointer) in [("email", "/email"), ("password", "/password")] {
         rows.push((with(member, "null"), vec![pointer]));
     }
@@ -232,7 +224,7 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
         rows.push((with("first_name", &format!("\"{name}\"")), vec!["/first_name"]));
         rows.push((with("last_name", &format!("\"{name}\"")), vec!["/last_name"]));
     }
-    // Mass assignment: whatever is not in the contract is unknown, the names of columns above all.
+    // Mass assignment: members outside the contract are unknown, above all the names of columns.
     for member in [
         "id",
         "is_staff",
@@ -273,9 +265,9 @@ fn bad_bodies() -> Vec<(String, Vec<&'static str>)> {
     rows
 }
 
-/// As clients send it whose models write out what is not set.
+/// Some clients send `null` for members that are not set.
 #[tokio::test]
-async fn null_is_as_good_as_absent() {
+async fn null_counts_as_absent() {
     let app = TestApp::start().await;
     let body = json!({"email": "ann@example.com", "password": PASSWORD, "username": null, "first_name": null, "last_name": null});
     let created = app.anon().post("/auth/create", &body).await;
@@ -287,7 +279,7 @@ async fn null_is_as_good_as_absent() {
 }
 
 #[tokio::test]
-async fn addresses_and_names_of_the_world_have_one_account_each() {
+async fn an_international_email_has_one_account_in_every_spelling() {
     let app = TestApp::start().await;
     let one_account = [
         ["संपर्क@डाटामेल.भारत", "संपर्क@डाटामेल.भारत"],
@@ -316,26 +308,18 @@ async fn addresses_and_names_of_the_world_have_one_account_each() {
 }
 
 #[tokio::test]
-async fn bad_input_is_400_and_says_where() {
+async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
     let app = TestApp::start().await;
-    let mut replies: Vec<(String, Vec<&str>, Reply)> = Vec::new();
-    for (body, pointers) in bad_bodies() {
+    let mut rows: Vec<(Vec<u8>, Vec<&str>)> =
+        invalid_bodies().into_iter().map(|(body, pointers)| (body.into_bytes(), pointers)).collect();
+    rows.push((b"{\"email\":\"\xff\xfe\"}".to_vec(), vec![]));
+    let fault = async |(body, pointers): &(Vec<u8>, Vec<&str>)| {
         let reply = app.anon().post_raw("/auth/create", body.clone()).await;
-        replies.push((body, pointers, reply));
-    }
-    // Not UTF-8 at all.
-    let reply = app.anon().post_raw("/auth/create", b"{\"email\":\"\xff\xfe\"}".to_vec()).await;
-    replies.push(("not UTF-8".to_owned(), vec![], reply));
-    all(
-        "bad bodies",
-        &replies,
-        |(body, ..)| body.chars().take(80).collect(),
-        |(_, pointers, reply)| {
-            let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
-            (!is_right).then(|| format!("wanted {pointers:?}, got {} {}", reply.status, reply.text))
-        },
-    );
-    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
+        let is_right = (reply.status, reply.code()) == (400, "invalid-request") && reply.pointers() == *pointers;
+        (!is_right).then(|| format!("{pointers:?} expected, {} {}", reply.status, reply.text))
+    };
+    all_replies("invalid bodies", rows, |(body, _)| String::from_utf8_lossy(body).into_owned(), fault).await;
+    let users = app.database.count("users").await;
     assert_eq!(users, "0", "nothing was stored");
 }
 
@@ -368,14 +352,14 @@ async fn an_email_has_at_most_254_characters_and_a_name_150() {
 }
 
 #[tokio::test]
-async fn nobody_signs_up_where_registration_is_closed() {
+async fn closed_registration_refuses_every_sign_up() {
     let app = TestApp::with(&[("REGISTRATION__MODE", "closed")]).await;
     let reply = app.create("ann@example.com").await;
     assert_eq!((reply.status, reply.code()), (403, "registration-closed"));
 }
 
 #[tokio::test]
-async fn staff_creates_users_where_registration_is_for_staff() {
+async fn staff_registration_requires_a_staff_token() {
     let app = TestApp::with(&[
         ("REGISTRATION__MODE", "staff"),
         ("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"),

@@ -1,10 +1,10 @@
 //! The pages for people: `GET /docs/swagger/` and `GET /docs/errors`
 
-use crate::support::{TestApp, all};
+use crate::support::{TestApp, all, all_replies};
 use signet::http::Code;
 
 #[tokio::test]
-async fn the_swagger_page_needs_nothing_from_elsewhere() {
+async fn the_swagger_page_loads_every_file_from_the_service() {
     let app = TestApp::start().await;
     let anon = app.anon();
     for path in ["/", "/docs/swagger"] {
@@ -25,7 +25,7 @@ async fn the_swagger_page_needs_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn every_code_is_explained() {
+async fn the_errors_page_lists_every_code() {
     let app = TestApp::start().await;
     let page = app.anon().get("/docs/errors").await;
     assert!(page.status == 200 && page.header("content-type").starts_with("text/html"));
@@ -51,25 +51,19 @@ async fn pages_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn a_page_loads_nothing_from_elsewhere_and_stands_in_no_frame() {
+async fn pages_forbid_foreign_content_and_framing() {
     let app = TestApp::start().await;
-    let mut replies = Vec::new();
-    for path in ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"] {
-        replies.push((path, app.anon().get(path).await));
-    }
-    all(
-        "pages",
-        &replies,
-        |(path, _)| (*path).to_owned(),
-        |(_, reply)| {
-            let policy = reply.header("content-security-policy");
-            let is_right = reply.status == 200
-                && policy.contains("default-src 'none'")
-                && policy.contains("script-src 'self';")
-                && policy.contains("frame-ancestors 'none'")
-                && reply.header("x-frame-options") == "DENY"
-                && reply.header("referrer-policy") == "no-referrer";
-            (!is_right).then(|| format!("{:?}", reply.headers))
-        },
-    );
+    let paths = ["/docs/swagger/", "/docs/swagger/swagger-ui-bundle.js", "/docs/errors"];
+    let fault = async |path: &&str| {
+        let reply = app.anon().get(path).await;
+        let policy = reply.header("content-security-policy");
+        let is_right = reply.status == 200
+            && policy.contains("default-src 'none'")
+            && policy.contains("script-src 'self';")
+            && policy.contains("frame-ancestors 'none'")
+            && reply.header("x-frame-options") == "DENY"
+            && reply.header("referrer-policy") == "no-referrer";
+        (!is_right).then(|| format!("{:?}", reply.headers))
+    };
+    all_replies("pages", paths, |path| (*path).to_owned(), fault).await;
 }

@@ -1,6 +1,6 @@
 //! HTTP/1.1 on the wire: where a request ends, when a connection closes, and input that is not HTTP
 
-use crate::support::{PASSWORD, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -19,14 +19,14 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes[..length]).into_owned()
 }
 
-/// Everything until the service closes; a reset counts as a close.
+/// Reads until the service closes the connection; a reset counts as a close.
 async fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Everything that is answered to these bytes, and whether the connection was closed in time.
+/// Sends these bytes, and returns all replies and whether the service closed the connection in time.
 async fn until_closed(app: &TestApp, bytes: &str) -> (String, bool) {
     let mut stream = connect(app).await;
     stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -36,9 +36,9 @@ async fn until_closed(app: &TestApp, bytes: &str) -> (String, bool) {
     }
 }
 
-/// A proxy that believes another length than we do would hand the rest to somebody else.
+/// A proxy that sees another length than the service would give the rest of the reply to another client.
 #[tokio::test]
-async fn what_could_be_two_requests_closes_the_connection() {
+async fn ambiguous_framing_is_refused_and_closes_the_connection() {
     let app = TestApp::start().await;
     let (create, json) = ("POST /auth/create HTTP/1.1\r\nhost: a\r\n", "content-type: application/json\r\n");
     let body = json!({"email": email(), "password": "correct horse battery"}).to_string();
@@ -66,26 +66,19 @@ async fn what_could_be_two_requests_closes_the_connection() {
         ),
         ("a post behind a 413", framed("content-length: 99999\r\n", "")),
     ];
-    let mut replies = Vec::new();
-    for (name, request) in rows {
-        replies.push((name, until_closed(&app, &format!("{request}{next}")).await));
-    }
-    all(
-        "conflicting framing",
-        &replies,
-        |(name, _)| (*name).to_owned(),
-        |(_, (reply, is_closed))| {
-            let is_refused = reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && *is_closed;
-            (!is_refused).then(|| format!("{reply}, closed: {is_closed}"))
-        },
-    );
-    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
-    assert_eq!(users, "0", "what came behind was never read as a request");
+    let fault = async |(_, request): &(&str, String)| {
+        let (reply, is_closed) = until_closed(&app, &format!("{request}{next}")).await;
+        let is_refused = reply.starts_with("HTTP/1.1 4") && reply.matches("HTTP/1.1 ").count() == 1 && is_closed;
+        (!is_refused).then(|| format!("{reply}, closed: {is_closed}"))
+    };
+    all_replies("conflicting framing", rows, |(name, _)| (*name).to_owned(), fault).await;
+    let users = app.database.count("users").await;
+    assert_eq!(users, "0", "the bytes after it were never read as a request");
 }
 
-/// RFC 9112 §9.6: what comes behind the request that wanted a close is not looked at.
+/// RFC 9112 §9.6: the service ignores input after a request with `connection: close`.
 #[tokio::test]
-async fn what_comes_behind_a_close_is_not_answered() {
+async fn requests_after_connection_close_are_not_answered() {
     let app = TestApp::start().await;
     let body = json!({"email": email(), "password": PASSWORD}).to_string();
     let head = "POST /auth/create HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n";
@@ -106,9 +99,9 @@ async fn what_comes_behind_a_close_is_not_answered() {
         let says_so = reply.contains("\r\nconnection: close\r\n");
         assert!(says_so || reply.starts_with("HTTP/1.0 "), "{request}: {reply}");
     }
-    let users = app.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM users").await;
-    assert_eq!(users, "0", "what came behind was never read as a request");
-    // The last answer is a whole one, however long it is.
+    let users = app.database.count("users").await;
+    assert_eq!(users, "0", "the bytes after it were never read as a request");
+    // The last reply is complete, even a long one.
     let page = "/docs/swagger/swagger-ui-bundle.js";
     let length: usize = app.anon().get(page).await.header("content-length").parse().unwrap();
     let mut stream = connect(&app).await;
@@ -120,9 +113,9 @@ async fn what_comes_behind_a_close_is_not_answered() {
     assert!(length > 100_000 && bytes.len() - head == length, "{} of {length} bytes", bytes.len() - head);
 }
 
-/// RFC 9110 §7.8: an upgrade that is not wanted is ignored, and the request is one like any other.
+/// RFC 9110 §7.8: a server may ignore an upgrade.
 #[tokio::test]
-async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
+async fn an_upgrade_is_ignored_and_the_body_is_read_to_its_end() {
     let app = TestApp::start().await;
     let request = |upgrade: &str, framing: &str, body: &str| {
         format!(
@@ -135,7 +128,7 @@ async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
         let (whole, cut, chunks) = (body(), body(), body());
         let rows = [
             ("201 Created", request(upgrade, &format!("content-length: {}\r\n", whole.len()), &whole)),
-            // What follows the body is no part of it.
+            // The bytes after the body are not part of it.
             (
                 "201 Created",
                 request(upgrade, &format!("content-length: {}\r\n", cut.len()), &format!("{cut}GET /livez")),
@@ -155,9 +148,9 @@ async fn a_request_that_would_rather_upgrade_is_read_to_the_end_of_its_body() {
     }
 }
 
-/// actix-http encodes a response for the request that it parsed last: it must not parse the next one before.
+/// actix-http encodes a response for the request that it parsed last, so it must not parse the next one too early.
 #[tokio::test]
-async fn a_request_that_is_pipelined_changes_no_other_response() {
+async fn a_pipelined_request_does_not_change_the_response_before_it() {
     let app = TestApp::start().await;
     let body = json!({"email": email(), "password": PASSWORD}).to_string();
     let sign_in = format!(
@@ -177,7 +170,7 @@ async fn a_request_that_is_pipelined_changes_no_other_response() {
         let mut found = 0;
         while let Some((head, behind)) = rest.split_once("\r\n\r\n") {
             let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
-            // A response to HEAD is followed by the next one, or by nothing.
+            // A response to HEAD has no body.
             let is_head = behind.is_empty() || behind.starts_with("HTTP/1.1 ");
             found += usize::from(!is_head);
             rest = behind[if is_head { 0 } else { length }..].to_owned();
@@ -186,9 +179,8 @@ async fn a_request_that_is_pipelined_changes_no_other_response() {
     }
 }
 
-/// What is read as a body must not be read as a request, after a refusal either.
 #[tokio::test]
-async fn a_refused_request_takes_its_body_with_it() {
+async fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     let app = TestApp::start().await;
     let smuggled = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
     let heads = [
@@ -220,9 +212,9 @@ async fn a_refused_request_takes_its_body_with_it() {
     println!("smuggled requests: {} cases", heads.len());
 }
 
-/// The framework answers these before the service sees a request: with a status line, and as the last response.
+/// The framework answers these before the service sees a request.
 #[tokio::test]
-async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_closed() {
+async fn malformed_requests_get_a_status_line_and_close_the_connection() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(200_000));
     let rows = [
@@ -236,26 +228,19 @@ async fn input_that_is_no_request_gets_a_status_line_and_the_connection_is_close
         ("a negative length", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
         ("an endless head", &long, 431),
     ];
-    let mut replies = Vec::new();
-    for (name, request, status) in rows {
+    let fault = async |(_, request, status): &(&str, &str, u16)| {
         let mut stream = connect(&app).await;
-        // The service may close before it has read all.
+        // The service may close the connection before it has read everything.
         let _ = stream.write_all(request.as_bytes()).await;
-        replies.push((name, status, read_all(&mut stream).await));
-    }
-    all(
-        "no requests",
-        &replies,
-        |row| row.0.to_owned(),
-        |(_, status, reply)| {
-            let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
-            (!is_right).then(|| reply.clone())
-        },
-    );
+        let reply = read_all(&mut stream).await;
+        let is_right = reply.starts_with(&format!("HTTP/1.1 {status} ")) && reply.contains("connection: close");
+        (!is_right).then_some(reply)
+    };
+    all_replies("malformed requests", rows, |row| row.0.to_owned(), fault).await;
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_408() {
+async fn a_slow_body_is_408() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let mut stream = connect(&app).await;
     stream
@@ -268,15 +253,15 @@ async fn a_body_that_drips_is_408() {
     assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("\"code\":\"request-timeout\""), "{reply}");
 }
 
-/// The framework has a limit for the first head of a connection only.
+/// The framework limits the time of the first head of a connection only.
 #[tokio::test]
-async fn a_connection_that_stops_talking_is_closed() {
+async fn a_connection_that_stops_sending_is_closed() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
     let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
     let rows = [
-        ("nothing more", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"),
+        ("no second request", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"),
         ("half a second head", "GET /livez HTTP/1.1\r\nhost: a\r\n\r\nGET /li"),
-        ("a body that nobody reads", refused),
+        ("a body that no route reads", refused),
     ];
     let closed = rows.map(|(name, request)| {
         let connect = connect(&app);
@@ -291,7 +276,7 @@ async fn a_connection_that_stops_talking_is_closed() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_cut() {
+async fn an_endless_body_closes_the_connection() {
     let app = TestApp::start().await;
     let mut stream = connect(&app).await;
     let head =
@@ -301,6 +286,6 @@ async fn a_body_without_end_is_cut() {
     let mut sent = 0;
     while stream.write_all(chunk.as_bytes()).await.is_ok() {
         sent += chunk.len();
-        assert!(sent < 50_000_000, "{sent} bytes were taken");
+        assert!(sent < 50_000_000, "{sent} bytes were accepted");
     }
 }

@@ -4,7 +4,7 @@ use crate::support::TestApp;
 use serde_json::json;
 
 #[tokio::test]
-async fn a_service_that_runs_is_alive_and_ready() {
+async fn a_running_service_is_alive_and_ready() {
     let app = TestApp::start().await;
     let live = app.anon().get("/livez").await;
     assert_eq!((live.status, live.text.as_str()), (200, "ok"));
@@ -14,7 +14,7 @@ async fn a_service_that_runs_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn a_database_whose_tables_are_missing_is_not_ready() {
+async fn pending_migrations_make_the_service_unready() {
     let app = TestApp::start().await;
     app.database.execute("DELETE FROM _sqlx_migrations").await;
     let ready = app.anon().get("/readyz").await;

@@ -1,7 +1,7 @@
-//! What holds for every route: paths, methods, content types, lengths, request ids
+//! Rules of every route: paths, methods, content types, lengths, request ids
 
 use super::framing::{connect, read_head};
-use crate::support::{PASSWORD, TestApp, all, email};
+use crate::support::{PASSWORD, TestApp, all_replies, email};
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -29,22 +29,12 @@ async fn an_unknown_route_is_404() {
         "/server-status",
         "/jwks.json",
     ];
-    let mut replies = Vec::new();
-    for path in paths {
-        replies.push((path, app.anon().get(path).await));
-    }
-    all(
-        "unknown routes",
-        &replies,
-        |(path, _)| (*path).to_owned(),
-        |(_, reply)| {
-            ((reply.status, reply.code()) != (404, "not-found")).then(|| format!("{} {}", reply.status, reply.text))
-        },
-    );
+    let fault = async |path: &&str| app.anon().get(path).await.differs_from(404, "not-found");
+    all_replies("unknown routes", paths, |path| (*path).to_owned(), fault).await;
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_405_and_says_which_are_right() {
+async fn a_wrong_method_is_405_and_allow_lists_the_right_ones() {
     let app = TestApp::start().await;
     let routes = [
         ("/auth/create", "POST"),
@@ -66,28 +56,21 @@ async fn a_wrong_method_is_405_and_says_which_are_right() {
         ("/docs/swagger/", "GET, HEAD"),
         ("/docs/errors", "GET, HEAD"),
     ];
-    let mut replies = Vec::new();
-    for (path, allowed) in routes {
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"] {
-            if !allowed.split(", ").any(|known| known == method) {
-                let method = Method::from_bytes(method.as_bytes()).unwrap();
-                replies.push((method.clone(), path, allowed, app.anon().send(method, path, |request| request).await));
-            }
-        }
-    }
-    all(
-        "wrong methods",
-        &replies,
-        |(method, path, ..)| format!("{method} {path}"),
-        |(_, _, allowed, reply)| {
-            ((reply.status, reply.code(), reply.header("allow")) != (405, "method-not-allowed", allowed))
-                .then(|| format!("{reply:?}"))
-        },
-    );
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"];
+    let rows = routes.iter().flat_map(|(path, allowed)| {
+        let wrong = methods.iter().filter(|method| !allowed.split(", ").any(|known| known == **method));
+        wrong.map(move |method| (Method::from_bytes(method.as_bytes()).unwrap(), *path, *allowed))
+    });
+    let fault = async |(method, path, allowed): &(Method, &str, &str)| {
+        let reply = app.anon().send(method.clone(), path, |request| request).await;
+        let is_right = (reply.status, reply.code(), reply.header("allow")) == (405, "method-not-allowed", *allowed);
+        (!is_right).then(|| format!("{reply:?}"))
+    };
+    all_replies("wrong methods", rows, |(method, path, _)| format!("{method} {path}"), fault).await;
 }
 
 #[tokio::test]
-async fn a_body_is_json_in_utf8_and_nothing_else() {
+async fn a_body_must_be_json_in_utf_8() {
     let app = TestApp::start().await;
     let body = || json!({"email": email(), "password": PASSWORD}).to_string();
     let rows = [
@@ -111,29 +94,24 @@ async fn a_body_is_json_in_utf8_and_nothing_else() {
         (Some("application/json"), Some("gzip"), 415),
         (Some("application/json"), Some("br, gzip"), 415),
     ];
-    let mut replies = Vec::new();
-    for (content_type, encoding, status) in rows {
+    let fault = async |(content_type, encoding, status): &(Option<&str>, Option<&str>, u16)| {
         let send = |mut request: reqwest::RequestBuilder| {
             if let Some(content_type) = content_type {
-                request = request.header("content-type", content_type);
+                request = request.header("content-type", *content_type);
             }
             if let Some(encoding) = encoding {
-                request = request.header("content-encoding", encoding);
+                request = request.header("content-encoding", *encoding);
             }
             request.body(body())
         };
-        replies.push((content_type, encoding, status, app.anon().send(Method::POST, "/auth/create", send).await));
-    }
-    all(
-        "content types",
-        &replies,
-        |(one, other, ..)| format!("{one:?} {other:?}"),
-        |(.., status, reply)| (reply.status != *status).then(|| format!("{} {}", reply.status, reply.text)),
-    );
+        let code = if *status == 201 { "" } else { "unsupported-media-type" };
+        app.anon().send(Method::POST, "/auth/create", send).await.differs_from(*status, code)
+    };
+    all_replies("content types", rows, |(one, other, _)| format!("{one:?} {other:?}"), fault).await;
 }
 
 #[tokio::test]
-async fn a_body_over_16_kib_is_413_announced_or_not() {
+async fn a_body_over_16_kib_is_413_with_or_without_a_content_length() {
     let app = TestApp::start().await;
     let fits = format!("{{\"refresh_token\":\"{}\"}}", "a".repeat(16 * 1024 - 20));
     assert_eq!(fits.len(), 16 * 1024);
@@ -144,7 +122,7 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
     }
     let reply = app.anon().post_raw("/auth/create", "[".repeat(20_000)).await;
     assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "20,000 brackets");
-    // In chunks, whose sum nobody has announced.
+    // In chunks, without a content length.
     let mut stream = connect(&app).await;
     stream.write_all(b"POST /auth/signout HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
     for _ in 0..20 {
@@ -154,7 +132,7 @@ async fn a_body_over_16_kib_is_413_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_kept_and_any_other_replaced() {
+async fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
     let app = TestApp::start().await;
     let ask = async |id: &str| {
         let reply = app.anon().send(Method::GET, "/livez", |request| request.header("x-request-id", id)).await;
@@ -188,7 +166,7 @@ async fn head_is_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn the_base_path_goes_before_every_route() {
+async fn the_base_path_prefixes_every_route() {
     let app = TestApp::with(&[("SERVER__BASE_PATH", "/id")]).await;
     let anon = app.anon();
     let body = json!({"email": "ann@example.com", "password": PASSWORD});
@@ -198,7 +176,7 @@ async fn the_base_path_goes_before_every_route() {
         (201, "/id/auth/users/1", "no-store")
     );
     let tokens = anon.post("/id/auth/signin", &body).await;
-    let bearer = app.bearer(tokens.json["access_token"].as_str().unwrap());
+    let bearer = app.bearer(tokens.string("access_token"));
     anon.post("/id/auth/create", &json!({"email": "bob@example.com", "password": PASSWORD})).await;
     let users = bearer.get("/id/auth/users?limit=1").await;
     assert_eq!(users.header("link"), "</id/auth/users?limit=1&after=1>; rel=\"next\"");
@@ -213,7 +191,7 @@ async fn the_base_path_goes_before_every_route() {
 }
 
 #[tokio::test]
-async fn a_path_in_another_spelling_is_the_same_route() {
+async fn a_percent_encoded_path_is_the_same_route() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let body = json!({"email": ann.email, "password": PASSWORD});

@@ -1,7 +1,7 @@
 //! `GET /.well-known/jwks.json`: every algorithm, and attacks with a public key
 
 use crate::support::{
-    TestApp, all, eventually,
+    all,
     keys::{PAIRS, algorithms, key_set, kid, signing_with},
     token::{sign_with, take_apart},
 };
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use signet::domain::Algorithm;
 
 #[tokio::test]
-async fn every_algorithm_signs_what_the_key_set_verifies() {
+async fn the_key_set_verifies_the_tokens_of_every_algorithm() {
     let mut count = 0;
     for (algorithm, key) in algorithms() {
         let app = signing_with(algorithm, key, &[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
@@ -20,7 +20,7 @@ async fn every_algorithm_signs_what_the_key_set_verifies() {
         assert_eq!(ann.actor.get("/auth/users/me").await.status, 200, "{algorithm}");
         let header = take_apart(&ann.access).header;
         assert_eq!((&header["alg"], &header["typ"]), (&json!(algorithm), &json!("at+jwt")));
-        assert_eq!(take_apart(&ann.refresh).header["alg"], "HS256", "refresh tokens are nobody else's affair");
+        assert_eq!(take_apart(&ann.refresh).header["alg"], "HS256", "only Signet verifies refresh tokens");
 
         let reply = app.anon().get("/.well-known/jwks.json").await;
         assert_eq!((reply.status, reply.header("cache-control")), (200, "public, max-age=60"));
@@ -36,7 +36,7 @@ async fn every_algorithm_signs_what_the_key_set_verifies() {
                 "Ed" => &["alg", "crv", "kid", "kty", "use", "x"],
                 _ => &["alg", "e", "kid", "kty", "n", "use"],
             };
-            assert_eq!(members, expected, "nothing private, nothing that is not needed");
+            assert_eq!(members, expected, "no private and no unneeded member");
             let set: JwkSet = serde_json::from_value(reply.json.clone()).unwrap();
             let mut validation = Validation::new(algorithm.parse().unwrap());
             validation.validate_aud = false;
@@ -47,8 +47,8 @@ async fn every_algorithm_signs_what_the_key_set_verifies() {
             );
         }
 
-        // A retry gets the same pair: byte for byte where signatures do not differ each time.
-        app.pass(1);
+        // A retry gets the same pair: the same bytes, unless the algorithm signs with random numbers.
+        app.advance(1);
         let [first, again] = [app.refresh(&ann.refresh).await.json, app.refresh(&ann.refresh).await.json];
         let token = |reply: &Value| reply["access_token"].as_str().unwrap().to_owned();
         assert_eq!(take_apart(&token(&first)).claims, take_apart(&token(&again)).claims, "{algorithm}");
@@ -61,8 +61,8 @@ async fn every_algorithm_signs_what_the_key_set_verifies() {
     assert_eq!(count, Algorithm::all().count());
 }
 
-/// What a public key can be written as, to be taken for the secret of an HMAC (RFC 8725 §2.1).
-fn spellings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
+/// Encodings of a public key, each of which an attacker may use as the secret of an HMAC (RFC 8725 §2.1).
+fn encodings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
     let der = pem::parse(public).unwrap().into_contents();
     let point = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap_or_default()).unwrap();
     let raw: Vec<u8> = [point("n"), point("x"), point("y")].concat();
@@ -90,8 +90,8 @@ fn spellings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
-    // Whoever fetches a key that a token names would ask here.
+async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
+    // A verifier that fetches a key from a URL in the token would connect here.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let elsewhere = listener.local_addr().unwrap();
@@ -103,28 +103,28 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
         let parts = take_apart(&ann.access);
         let mut rows = Vec::new();
         let hashes = [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)];
-        for (name, key) in spellings(public, &jwk) {
+        for (name, key) in encodings(public, &jwk) {
             for (hs, hash) in hashes {
-                for said in [hs, algorithm] {
+                for alg in [hs, algorithm] {
                     let mut header = parts.header.clone();
-                    header["alg"] = said.into();
+                    header["alg"] = alg.into();
                     let token = sign_with(hash, &header.to_string(), &parts.claims.to_string(), &key);
-                    rows.push((format!("{hs} keyed with {name}, called {said}"), token));
+                    rows.push((format!("{hs} keyed with {name}, alg {alg}"), token));
                 }
             }
         }
-        // The right signature under another name of the algorithm, and none at all.
+        // The right signature and no signature, each under every name of an algorithm.
         let [_, claims, signature] = ann.access.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
-        for said in Algorithm::all().map(Algorithm::name).chain(["none", "None", "NONE", "nOnE", "ES256K", ""]) {
+        for name in Algorithm::all().map(Algorithm::name).chain(["none", "None", "NONE", "nOnE", "ES256K", ""]) {
             let mut header = parts.header.clone();
-            header["alg"] = said.into();
+            header["alg"] = name.into();
             let header = URL_SAFE_NO_PAD.encode(header.to_string());
-            if said != *algorithm {
-                rows.push((format!("its signature, called {said}"), format!("{header}.{claims}.{signature}")));
+            if name != *algorithm {
+                rows.push((format!("the right signature, alg {name}"), format!("{header}.{claims}.{signature}")));
             }
-            rows.push((format!("no signature, called {said}"), format!("{header}.{claims}.")));
+            rows.push((format!("no signature, alg {name}"), format!("{header}.{claims}.")));
         }
-        // Degenerate and damaged signatures, a second spelling of a good one.
+        // Degenerate and damaged signatures, and another encoding of a valid one.
         let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let message = ann.access.rsplit_once('.').unwrap().0;
         let half = bytes.len() / 2;
@@ -148,7 +148,7 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
             rows.push((format!("bit {bit} flipped"), format!("{message}.{}", URL_SAFE_NO_PAD.encode(flipped))));
         }
         rows.push(("padded".to_owned(), format!("{}==", ann.access)));
-        // A key that the token brings along.
+        // A token that names its own key.
         for (name, value) in [
             ("jwk", jwk.clone()),
             ("jku", json!(format!("http://{}/.well-known/jwks.json", app.address))),
@@ -161,13 +161,13 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
             let mut header = parts.header.clone();
             header[name] = value;
             let header = URL_SAFE_NO_PAD.encode(header.to_string());
-            rows.push((format!("brings {name}"), format!("{header}.{claims}.{signature}")));
+            rows.push((format!("with {name} in the header"), format!("{header}.{claims}.{signature}")));
         }
         for (name, token) in rows {
             let reply = app.bearer(&token).get("/auth/verify").await;
             replies.push((format!("{algorithm}: {name}"), reply));
         }
-        assert_eq!(app.verify(&ann.access).await, 204, "{algorithm}: a bad token spoils nothing");
+        assert_eq!(app.verify(&ann.access).await, 204, "{algorithm}: the valid token still works");
     }
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nothing is fetched");
     all(
@@ -180,9 +180,9 @@ async fn a_public_key_is_no_secret_and_the_header_chooses_nothing() {
     );
 }
 
-/// ECDSA has two signatures for each: the other one verifies, too, and so must end with its session.
+/// For each ECDSA signature (r, s), (r, -s) is valid, too, so the end of the session must end both forms of the token.
 #[tokio::test]
-async fn a_second_spelling_of_a_signature_ends_with_its_session() {
+async fn a_second_form_of_an_ecdsa_signature_ends_with_its_session() {
     let app = signing_with("ES256", include_str!("../interop/keys/p256-pkcs8.pem"), &[]).await;
     let ann = app.user().await;
     let (message, signature) = ann.access.rsplit_once('.').unwrap();
@@ -203,16 +203,12 @@ async fn a_second_spelling_of_a_signature_ends_with_its_session() {
     assert_eq!((app.verify(&ann.access).await, app.verify(&other).await), (401, 401));
 }
 
-/// A replica that was started later, or again, knows the same keys by the same names.
 #[tokio::test]
-async fn a_restart_keeps_keys_and_names() {
-    let mut app = signing_with("EdDSA", PAIRS[8].1, &[]).await;
+async fn a_restart_keeps_keys_and_key_ids() {
+    let app = signing_with("EdDSA", PAIRS[8].1, &[]).await;
     let ann = app.user().await;
     let before = key_set(&app).await;
-    let database = std::mem::replace(&mut app.database, crate::support::TestDatabase::create().await);
-    app.stop();
-    eventually(true, async || app.has_stopped()).await;
-    let app = TestApp::on(database, &[("JWT__ALGORITHM", "EdDSA"), ("JWT__SIGNING_KEY", PAIRS[8].1)]).await;
+    let app = app.restart(&[("JWT__ALGORITHM", "EdDSA"), ("JWT__SIGNING_KEY", PAIRS[8].1)]).await;
     assert_eq!(key_set(&app).await, before);
     assert_eq!(app.verify(&ann.access).await, 204);
 }

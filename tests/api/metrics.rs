@@ -6,26 +6,26 @@ use serde_json::json;
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// The names of all samples.
-fn names(metrics: &str) -> BTreeSet<&str> {
+fn sample_names(metrics: &str) -> BTreeSet<&str> {
     let samples = metrics.lines().filter(|line| !line.starts_with('#'));
     samples.filter_map(|line| line.split(['{', ' ']).next()).collect()
 }
 
 #[tokio::test]
-async fn metrics_count_what_was_answered_and_what_came_of_it() {
+async fn metrics_count_requests_and_their_outcomes() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
-    let stranger = app.anon();
-    stranger.post("/auth/signin", &json!({"email": ann.email, "password": "wrong"})).await;
+    let client = app.anon();
+    client.post("/auth/signin", &json!({"email": ann.email, "password": "wrong"})).await;
     for _ in 0..2 {
         assert_eq!(app.refresh(&ann.refresh).await.status, 200);
     }
     app.refresh("no token").await;
-    app.pass(100);
+    app.advance(100);
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");
-    stranger.get("/wp-login.php").await;
-    stranger.send(Method::from_bytes(b"BREW").unwrap(), "/auth/signin", |request| request).await;
-    let metrics = stranger.get("/metrics").await.text;
+    client.get("/wp-login.php").await;
+    client.send(Method::from_bytes(b"BREW").unwrap(), "/auth/signin", |request| request).await;
+    let metrics = client.get("/metrics").await.text;
     let lines = [
         "http_requests_total{method=\"POST\",route=\"/auth/create\",status=\"201\"} 1",
         "http_requests_total{method=\"POST\",route=\"/auth/signin\",status=\"200\"} 1",
@@ -48,14 +48,14 @@ async fn metrics_count_what_was_answered_and_what_came_of_it() {
         "metrics",
         &lines,
         |line| (*line).to_owned(),
-        |line| (!metrics.lines().any(|there| there == *line)).then(|| metrics.clone()),
+        |line| (!metrics.lines().any(|sample| sample == *line)).then(|| metrics.clone()),
     );
     let connections: Vec<&str> =
         metrics.lines().filter_map(|line| line.strip_prefix("signet_pool_connections{state=\"idle\"} ")).collect();
     assert!(connections[0].parse::<u32>().unwrap() > 0, "{connections:?}");
 }
 
-/// What a dashboard asks for in vain looks like silence.
+/// A dashboard shows a missing metric like one without events.
 #[tokio::test]
 async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
     let app = TestApp::start().await;
@@ -72,23 +72,23 @@ async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
         }
     })
     .await;
-    let there = names(&metrics);
-    let mut asked = BTreeSet::new();
+    let existing = sample_names(&metrics);
+    let mut used = BTreeSet::new();
     for file in ["deploy/grafana/signet.json", "deploy/prometheus/alerts.yaml"] {
         let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         let names = words.filter(|word| word.starts_with("signet_") || word.starts_with("http_request"));
-        asked.extend(names.map(str::to_owned));
+        used.extend(names.map(str::to_owned));
     }
-    let asked: Vec<String> = asked.into_iter().collect();
-    all("metrics that are asked for", &asked, Clone::clone, |name| {
-        (!there.contains(name.as_str())).then(|| format!("is none of {there:?}"))
+    let used: Vec<String> = used.into_iter().collect();
+    all("metrics in use", &used, Clone::clone, |name| {
+        (!existing.contains(name.as_str())).then(|| format!("is none of {existing:?}"))
     });
-    assert!(asked.len() >= 10, "{asked:?}");
+    assert!(used.len() >= 10, "{used:?}");
 }
 
 #[tokio::test]
-async fn metrics_tell_how_the_feed_is_doing() {
+async fn metrics_report_the_age_of_the_revocation_feed() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;

@@ -1,4 +1,4 @@
-//! Through HTTP, as clients see it.
+//! The HTTP interface, a file for each route or subject.
 
 mod authorization;
 mod client_address;

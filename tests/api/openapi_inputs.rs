@@ -1,36 +1,36 @@
-//! Every input that the OpenAPI document describes, with generated values: the service never answers 400 to what a
-//! schema allows, and never accepts what it forbids. `SIGNET_TEST_SEED` changes the values.
+//! Generated inputs for each operation of the OpenAPI document: the service never answers 400 to an input that a schema
+//! allows, and refuses every input that it forbids. `SIGNET_TEST_SEED` changes the values.
 //!
-//! The generator knows the part of JSON Schema that the document uses and panics at any other keyword. A validator that
-//! knows nothing of the generator judges each value before it is sent.
+//! The generator supports the part of JSON Schema that the document uses and panics at any other keyword. A validator
+//! that is independent of the generator checks each value before it is sent.
 
-use crate::support::{PASSWORD, Reply, TestApp, actor::DOCUMENT, app::SignedIn};
+use crate::support::{self, PASSWORD, Reply, SignedIn, TestApp, actor::DOCUMENT, seed};
 use proptest::{
     prelude::*,
     sample::select,
     strategy::{Union, ValueTree},
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+    test_runner::{Config, TestRunner},
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-/// Inputs of each operation that the document allows.
+/// How many valid inputs each operation gets.
 const VALID: usize = 40;
 
-/// Inputs of each operation that the document forbids; more where there are more ways to be invalid.
+/// How many invalid inputs each operation gets at least.
 const INVALID: usize = 60;
 
-/// Faults of each operation that are shown: one missing annotation causes many.
+/// How many faults of each operation are shown: one missing annotation causes many.
 const SHOWN: usize = 5;
 
 type Members = Map<String, Value>;
 
-/// How an operation is called so that it can succeed.
+/// How to call an operation so that it can succeed.
 struct Call {
     operation: &'static str,
     /// Values with which the operation succeeds for this user. They replace generated values of the same name.
     right: fn(&SignedIn, &Members) -> Value,
-    /// Whether generated values are always replaced: where one value must fit another, the schema cannot say so.
+    /// Whether generated values are always replaced, because a rule involves two values and the schema cannot state it.
     is_always_right: bool,
 }
 
@@ -67,7 +67,7 @@ const CALLS: &[Call] = &[
     },
     Call {
         operation: "PATCH /auth/users/me",
-        // The only e-mail that may be a username.
+        // The user's own e-mail is the only one that may be a username.
         right: |user, _| json!({ "username": user.email }),
         is_always_right: false,
     },
@@ -80,7 +80,7 @@ struct Operation {
     path: String,
     has_body: bool,
     has_token: bool,
-    /// Of the body, or of the query as an object.
+    /// The schema of the body, or of the query as an object.
     schema: Value,
 }
 
@@ -147,7 +147,7 @@ impl Operation {
     }
 }
 
-/// Prints what was sent when a check of the reply panics.
+/// Prints the input when a check of the reply panics.
 struct Sent<'a> {
     operation: &'a str,
     input: &'a Value,
@@ -178,7 +178,7 @@ fn query_string(input: &Value) -> String {
 }
 
 #[test]
-fn every_operation_that_has_an_input_is_called_here() {
+fn every_operation_with_an_input_is_tested() {
     let mut documented: Vec<String> = operations().into_iter().map(|operation| operation.name).collect();
     let mut called: Vec<&str> = CALLS.iter().map(|call| call.operation).collect();
     documented.sort_unstable();
@@ -193,7 +193,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
     let mut report = Vec::new();
     for operation in operations() {
         let name = &operation.name;
-        let (inputs, judge) = (valid_inputs(&operation.schema), judge_of(&operation.schema));
+        let (inputs, validator) = (valid_inputs(&operation.schema), validator_of(&operation.schema));
         let mut user = app.user().await;
         let (mut succeeded, mut faults) = (0, Vec::new());
         for case in 0..VALID {
@@ -202,9 +202,11 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                 operation.put_right(&mut input, &user);
             }
             let input = Value::Object(input);
-            let objections: Vec<String> = judge.iter_errors(&input).map(|objection| objection.to_string()).collect();
+            let objections: Vec<String> =
+                validator.iter_errors(&input).map(|objection| objection.to_string()).collect();
             if !objections.is_empty() {
-                faults.push(format!("{name}: generated as valid, and invalid to the judge: {input}: {objections:?}"));
+                faults
+                    .push(format!("{name}: generated as valid, and invalid to the validator: {input}: {objections:?}"));
                 continue;
             }
             let reply = operation.send(&app, &user, &input).await;
@@ -251,18 +253,19 @@ async fn an_input_that_the_document_forbids_is_refused() {
     let mut report = Vec::new();
     for operation in operations() {
         let name = &operation.name;
-        let (mutations, judge) = (mutations(&operation.schema, operation.has_body), judge_of(&operation.schema));
+        let (mutations, validator) =
+            (mutations(&operation.schema, operation.has_body), validator_of(&operation.schema));
         let user = app.user().await;
         let cases = INVALID.max(mutations.len());
         let mut faults = Vec::new();
         for mutation in mutations.iter().cycle().take(cases) {
             let what = &mutation.what;
             let mut input = sample(&mut runner, &mutation.base);
-            // But for the mutation the input would succeed.
+            // Without the mutation the input would succeed.
             operation.put_right(&mut input, &user);
             let input = mutation.apply(input, &mut runner);
-            if judge.is_valid(&input) {
-                faults.push(format!("{name}: {what}: generated as invalid, and valid to the judge: {input}"));
+            if validator.is_valid(&input) {
+                faults.push(format!("{name}: {what}: generated as invalid, and valid to the validator: {input}"));
                 continue;
             }
             let reply = operation.send(&app, &user, &input).await;
@@ -279,7 +282,7 @@ async fn an_input_that_the_document_forbids_is_refused() {
 }
 
 #[test]
-fn generator_and_judge_agree_on_every_keyword() {
+fn generator_and_validator_agree_on_every_keyword() {
     let username = r"^([\p{L}\p{N}.+_-][\p{L}\p{M}\p{N}.+_-]*|[^@]+@[^@]+)$";
     let username = json!({ "type": ["string", "null"], "minLength": 1, "maxLength": 150, "pattern": username });
     let password =
@@ -307,12 +310,12 @@ fn generator_and_judge_agree_on_every_keyword() {
         "additionalProperties": false,
         "properties": { "word": word },
     }]});
-    let judge = judge_of(&schema);
+    let validator = validator_of(&schema);
     let (seed, mut runner) = runner();
     let inputs = valid_inputs(&schema);
     for _ in 0..400 {
         let input = Value::Object(sample(&mut runner, &inputs));
-        let objections: Vec<String> = judge.iter_errors(&input).map(|objection| objection.to_string()).collect();
+        let objections: Vec<String> = validator.iter_errors(&input).map(|objection| objection.to_string()).collect();
         assert!(objections.is_empty(), "SIGNET_TEST_SEED={seed}: {input}: {objections:?}");
     }
     let mutations = mutations(&schema, true);
@@ -320,18 +323,15 @@ fn generator_and_judge_agree_on_every_keyword() {
         for _ in 0..10 {
             let input = sample(&mut runner, &mutation.base);
             let input = mutation.apply(input, &mut runner);
-            assert!(!judge.is_valid(&input), "SIGNET_TEST_SEED={seed}: {}: {input}", mutation.what);
+            assert!(!validator.is_valid(&input), "SIGNET_TEST_SEED={seed}: {}: {input}", mutation.what);
         }
     }
     println!("400 valid inputs, {} kinds of invalid ones", mutations.len());
 }
 
 fn runner() -> (u64, TestRunner) {
-    let seed: u64 = std::env::var("SIGNET_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { failure_persistence: None, ..Config::default() };
-    (seed, TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)))
+    let seed = seed().unwrap_or(1);
+    (seed, support::runner(seed, Config::default()))
 }
 
 fn sample<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
@@ -339,11 +339,11 @@ fn sample<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
 }
 
 /// The validator for a schema of the document.
-fn judge_of(schema: &Value) -> jsonschema::Validator {
+fn validator_of(schema: &Value) -> jsonschema::Validator {
     let mut schema = schema.clone();
     schema["components"] = DOCUMENT["components"].clone();
     jsonschema::draft202012::options()
-        // The crate's own check refuses letters outside ASCII after the `@`.
+        // The crate's own check refuses non-ASCII letters after the `@`.
         .with_format("email", is_address)
         .with_format("idn-email", is_address)
         .should_validate_formats(true)
@@ -360,11 +360,11 @@ fn is_address(text: &str) -> bool {
 
 // Reading a schema.
 
-/// Keywords that say nothing about which values are valid.
+/// Keywords that do not restrict values.
 const ANNOTATIONS: &[&str] =
     &["title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly"];
 
-/// Keywords that the generator obeys.
+/// Keywords that the generator supports.
 const KEYWORDS: &[&str] = &[
     "type",
     "enum",
@@ -379,7 +379,7 @@ const KEYWORDS: &[&str] = &[
     "maximum",
 ];
 
-/// The schemas of which a value meets one: those of `oneOf` or `anyOf`, or the schema itself.
+/// The schemas of `oneOf` or `anyOf`, or the schema itself: a value must meet one of them.
 fn alternatives(schema: &Value) -> Vec<&Value> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = DOCUMENT.pointer(reference.trim_start_matches('#'));
@@ -389,7 +389,7 @@ fn alternatives(schema: &Value) -> Vec<&Value> {
     for keyword in schema.as_object().unwrap().keys() {
         let known: &[&str] = if several.is_some() { &["oneOf", "anyOf"] } else { KEYWORDS };
         let is_known = known.contains(&keyword.as_str()) || ANNOTATIONS.contains(&keyword.as_str());
-        assert!(is_known, "the generator does not know {keyword:?} in {schema}");
+        assert!(is_known, "the generator does not support {keyword:?} in {schema}");
     }
     if let Some(several) = several { several.iter().flat_map(alternatives).collect() } else { vec![schema] }
 }
@@ -398,7 +398,7 @@ fn types(schema: &Value) -> Vec<&str> {
     match &schema["type"] {
         Value::String(one) => vec![one.as_str()],
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        _ => panic!("the generator does not know a schema without a type: {schema}"),
+        _ => panic!("the generator does not support a schema without a type: {schema}"),
     }
 }
 
@@ -410,22 +410,22 @@ fn is_required(schema: &Value, name: &str) -> bool {
     schema["required"].as_array().is_some_and(|required| required.iter().any(|required| required == name))
 }
 
-/// The least and the greatest length in characters.
+/// The minimum and maximum length in characters.
 fn lengths(schema: &Value) -> (usize, Option<usize>) {
     let length = |keyword: &str| schema[keyword].as_u64().map(|length| usize::try_from(length).unwrap());
     let (least, greatest) = (length("minLength").unwrap_or(0), length("maxLength"));
     let Some(pattern) = schema["pattern"].as_str() else { return (least, greatest) };
-    // A pattern may count, too.
-    let judge = pattern_judge(pattern);
+    // A pattern may limit the length, too.
+    let validator = pattern_validator(pattern);
     let letter: String = pieces(schema)[0].chars().take(1).collect();
-    let fits = |length: &usize| judge.is_valid(&json!(letter.repeat(*length)));
+    let fits = |length: &usize| validator.is_valid(&json!(letter.repeat(*length)));
     let most = greatest.unwrap_or(least + 300);
     let longest = (least..=most).rev().find(&fits);
     let shortest = (least..=most).find(&fits).unwrap_or(least);
     (shortest, if longest == Some(most) { greatest } else { longest })
 }
 
-fn pattern_judge(pattern: &str) -> jsonschema::Validator {
+fn pattern_validator(pattern: &str) -> jsonschema::Validator {
     jsonschema::draft202012::new(&json!({ "pattern": pattern })).unwrap()
 }
 
@@ -454,7 +454,7 @@ fn typed(schema: &Value, kind: &str) -> BoxedStrategy<Value> {
         }
         "string" => strings(schema).prop_map(Value::String).boxed(),
         "object" => objects(schema).prop_map(Value::Object).boxed(),
-        other => panic!("the generator does not know the type {other:?}: {schema}"),
+        other => panic!("the generator does not support the type {other:?}: {schema}"),
     }
 }
 
@@ -484,34 +484,34 @@ fn strings(schema: &Value) -> BoxedStrategy<String> {
             prop_oneof![3 => addresses(), 1 => addresses_of(greatest.unwrap_or(LONGEST_ADDRESS))].boxed()
         }
         Some("uuid") => any::<u128>().prop_map(|bits| uuid::Uuid::from_u128(bits).to_string()).boxed(),
-        Some(other) => panic!("the generator does not know the format {other:?}: {schema}"),
+        Some(other) => panic!("the generator does not support the format {other:?}: {schema}"),
     }
 }
 
-/// Letters, marks and digits of many scripts, between spaces. NFKC changes none of them, they do not compose with each
-/// other, and case folding makes none of them longer.
+/// Letters, marks and digits of many scripts, separated by spaces. NFKC changes none of them, they do not compose with
+/// each other, and case folding makes none of them longer.
 const LETTERS: &str = "a Q z 0 7 \u{e9} \u{1ec5} x\u{302} λ Ж \u{430}\u{301} Ա ქ \u{5e9} \u{5e9}\u{5c1} \u{639} \
                        \u{645}\u{64f} \u{663} \u{915}\u{94d}\u{937} \u{915}\u{93c} \u{96a} \u{995}\u{9cb} \
                        \u{b95}\u{bca} \u{e17}\u{e35}\u{e48} \u{e55} \u{1780}\u{17b6} \u{f40}\u{f72} አ 한 か ガ 山 \
                        \u{20bb7} \u{10400}";
 
-/// What usernames may have besides letters, marks and digits.
+/// Characters that usernames may have besides letters, marks and digits.
 const SIGNS: &str = ". + - _";
 
-/// What addresses may have before the `@` besides letters, marks and digits.
+/// Characters that addresses may have before the `@` besides letters, marks and digits.
 const ADDRESS_SIGNS: &str = "! # $ % & ' * + / = ? ^ _ ` { | } ~ -";
 
 /// Punctuation, emoji, separators, formatting and control characters, private use and a noncharacter.
 const OTHERS: &str = "' \" \\ / @ < % 🦀 👍\u{1f3fd} 👩\u{200d}\u{1f680} \u{a0} \u{2028} \u{200b} \u{202e} \u{feff} \
                       \0 \n \u{1b} \u{85} \u{e000} \u{ffff}";
 
-/// The pieces of texts: all of them, or those that the schema's pattern admits.
+/// The pieces of generated texts: all of them, or those that the pattern of the schema admits.
 fn pieces(schema: &Value) -> Vec<&'static str> {
     let all: Vec<&str> = [LETTERS, SIGNS, OTHERS].into_iter().flat_map(|some| some.split(' ')).chain([" "]).collect();
     let Some(pattern) = schema["pattern"].as_str() else { return all };
-    let judge = pattern_judge(pattern);
-    // Where a pattern counts, a piece alone may be too short.
-    let is_admitted = |piece: &&str| (1..=40).any(|times| judge.is_valid(&json!(piece.repeat(times))));
+    let validator = pattern_validator(pattern);
+    // Where a pattern limits the length, a single piece may be too short.
+    let is_admitted = |piece: &&str| (1..=40).any(|times| validator.is_valid(&json!(piece.repeat(times))));
     let admitted: Vec<&str> = all.into_iter().filter(is_admitted).collect();
     assert!(!admitted.is_empty(), "the generator has no text for the pattern {pattern}");
     admitted
@@ -523,7 +523,7 @@ fn texts(schema: &Value, lengths: BoxedStrategy<usize>) -> BoxedStrategy<String>
     lengths.prop_flat_map(move |length| texts_of(pieces.clone(), length)).boxed()
 }
 
-/// Texts of so many characters. Each piece has at least one.
+/// Texts of this length in characters. Each piece has at least one character.
 fn texts_of(pieces: Vec<&'static str>, length: usize) -> BoxedStrategy<String> {
     let pieces = prop::collection::vec(select(pieces), length);
     pieces.prop_map(move |pieces| pieces.concat().chars().take(length).collect::<String>()).boxed()
@@ -532,7 +532,7 @@ fn texts_of(pieces: Vec<&'static str>, length: usize) -> BoxedStrategy<String> {
 /// The longest address in characters (RFC 5321 §4.5.3.1.3).
 const LONGEST_ADDRESS: usize = 254;
 
-/// Labels of domain names that IDNA (RFC 5891) allows, beside each other, too.
+/// Labels of domain names that IDNA (RFC 5891) allows, in any combination.
 const INTERNATIONAL_LABELS: &[&str] =
     &["bücher", "דוגמה", "παράδειγμα", "مثال", "пример", "उदाहरण", "உதாரணம்", "ตัวอย่าง", "실례", "例え", "例子"];
 
@@ -548,7 +548,7 @@ fn addresses() -> BoxedStrategy<String> {
     (local, domain).prop_map(|(local, domain)| format!("{}@{}", local.join("."), domain.join("."))).boxed()
 }
 
-/// Addresses of so many characters.
+/// Addresses of this length in characters.
 fn addresses_of(length: usize) -> BoxedStrategy<String> {
     const DOMAIN: &str = "@example.com";
     texts_of(LETTERS.split(' ').collect(), length - DOMAIN.len()).prop_map(|local| local + DOMAIN).boxed()
@@ -567,7 +567,7 @@ struct Mutation {
 enum Change {
     Without(String),
     With(String, BoxedStrategy<Value>),
-    /// The input is this value, and no object.
+    /// The input is this value instead of an object.
     Whole(Value),
 }
 
@@ -600,7 +600,7 @@ fn mutations(schema: &Value, is_json: bool) -> Vec<Mutation> {
                 push(format!("{name} {what}"), Change::With(name.clone(), values));
             }
         }
-        // Of an alternative, too: a client must not send both.
+        // Members of the other alternative are added, too: a client must not send both.
         let names = alternatives.iter().flat_map(|other| properties(other)).map(|(name, _)| name.as_str());
         for name in names.filter(|name| schema["properties"][*name].is_null()).chain(["unknown"]) {
             push(format!("{name} is added"), Change::With(name.to_owned(), Just(json!("x")).boxed()));
@@ -616,14 +616,14 @@ fn mutations(schema: &Value, is_json: bool) -> Vec<Mutation> {
 
 type WrongValues = Vec<(String, BoxedStrategy<Value>)>;
 
-/// Values that a member may not have, and what is wrong with them.
+/// Invalid values of a member, and what is wrong with them.
 fn wrong_values(property: &Value, is_json: bool) -> WrongValues {
     let alternatives = alternatives(property);
     let kinds: Vec<&str> = alternatives.iter().flat_map(|schema| types(schema)).collect();
     let wrong_types = wrong_types(&kinds, is_json).into_iter();
     let mut wrong: WrongValues = wrong_types.map(|value| (format!("is {value}"), Just(value).boxed())).collect();
     let mut bounded = alternatives.into_iter().filter(|schema| types(schema) != ["null"]);
-    // What is out of one alternative's bounds may be within another's.
+    // A value outside the bounds of one alternative may meet another.
     if let (Some(schema), None) = (bounded.next(), bounded.next()) {
         wrong.extend(out_of_bounds(schema));
     }
@@ -645,12 +645,12 @@ fn wrong_types(kinds: &[&str], is_json: bool) -> Vec<Value> {
     } else if kinds == ["integer"] {
         ["", "x", "1.5", "1e2", "true"].map(Value::from).to_vec()
     } else {
-        // Everything in a query is text.
+        // Every value in a query is text.
         Vec::new()
     }
 }
 
-const NO_ADDRESSES: &[&str] = &[
+const INVALID_ADDRESSES: &[&str] = &[
     "",
     "ann",
     "ann@",
@@ -694,7 +694,7 @@ fn out_of_bounds(schema: &Value) -> WrongValues {
         );
     }
     if is_address {
-        push("is not an address", select(NO_ADDRESSES).prop_map(str::to_owned).boxed());
+        push("is not an address", select(INVALID_ADDRESSES).prop_map(str::to_owned).boxed());
     }
     if schema["format"] == "uuid" {
         push("is not a UUID", Just("5f0c3f8e".to_owned()).boxed());

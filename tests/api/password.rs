@@ -1,9 +1,10 @@
 //! `POST /auth/password`
 
-use super::sessions::{NEW, is_alive};
-use crate::support::{PASSWORD, TestApp, all};
+use crate::support::{PASSWORD, TestApp, all_replies};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
+
+const NEW: &str = "another horse battery";
 
 #[tokio::test]
 async fn a_new_password_ends_every_other_session() {
@@ -12,15 +13,13 @@ async fn a_new_password_ends_every_other_session() {
     let laptop = app.sign_in(&phone.email).await;
     let change = json!({"current_password": PASSWORD, "new_password": NEW});
     assert_eq!(laptop.actor.post("/auth/password", &change).await.status, 204);
-    assert!(!is_alive(&app, &phone).await && is_alive(&app, &laptop).await);
-    let sign_in = async |password: &str| {
-        app.anon().post("/auth/signin", &json!({"email": phone.email, "password": password})).await.status
-    };
+    assert!(!app.is_alive(&phone).await && app.is_alive(&laptop).await);
+    let sign_in = async |password: &str| app.try_sign_in(&phone.email, password).await.status;
     assert_eq!((sign_in(PASSWORD).await, sign_in(NEW).await), (401, 200));
 }
 
 #[tokio::test]
-async fn a_password_is_changed_by_who_knows_it_to_one_that_is_allowed() {
+async fn a_password_change_requires_the_current_and_an_acceptable_new_password() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let long = "a".repeat(257);
@@ -36,22 +35,15 @@ async fn a_password_is_changed_by_who_knows_it_to_one_that_is_allowed() {
         (json!({"current_password": PASSWORD, "new_password": NEW, "email": ann.email}), 400, "invalid-request"),
         (json!([]), 400, "invalid-request"),
     ];
-    let mut replies = Vec::new();
-    for (body, status, code) in rows {
-        let reply = ann.actor.post("/auth/password", &body).await;
-        replies.push((body.to_string(), status, code, reply));
-    }
-    all(
-        "password changes",
-        &replies,
-        |row| row.0.chars().take(70).collect(),
-        |(_, status, code, reply)| ((reply.status, reply.code()) != (*status, *code)).then(|| reply.text.clone()),
-    );
+    let fault = async |(body, status, code): &(Value, u16, &str)| {
+        ann.actor.post("/auth/password", body).await.differs_from(*status, code)
+    };
+    all_replies("password changes", rows, |row| row.0.to_string(), fault).await;
     app.sign_in(&ann.email).await;
 }
 
 #[tokio::test]
-async fn of_many_changes_at_once_one_holds_and_the_rest_is_told_so() {
+async fn of_concurrent_password_changes_one_succeeds_and_the_rest_are_401() {
     let app = TestApp::with(&[("PASSWORDS__HASH_THREADS", "2"), ("SERVER__WORKERS", "2")]).await;
     let ann = app.user().await;
     let bodies: Vec<_> =

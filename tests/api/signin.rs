@@ -1,9 +1,8 @@
 //! `POST /auth/signin`
 
 use crate::support::{
-    PASSWORD, TestApp, all,
+    PASSWORD, TestApp, all_replies,
     app::{settings, use_cases},
-    email,
     token::take_apart,
 };
 use serde_json::{Value, json};
@@ -14,10 +13,10 @@ use signet::{
 };
 
 #[tokio::test]
-async fn signing_in_answers_two_tokens_and_how_long_they_last() {
+async fn a_sign_in_returns_two_tokens_and_their_lifetimes() {
     let app = TestApp::start().await;
     app.create("ann@example.com").await;
-    let reply = app.anon().post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await;
+    let reply = app.try_sign_in("ann@example.com", PASSWORD).await;
     assert_eq!(reply.status, 200);
     let members: Vec<&str> = reply.json.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(members, ["access_token", "expires_in", "refresh_expires_in", "refresh_token", "token_type"]);
@@ -28,7 +27,7 @@ async fn signing_in_answers_two_tokens_and_how_long_they_last() {
 }
 
 #[tokio::test]
-async fn tokens_hold_the_claims_of_the_contract() {
+async fn tokens_have_the_claims_of_the_contract() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let (access, refresh) = (take_apart(&ann.access), take_apart(&ann.refresh));
@@ -55,49 +54,7 @@ async fn tokens_hold_the_claims_of_the_contract() {
 }
 
 #[tokio::test]
-async fn settings_name_the_tokens_and_say_how_long_they_last() {
-    let app = TestApp::with(&[
-        ("JWT__ACCESS_TOKEN_NAME", "access"),
-        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
-        ("JWT__ACCESS_TOKEN_LIFETIME", "1m"),
-        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
-        ("JWT__SESSION_LIFETIME", "2h"),
-        ("JWT__ISSUER", "https://id.example.com"),
-        ("JWT__AUDIENCE", "shop"),
-        ("JWT__AUTHORIZATION_HEADER", "X-Token"),
-        ("JWT__AUTH_HEADER_TYPES", "JWT, Token"),
-    ])
-    .await;
-    let ann = email();
-    app.create(&ann).await;
-    let reply = app.anon().post("/auth/signin", &json!({"email": ann, "password": PASSWORD})).await;
-    assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
-    let access = reply.json["access"].as_str().expect("named so");
-    let claims = take_apart(access).claims;
-    assert_eq!(
-        (&claims["token_type"], &claims["iss"], &claims["aud"]),
-        (&json!("access"), &json!("https://id.example.com"), &json!("shop"))
-    );
-    for (header, value, status) in [
-        ("x-token", format!("JWT {access}"), 200),
-        ("X-Token", format!("token {access}"), 200),
-        ("authorization", format!("Bearer {access}"), 401),
-        ("x-token", format!("Bearer {access}"), 401),
-    ] {
-        let reply =
-            app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
-        assert_eq!(reply.status, status, "{header}: {value}");
-    }
-    let refreshed = app.refresh(reply.json["refresh"].as_str().unwrap()).await;
-    assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
-    assert!(
-        app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
-            .is_object()
-    );
-}
-
-#[tokio::test]
-async fn one_signs_in_with_email_or_username_in_any_letter_case() {
+async fn email_and_username_sign_in_in_any_letter_case() {
     let app = TestApp::start().await;
     let body = json!({"email": "jos\u{e9}@example.com", "username": "Jos\u{e9}_1", "password": "caf\u{e9} au lait"});
     app.anon().post("/auth/create", &body).await;
@@ -111,7 +68,7 @@ async fn one_signs_in_with_email_or_username_in_any_letter_case() {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_credentials_is_answered_alike() {
+async fn wrong_credentials_of_every_kind_get_the_same_reply() {
     let app = TestApp::start().await;
     let (ann, inactive) = (app.user().await, app.user().await);
     app.database.execute(&format!("UPDATE users SET is_active = FALSE WHERE id = {}", inactive.id)).await;
@@ -140,20 +97,18 @@ async fn whatever_is_wrong_with_credentials_is_answered_alike() {
         json!({"email": "\u{202e}\u{301}", "password": PASSWORD}),
         json!({"email": format!("{}@example.com", "a".repeat(10_000)), "password": PASSWORD}),
     ];
-    let mut replies = Vec::new();
-    for body in &rows {
+    let reply_to = async |body: &Value| {
         let mut reply = app.anon().post("/auth/signin", body).await;
         reply.json["request_id"] = Value::Null;
-        replies.push((body.to_string(), reply));
-    }
-    let first = replies[0].1.json.clone();
+        reply
+    };
+    let first = reply_to(&rows[0]).await.json;
     assert_eq!(first["detail"], "Invalid credentials.");
-    all(
-        "wrong credentials",
-        &replies,
-        |(body, _)| body.chars().take(90).collect(),
-        |(_, reply)| ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text)),
-    );
+    let fault = async |body: &Value| {
+        let reply = reply_to(body).await;
+        ((reply.status, &reply.json) != (401, &first)).then(|| format!("{} {}", reply.status, reply.text))
+    };
+    all_replies("wrong credentials", rows, Value::to_string, fault).await;
 }
 
 #[tokio::test]
@@ -174,33 +129,26 @@ async fn a_missing_or_mistyped_member_is_400() {
         (json!({"email": "a@b.cd", "password": "a", "remember": true}), vec![""]),
         (json!({"email": "a@b.cd", "password": "a", "userId": 1}), vec![""]),
     ];
-    let mut replies = Vec::new();
-    for (body, pointers) in rows {
-        let reply = app.anon().post("/auth/signin", &body).await;
-        replies.push((body, pointers, reply));
-    }
     let twice = r#"{"email":"a@b.cd","email":"c@d.ef","password":"a"}"#;
-    replies.push((json!(twice), vec!["/email"], app.anon().post_raw("/auth/signin", twice).await));
-    all(
-        "sign-in bodies",
-        &replies,
-        |(body, ..)| body.to_string(),
-        |(_, pointers, reply)| {
-            ((reply.status, reply.pointers()) != (400, pointers.clone())).then(|| reply.text.clone())
-        },
-    );
+    let rows = rows.into_iter().map(|(body, pointers)| (body.to_string(), pointers));
+    let fault = async |(body, pointers): &(String, Vec<&str>)| {
+        let reply = app.anon().post_raw("/auth/signin", body.clone()).await;
+        ((reply.status, &reply.pointers()) != (400, pointers)).then(|| reply.text.clone())
+    };
+    let rows = rows.chain([(twice.to_owned(), vec!["/email"])]);
+    all_replies("sign-in bodies", rows, |(body, _)| body.clone(), fault).await;
 }
 
 #[tokio::test]
-async fn signing_in_is_noted_in_last_login_and_in_a_session() {
+async fn a_sign_in_sets_last_login_and_stores_a_session() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(100);
+    app.advance(100);
     let agent = |request: reqwest::RequestBuilder| {
         request.header("user-agent", "tests/1").json(&json!({"email": ann.email, "password": PASSWORD}))
     };
     let reply = app.anon().send(reqwest::Method::POST, "/auth/signin", agent).await;
-    let me = app.bearer(reply.json["access_token"].as_str().unwrap()).get("/auth/users/me").await;
+    let me = app.bearer(reply.string("access_token")).get("/auth/users/me").await;
     assert_eq!(me.json["last_login"], signet::domain::Timestamp(app.now()).to_string());
     let sql = format!(
         "SELECT user_agent || ' ' || ip || ' ' || generation || ' ' || (expires_at - created_at) || ' ' || (absolute_expires_at - created_at) \
@@ -233,7 +181,7 @@ async fn a_password_is_stored_as_argon2id_and_a_token_not_at_all() {
 }
 
 #[tokio::test]
-async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
+async fn a_sign_in_rehashes_a_password_of_another_cost() {
     let app = TestApp::with(&[("PASSWORDS__ITERATIONS", "3")]).await;
     let ann = app.user().await;
     let before = app.database.value(&format!("SELECT password_hash FROM users WHERE id = {}", ann.id)).await;
@@ -244,7 +192,7 @@ async fn a_hash_with_an_older_cost_is_made_anew_at_sign_in() {
 }
 
 #[tokio::test]
-async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
+async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
@@ -255,23 +203,23 @@ async fn many_sign_ins_at_once_survive_the_hash_being_made_anew() {
     assert!(tries.iter().all(Result::is_ok), "{tries:?}");
 }
 
-/// Signs in at a second service that was given another cost, and reads the hash that is stored then.
-/// A password that is right stays right, whoever makes its hash anew while it is looked at.
+/// The right password is accepted although a sign-in replaces the stored hash meanwhile.
 #[tokio::test]
-async fn a_password_is_changed_while_sign_ins_make_the_hash_anew() {
+async fn a_password_change_succeeds_while_sign_ins_rehash_the_password() {
     let app = TestApp::start().await;
-    let dearer = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
+    let replica = app.replica(&[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]).await;
     for round in 0..5 {
         let ann = app.user().await;
         let body = serde_json::json!({"email": ann.email, "password": PASSWORD});
         let change = serde_json::json!({"current_password": PASSWORD, "new_password": "another good one"});
-        let (caller, others) = (dearer.bearer(&ann.access), dearer.anon());
+        let (caller, others) = (replica.bearer(&ann.access), replica.anon());
         let sign_ins = futures_util::future::join_all((0..3).map(|_| others.post("/auth/signin", &body)));
         let (changed, _) = futures_util::future::join(caller.post("/auth/password", &change), sign_ins).await;
         assert_eq!(changed.status, 204, "round {round}: {changed:?}");
     }
 }
 
+/// Signs in at another cost of hashes and returns the stored hash.
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();

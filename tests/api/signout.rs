@@ -7,7 +7,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn signing_out_ends_both_tokens_of_the_session_and_no_other() {
+async fn a_sign_out_ends_both_tokens_of_the_session_and_no_other() {
     let app = TestApp::start().await;
     let phone = app.user().await;
     let laptop = app.sign_in(&phone.email).await;
@@ -20,7 +20,7 @@ async fn signing_out_ends_both_tokens_of_the_session_and_no_other() {
 }
 
 #[tokio::test]
-async fn signing_out_again_is_as_good_as_the_first_time() {
+async fn a_repeated_sign_out_is_204() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for _ in 0..3 {
@@ -29,24 +29,24 @@ async fn signing_out_again_is_as_good_as_the_first_time() {
 }
 
 #[tokio::test]
-async fn any_rightly_signed_refresh_token_signs_out_whatever_its_age_or_generation() {
+async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    app.pass(40 * 86_400);
+    app.advance(40 * 86_400);
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "expired");
     let mut token = take_apart(&ann.refresh);
     token.claims["gen"] = 7.into();
     assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of another generation");
     token.claims["sub"] = "999".into();
     token.claims["sid"] = "0".repeat(32).into();
-    assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of nobody");
+    assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of an unknown user and session");
     app.database.execute("DELETE FROM sessions").await;
     app.database.execute("DELETE FROM users").await;
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "of a deleted user");
 }
 
 #[tokio::test]
-async fn nothing_else_signs_out() {
+async fn any_other_token_does_not_sign_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let forged = take_apart(&ann.refresh).sign(SIGNING_KEY);

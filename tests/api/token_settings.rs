@@ -1,20 +1,62 @@
-//! Each setting of tokens does what it says, found by changing it.
+//! The settings of `[jwt]`, and the custom claims of users
 
-use crate::support::{PASSWORD, TestApp, all, token::take_apart};
+use crate::support::{PASSWORD, TestApp, all, all_replies, email, token::take_apart};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn names_stand_in_replies_in_token_type_and_in_the_document() {
+async fn settings_change_names_lifetimes_and_header_of_tokens() {
+    let app = TestApp::with(&[
+        ("JWT__ACCESS_TOKEN_NAME", "access"),
+        ("JWT__REFRESH_TOKEN_NAME", "refresh"),
+        ("JWT__ACCESS_TOKEN_LIFETIME", "1m"),
+        ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
+        ("JWT__SESSION_LIFETIME", "2h"),
+        ("JWT__ISSUER", "https://id.example.com"),
+        ("JWT__AUDIENCE", "shop"),
+        ("JWT__AUTHORIZATION_HEADER", "X-Token"),
+        ("JWT__AUTH_HEADER_TYPES", "JWT, Token"),
+    ])
+    .await;
+    let ann = email();
+    app.create(&ann).await;
+    let reply = app.try_sign_in(&ann, PASSWORD).await;
+    assert_eq!((&reply.json["expires_in"], &reply.json["refresh_expires_in"]), (&json!(60), &json!(7200)));
+    let access = reply.json["access"].as_str().expect("the configured name");
+    let claims = take_apart(access).claims;
+    assert_eq!(
+        (&claims["token_type"], &claims["iss"], &claims["aud"]),
+        (&json!("access"), &json!("https://id.example.com"), &json!("shop"))
+    );
+    for (header, value, status) in [
+        ("x-token", format!("JWT {access}"), 200),
+        ("X-Token", format!("token {access}"), 200),
+        ("authorization", format!("Bearer {access}"), 401),
+        ("x-token", format!("Bearer {access}"), 401),
+    ] {
+        let reply =
+            app.anon().send(reqwest::Method::GET, "/auth/users/me", |request| request.header(header, &value)).await;
+        assert_eq!(reply.status, status, "{header}: {value}");
+    }
+    let refreshed = app.refresh(reply.string("refresh")).await;
+    assert!(refreshed.json["access"].is_string(), "{refreshed:?}");
+    assert!(
+        app.anon().get("/openapi.json").await.json["components"]["schemas"]["TokenPair"]["properties"]["access"]
+            .is_object()
+    );
+}
+
+#[tokio::test]
+async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_NAME", "access"),
         ("JWT__REFRESH_TOKEN_NAME", "refresh"),
         ("JWT__ROTATE_REFRESH_TOKENS", "true"),
     ])
     .await;
-    let email = crate::support::email();
+    let email = email();
     app.create(&email).await;
-    let signed_in = app.anon().post("/auth/signin", &json!({"email": email, "password": PASSWORD})).await.json;
+    let signed_in = app.try_sign_in(&email, PASSWORD).await.json;
     let refreshed = app.refresh(signed_in["refresh"].as_str().unwrap()).await.json;
     for (reply, schema) in [(&signed_in, "TokenPair"), (&refreshed, "AccessToken")] {
         let (access, refresh) = (reply["access"].as_str().unwrap(), reply["refresh"].as_str().unwrap());
@@ -29,7 +71,7 @@ async fn names_stand_in_replies_in_token_type_and_in_the_document() {
 }
 
 #[tokio::test]
-async fn the_header_and_its_schemes_are_those_of_the_settings() {
+async fn the_settings_name_the_header_and_its_schemes() {
     let app = TestApp::with(&[("JWT__AUTHORIZATION_HEADER", "X-Auth"), ("JWT__AUTH_HEADER_TYPES", "JWT,Token")]).await;
     let ann = app.user().await;
     let rows = [
@@ -40,19 +82,14 @@ async fn the_header_and_its_schemes_are_those_of_the_settings() {
         ("authorization", "JWT", 401),
         ("authorization", "Bearer", 401),
     ];
-    let mut replies = Vec::new();
-    for (header, scheme, status) in rows {
-        let send = |request: reqwest::RequestBuilder| request.header(header, format!("{scheme} {}", ann.access));
-        replies.push((header, scheme, status, app.anon().send(Method::GET, "/auth/users/me", send).await.status));
-    }
-    all(
-        "headers and schemes",
-        &replies,
-        |(header, scheme, ..)| format!("{header}: {scheme}"),
-        |(_, _, expected, status)| (expected != status).then(|| status.to_string()),
-    );
-    let signed_in = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
-    assert_eq!(signed_in["token_type"], "JWT", "a client that follows the reply is let in");
+    let fault = async |(header, scheme, expected): &(&'static str, &str, u16)| {
+        let send = |request: reqwest::RequestBuilder| request.header(*header, format!("{scheme} {}", ann.access));
+        let status = app.anon().send(Method::GET, "/auth/users/me", send).await.status;
+        (status != *expected).then(|| status.to_string())
+    };
+    all_replies("headers and schemes", rows, |(header, scheme, _)| format!("{header}: {scheme}"), fault).await;
+    let signed_in = app.try_sign_in(&ann.email, PASSWORD).await.json;
+    assert_eq!(signed_in["token_type"], "JWT", "`token_type` names a scheme that the service accepts");
     let components = &app.anon().get("/openapi.json").await.json["components"];
     for schema in ["TokenPair", "AccessToken"] {
         assert_eq!(components["schemas"][schema]["properties"]["token_type"]["example"], "JWT");
@@ -68,7 +105,7 @@ async fn the_header_and_its_schemes_are_those_of_the_settings() {
 }
 
 #[tokio::test]
-async fn lifetimes_are_those_of_the_settings() {
+async fn the_settings_set_the_lifetimes() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_LIFETIME", "90s"),
         ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
@@ -82,25 +119,25 @@ async fn lifetimes_are_those_of_the_settings() {
         claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
     };
     assert_eq!((length(&ann.access), length(&ann.refresh)), (90, 7200));
-    let reply = app.anon().post("/auth/signin", &json!({"email": ann.email, "password": PASSWORD})).await.json;
+    let reply = app.try_sign_in(&ann.email, PASSWORD).await.json;
     assert_eq!((&reply["expires_in"], &reply["refresh_expires_in"]), (&json!(90), &json!(7200)));
-    app.pass(90 + 9);
+    app.advance(90 + 9);
     assert_eq!(app.verify(&ann.access).await, 204, "within the leeway");
-    app.pass(1);
+    app.advance(1);
     assert_eq!(app.verify(&ann.access).await, 401);
-    app.pass(7200 - 101);
+    app.advance(7200 - 101);
     assert_eq!(app.refresh(&ann.refresh).await.status, 200);
-    app.pass(11);
+    app.advance(11);
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
 }
 
 #[tokio::test]
-async fn the_issuer_is_the_public_address_unless_it_is_set() {
+async fn the_issuer_defaults_to_the_public_url() {
     let address = ("SERVER__PUBLIC_URL", "https://id.example.com");
     for (settings, issuer) in [
         (vec![], "signet"),
         (vec![address], "https://id.example.com"),
-        (vec![address, ("JWT__ISSUER", "somebody else")], "somebody else"),
+        (vec![address, ("JWT__ISSUER", "another issuer")], "another issuer"),
     ] {
         let app = TestApp::with(&settings).await;
         let ann = app.user().await;
@@ -112,7 +149,7 @@ async fn the_issuer_is_the_public_address_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn claims_are_added_where_the_settings_say() {
+async fn the_settings_name_additional_claims() {
     for (field, value) in [("id", "id"), ("email", "email"), ("username", "username")] {
         let app = TestApp::with(&[
             ("JWT__JTI_CLAIM", "token_id"),
@@ -128,15 +165,18 @@ async fn claims_are_added_where_the_settings_say() {
         assert_eq!(
             (&claims["token_id"], &claims["sub"]),
             (&claims["jti"], &json!(ann.id.to_string())),
-            "and both stay"
+            "`jti` and `sub` stay"
         );
         let refresh = take_apart(&ann.refresh).claims;
-        assert!(refresh["user_id"].is_null() && refresh["token_id"].is_null(), "refresh tokens are ours alone");
+        assert!(
+            refresh["user_id"].is_null() && refresh["token_id"].is_null(),
+            "refresh tokens get no additional claim"
+        );
     }
 }
 
 #[tokio::test]
-async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_else() {
+async fn custom_claims_appear_at_the_next_refresh_and_replace_no_other_claim() {
     let app = TestApp::with(&[("JWT__USER_ID_CLAIM", "user_id"), ("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
     let plain = take_apart(&ann.access).claims;
@@ -149,7 +189,7 @@ async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_
     let set = format!("UPDATE users SET claims = '{own}' WHERE id = {}", ann.id);
     app.database.execute(&set).await;
     assert_eq!(app.verify(&ann.access).await, 204);
-    app.pass(1);
+    app.advance(1);
     let refreshed = app.refresh(&ann.refresh).await.json;
     let token = refreshed["access_token"].as_str().unwrap();
     let mut claims = take_apart(token).claims;
@@ -158,24 +198,24 @@ async fn claims_of_a_user_appear_from_the_next_refresh_on_and_stand_for_nothing_
         claims.as_object_mut().unwrap().remove(name);
     }
     let names = |claims: &Value| claims.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&claims), names(&plain), "and nothing else");
+    assert_eq!(names(&claims), names(&plain), "no other claim is added");
     for name in ["sub", "iss", "sid", "roles", "token_type", "client_id", "preferred_username", "user_id"] {
         assert_eq!(claims[name], plain[name], "{name}");
     }
     assert_eq!(app.verify(token).await, 204);
-    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "no part of the user");
-    assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same");
+    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "claims are not part of a user");
+    assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same reply");
 
-    // The longest that the database takes still makes a token that is looked at.
+    // The longest claims that the database accepts still make a token that the service verifies.
     let longest = json!({ "text": "x".repeat(4096 - r#"{"text":""}"#.len()) }).to_string();
     app.database.execute(&format!("UPDATE users SET claims = '{longest}' WHERE id = {}", ann.id)).await;
     let long = app.sign_in(&ann.email).await.access;
     assert!(long.len() > 5_000 && app.verify(&long).await == 204, "{} bytes", long.len());
 }
 
-/// Whatever the database takes for an object, nobody is kept from signing in, and every token verifies.
+/// With any claims that the database accepts, the user can sign in and the token verifies.
 #[tokio::test]
-async fn hostile_claims_keep_nobody_out() {
+async fn hostile_custom_claims_never_prevent_a_sign_in() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let deep = |depth: usize| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
@@ -199,8 +239,8 @@ async fn hostile_claims_keep_nobody_out() {
             let again = app.sign_in(&ann.email).await;
             let token = take_apart(&again.access).claims;
             let is_same = ["sub", "iss", "roles", "token_type"].iter().all(|name| token[name] == plain[name]);
-            let lives = token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap() == 300;
-            replies.push((claims, app.verify(&again.access).await, is_same && lives));
+            let has_lifetime = token["exp"].as_i64().unwrap() - token["iat"].as_i64().unwrap() == 300;
+            replies.push((claims, app.verify(&again.access).await, is_same && has_lifetime));
         }
     }
     assert!(replies.len() > 8);
@@ -213,7 +253,7 @@ async fn hostile_claims_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn claims_that_are_no_object_are_refused_by_the_database() {
+async fn the_database_refuses_custom_claims_that_are_not_an_object() {
     let app = TestApp::start().await;
     app.user().await;
     for claims in ["", "[]", "1", "null", "{", "not json", &format!("{{\"a\":\"{}\"}}", "x".repeat(4096))] {
@@ -222,9 +262,9 @@ async fn claims_that_are_no_object_are_refused_by_the_database() {
     }
 }
 
-/// Numbers that are short in the database and long in a token: one that nobody takes would lock its user out.
+/// Some numbers are short in the database and long in a token. A token above the accepted length would lock its user out.
 #[tokio::test]
-async fn claims_that_are_too_long_for_a_token_are_left_out() {
+async fn custom_claims_too_long_for_a_token_are_left_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let own = format!("{{\"x\":[{}]}}", ["1e15"; 810].join(","));

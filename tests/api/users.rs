@@ -1,6 +1,6 @@
 //! `GET /auth/users`, `GET` and `PATCH /auth/users/me`
 
-use crate::support::{PASSWORD, TestApp, all};
+use crate::support::{PASSWORD, TestApp, all_replies};
 use serde_json::{Value, json};
 
 fn emails(users: &Value) -> Vec<&str> {
@@ -14,7 +14,7 @@ fn next(link: &str) -> Option<&str> {
 #[tokio::test]
 async fn users_come_in_pages_by_id() {
     let app = TestApp::start().await;
-    let ann = app.user_named("e@example.com").await;
+    let ann = app.user_with_email("e@example.com").await;
     for name in ["d", "c", "b", "a"] {
         app.create(&format!("{name}@example.com")).await;
     }
@@ -36,14 +36,14 @@ async fn users_come_in_pages_by_id() {
     }
     assert_eq!(pages, [2, 2, 1]);
     let full = ann.actor.get("/auth/users?limit=5").await;
-    assert_eq!((emails(&full.json).len(), full.header("link")), (5, ""), "a page that is just full has no next one");
+    assert_eq!((emails(&full.json).len(), full.header("link")), (5, ""), "a full last page has no next page");
     assert_eq!(ann.actor.get("/auth/users?after=999999").await.json, json!([]));
 }
 
 #[tokio::test]
 async fn a_search_by_prefix_comes_in_pages_by_email() {
     let app = TestApp::start().await;
-    let ann = app.user_named("anna@example.com").await;
+    let ann = app.user_with_email("anna@example.com").await;
     for email in [
         "ann@example.com",
         "annika@example.com",
@@ -62,11 +62,7 @@ async fn a_search_by_prefix_comes_in_pages_by_email() {
     let all = ["ann+x@example.com", "ann@example.com", "anna@example.com", "annika@example.com"];
     assert_eq!(emails(&ann.actor.get(&search("ann", "")).await.json), all);
     assert_eq!(emails(&ann.actor.get(&search("ANN", "")).await.json), all);
-    assert_eq!(
-        emails(&ann.actor.get(&search("a_", "")).await.json),
-        ["a_n@example.com"],
-        "_ is a letter, not a wildcard"
-    );
+    assert_eq!(emails(&ann.actor.get(&search("a_", "")).await.json), ["a_n@example.com"], "_ is not a wildcard");
     assert_eq!(emails(&ann.actor.get(&search("an%", "")).await.json), ["an%n@example.com"]);
     assert_eq!(emails(&ann.actor.get(&search("a\u{308}nn", "")).await.json), ["änn@example.com"]);
     assert_eq!(ann.actor.get(&search("'; --", "")).await.json, json!([]));
@@ -81,12 +77,12 @@ async fn a_search_by_prefix_comes_in_pages_by_email() {
     assert_eq!(
         ann.actor.get("/auth/users?q=").await.json.as_array().unwrap().len(),
         8,
-        "the empty prefix is everybody's"
+        "the empty prefix matches every user"
     );
 }
 
 #[tokio::test]
-async fn a_wrong_query_is_400_and_says_where() {
+async fn an_invalid_query_is_400_with_a_pointer_to_the_fault() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let mut rows: Vec<(String, &str)> =
@@ -118,27 +114,19 @@ async fn a_wrong_query_is_400_and_says_where() {
     rows.push(("after=1&after=2".to_owned(), "/after"));
     rows.push(("limt=1".to_owned(), ""));
     rows.push(("page=1".to_owned(), ""));
-    let mut replies = Vec::new();
-    for (query, pointer) in rows {
+    let fault = async |(query, pointer): &(String, &str)| {
         let reply = ann.actor.get(&format!("/auth/users?{query}")).await;
-        replies.push((query, pointer, reply));
-    }
-    all(
-        "queries",
-        &replies,
-        |(query, ..)| query.clone(),
-        |(_, pointer, reply)| {
-            ((reply.status, reply.code(), reply.pointers()) != (400, "invalid-request", vec![*pointer]))
-                .then(|| format!("{} {}", reply.status, reply.text))
-        },
-    );
+        let is_right = (reply.status, reply.code(), reply.pointers()) == (400, "invalid-request", vec![*pointer]);
+        (!is_right).then(|| format!("{} {}", reply.status, reply.text))
+    };
+    all_replies("queries", rows, |(query, _)| query.clone(), fault).await;
     for query in ["limit=1", "limit=200", "after=0", "after=1", "q=a&after=a@b.cd"] {
         assert_eq!(ann.actor.get(&format!("/auth/users?{query}")).await.status, 200, "{query}");
     }
 }
 
 #[tokio::test]
-async fn the_list_can_be_for_staff() {
+async fn the_user_list_can_be_limited_to_staff() {
     let app = TestApp::with(&[("USERS__LIST", "staff")]).await;
     let (ann, staff) = (app.user().await, app.staff().await);
     let reply = ann.actor.get("/auth/users").await;
@@ -148,7 +136,7 @@ async fn the_list_can_be_for_staff() {
 }
 
 #[tokio::test]
-async fn no_list_shows_a_hash() {
+async fn no_reply_about_users_contains_a_password_or_hash() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for path in ["/auth/users", "/auth/users?q=u", "/auth/users/me"] {
@@ -158,7 +146,7 @@ async fn no_list_shows_a_hash() {
 }
 
 #[tokio::test]
-async fn users_change_their_own_names() {
+async fn a_user_changes_their_own_names() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let reply = ann.actor.patch("/auth/users/me", &json!({"first_name": "Ann", "username": "Ann.B"})).await;
@@ -169,7 +157,7 @@ async fn users_change_their_own_names() {
     let reply = ann.actor.patch("/auth/users/me", &json!({"last_name": "Ashe"})).await;
     assert_eq!((&reply.json["first_name"], &reply.json["last_name"]), (&json!("Ann"), &json!("Ashe")));
     assert_eq!(ann.actor.get("/auth/users/me").await.json, reply.json);
-    assert_eq!(ann.actor.patch("/auth/users/me", &json!({})).await.json, reply.json, "nothing asked, nothing changed");
+    assert_eq!(ann.actor.patch("/auth/users/me", &json!({})).await.json, reply.json, "an empty change changes nothing");
     let sign_in = json!({"username": "ann.b", "password": PASSWORD});
     assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
     let back =
@@ -178,7 +166,7 @@ async fn users_change_their_own_names() {
 }
 
 #[tokio::test]
-async fn users_change_nothing_else() {
+async fn a_user_cannot_change_anything_else() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     bob.actor.patch("/auth/users/me", &json!({"username": "bob"})).await;
@@ -201,20 +189,12 @@ async fn users_change_nothing_else() {
         (json!([]), 400, vec![]),
         (json!({"username": "BOB"}), 409, vec![]),
     ];
-    let mut replies = Vec::new();
-    for (body, status, pointers) in rows {
-        let reply = ann.actor.patch("/auth/users/me", &body).await;
-        replies.push((body, status, pointers, reply));
-    }
-    all(
-        "changes",
-        &replies,
-        |(body, ..)| body.to_string().chars().take(60).collect(),
-        |(_, status, pointers, reply)| {
-            ((reply.status, reply.pointers()) != (*status, pointers.clone()))
-                .then(|| format!("{} {}", reply.status, reply.text))
-        },
-    );
-    assert_eq!(replies.last().unwrap().3.code(), "username-taken");
+    let fault = async |(body, status, pointers): &(Value, u16, Vec<&str>)| {
+        let reply = ann.actor.patch("/auth/users/me", body).await;
+        let code = if *status == 409 { "username-taken" } else { "invalid-request" };
+        let is_right = (reply.status, reply.code(), &reply.pointers()) == (*status, code, pointers);
+        (!is_right).then(|| format!("{} {}", reply.status, reply.text))
+    };
+    all_replies("changes", rows, |(body, ..)| body.to_string(), fault).await;
     assert_eq!(ann.actor.get("/auth/users/me").await.json, before);
 }

@@ -1,10 +1,10 @@
-//! `GET /auth/verify`: for proxies that ask on behalf of others.
+//! `GET /auth/verify`, which proxies call for the services behind them
 
 use crate::support::{PASSWORD, TestApp};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_good_token_is_told_whose_it_is() {
+async fn a_valid_token_is_204_with_headers_that_name_its_user() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let reply = ann.actor.get("/auth/verify").await;
@@ -14,14 +14,18 @@ async fn a_good_token_is_told_whose_it_is() {
 
     let superuser = format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = {}", ann.id);
     app.database.execute(&superuser).await;
-    assert_eq!(ann.actor.get("/auth/verify").await.header("remote-groups"), "", "from memory: as of the last refresh");
+    assert_eq!(
+        ann.actor.get("/auth/verify").await.header("remote-groups"),
+        "",
+        "the roles are those of the last refresh"
+    );
     let renewed = app.refresh(&ann.refresh).await;
-    let renewed = app.bearer(renewed.json["access_token"].as_str().unwrap());
+    let renewed = app.bearer(renewed.string("access_token"));
     assert_eq!(renewed.get("/auth/verify").await.header("remote-groups"), "staff,superuser");
 }
 
 #[tokio::test]
-async fn a_username_that_is_not_plain_is_percent_encoded() {
+async fn a_username_outside_plain_ascii_is_percent_encoded() {
     let app = TestApp::start().await;
     let rows = [
         ("zoë@example.com", "zo%C3%AB@example.com"),
@@ -29,25 +33,25 @@ async fn a_username_that_is_not_plain_is_percent_encoded() {
         ("a+b_c-d@example.com", "a+b_c-d@example.com"),
     ];
     for (email, encoded) in rows {
-        let user = app.user_named(email).await;
+        let user = app.user_with_email(email).await;
         assert_eq!(user.actor.get("/auth/verify").await.header("remote-user"), encoded);
     }
 }
 
 #[tokio::test]
-async fn whoever_brings_no_good_token_is_told_so_as_elsewhere() {
+async fn a_request_without_a_valid_token_is_401() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     assert_eq!(app.anon().get("/auth/verify").await.code(), "token-missing");
     assert_eq!(app.bearer(&ann.refresh).get("/auth/verify").await.code(), "wrong-token-type");
     assert_eq!(app.bearer("nonsense").get("/auth/verify").await.code(), "invalid-token");
-    app.pass(300);
+    app.advance(300);
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "invalid-token", "expired");
 }
 
-/// A query of its own would find the session in the database, and its user.
+/// A query would find that the session has ended and that the user is deleted.
 #[tokio::test]
-async fn verifying_asks_the_database_nothing() {
+async fn verify_does_not_query_the_database() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
     app.database.execute("UPDATE sessions SET revoked_at = 1").await;
@@ -66,34 +70,42 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
 
     let (phone, laptop) = (app.sign_in(&ann.email).await, app.sign_in(&ann.email).await);
     assert_eq!(laptop.actor.post("/auth/signout-all", &json!({})).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 401), "everywhere");
+    assert_eq!(
+        (app.verify(&phone.access).await, app.verify(&laptop.access).await),
+        (401, 401),
+        "signed out everywhere"
+    );
 
     let (phone, laptop) = (app.sign_in(&ann.email).await, app.sign_in(&ann.email).await);
     let sessions = laptop.actor.get("/auth/sessions").await.json;
     let other = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
     let path = format!("/auth/sessions/{}", other["id"].as_str().unwrap());
     assert_eq!(laptop.actor.send(reqwest::Method::DELETE, &path, |request| request).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "one of them");
+    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "one session ended");
 
     let phone = app.sign_in(&ann.email).await;
     let change = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
     assert_eq!(laptop.actor.post("/auth/password", &change).await.status, 204);
-    assert_eq!((app.verify(&phone.access).await, app.verify(&laptop.access).await), (401, 204), "all others");
+    assert_eq!(
+        (app.verify(&phone.access).await, app.verify(&laptop.access).await),
+        (401, 204),
+        "all other sessions ended"
+    );
 
     let sign_in = json!({"email": ann.email, "password": "another horse battery"});
-    app.pass(1);
+    app.advance(1);
     for _ in 0..2 {
         assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
     }
-    assert_eq!(app.verify(&laptop.access).await, 401, "the oldest of too many");
+    assert_eq!(app.verify(&laptop.access).await, 401, "the oldest session ended");
 }
 
 #[tokio::test]
-async fn a_copied_refresh_token_stops_the_access_tokens_of_its_session() {
+async fn a_reused_refresh_token_ends_the_access_tokens_of_its_session() {
     let app = TestApp::with(&[("JWT__ROTATE_REFRESH_TOKENS", "true")]).await;
     let ann = app.user().await;
-    let newest = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
-    app.pass(60);
+    let newest = app.refresh(&ann.refresh).await.string("access_token").to_owned();
+    app.advance(60);
     assert_eq!(app.verify(&newest).await, 204);
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");
     assert_eq!((app.verify(&newest).await, app.verify(&ann.access).await), (401, 401));

@@ -1,22 +1,17 @@
 //! `signet keys`, and secrets in files
 
 use crate::support::{
-    PASSWORD, eventually,
+    eventually, eventually_within,
+    keys::{key_set, kid, kids},
     process::{Service, run, text},
-    token::take_apart,
-    within,
 };
 use serde_json::{Value, json};
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 
-fn kid(token: &str) -> Value {
-    take_apart(token).header["kid"].clone()
-}
-
-/// The keys of a folder, from the first to the second, as an operator changes them. The service looks every ten seconds;
-/// SIGHUP makes it look now.
+/// An operator replaces the first key of a directory by a second. The service reads the directory every ten seconds, and
+/// at once at SIGHUP.
 #[tokio::test]
-async fn keys_are_made_listed_rotated_and_reloaded() {
+async fn keys_are_generated_listed_rotated_and_reloaded() {
     let folder = tempfile::tempdir().unwrap();
     let environment = [("SIGNET__JWT__KEYS_DIR", "keys"), ("SIGNET__JWT__ALGORITHM", "ES256")];
     let keys = |arguments: &[&str]| {
@@ -28,7 +23,7 @@ async fn keys_are_made_listed_rotated_and_reloaded() {
     };
     let states = || json(&["list", "--json"]).iter().map(|key| key["state"].clone()).collect::<Vec<_>>();
 
-    // Without a key nothing starts, and the message says what to do.
+    // Without a key no command starts, and the message names the cause.
     let (code, said) = keys(&["list"]);
     assert!(code == 78 && said.contains("the folder cannot be read"), "{said}");
     let output = run(folder.path(), &environment, &[], "");
@@ -41,55 +36,46 @@ async fn keys_are_made_listed_rotated_and_reloaded() {
     let (code, said) = keys(&["generate"]);
     assert!(code == 0 && said.contains("is active") && !said.contains("BEGIN"), "{said}");
     let mut service = Service::start(folder.path(), &environment);
-    let key_set = async || service.anon().get("/.well-known/jwks.json").await.json["keys"].as_array().unwrap().len();
-    assert_eq!((key_set().await, states()), (1, vec![json!("active")]));
-    let credentials = json!({"email": "ann@example.com", "password": PASSWORD});
-    service.anon().post("/auth/create", &credentials).await;
-    let sign_in = async || {
-        let reply = service.anon().post("/auth/signin", &credentials).await.json;
-        reply["access_token"].as_str().unwrap().to_owned()
-    };
-    let old = sign_in().await;
+    let key_count = async || kids(&key_set(&service).await).len();
+    assert_eq!((key_count().await, states()), (1, vec![json!("active")]));
+    let old = service.user_with_email("ann@example.com").await.access;
+    let sign_in = async || service.sign_in("ann@example.com").await.access;
 
     assert!(keys(&["generate"]).1.contains("is next"));
     assert!(keys(&["generate"]).1.contains("is next already"));
     assert_eq!(states(), [json!("active"), json!("next")]);
-    within(15, async {
-        while key_set().await != 2 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await;
+    eventually_within(15, 2, key_count).await;
     assert_eq!(kid(&sign_in().await), kid(&old));
 
     let rotated = json(&["rotate", "--now", "--json"]).remove(0);
-    service.hang_up();
-    eventually(rotated["kid"].clone(), async || kid(&sign_in().await)).await;
+    service.send_signal("HUP");
+    let new = rotated["kid"].as_str().unwrap().to_owned();
+    eventually(new.clone(), async || kid(&sign_in().await)).await;
     assert_eq!(states(), [json!("retiring"), json!("active")]);
     assert_eq!(service.bearer(&old).get("/auth/users").await.status, 200);
 
-    // A folder that cannot be read changes nothing; once it is repaired, it is read the next time.
+    // A directory that cannot be read changes nothing; the next read after its repair succeeds.
     let broken = folder.path().join("keys/broken.pem");
     fs::write(&broken, "broken").unwrap();
-    service.hang_up();
-    let told = || service.said("the keys stay as they are: keys/broken.pem: is not PEM");
-    eventually(true, async || told()).await;
-    assert_eq!((key_set().await, kid(&sign_in().await)), (2, rotated["kid"].clone()));
+    service.send_signal("HUP");
+    let has_logged = || service.has_logged("the keys stay as they are: keys/broken.pem: is not PEM");
+    eventually(true, async || has_logged()).await;
+    assert_eq!((key_count().await, kid(&sign_in().await)), (2, new));
     fs::remove_file(broken).unwrap();
 
-    // The log says what the removal of a key does.
+    // The log states the effect of a removed key.
     let first = json(&["list", "--json"])[0]["file"].as_str().unwrap().to_owned();
     fs::remove_file(folder.path().join("keys").join(first)).unwrap();
-    service.hang_up();
-    let told = || service.said("a key is gone: the access tokens that it signed are refused now");
-    eventually(true, async || told()).await;
+    service.send_signal("HUP");
+    let has_logged = || service.has_logged("a key is gone: the access tokens that it signed are refused now");
+    eventually(true, async || has_logged()).await;
     assert_eq!(service.bearer(&old).get("/auth/users").await.status, 401);
-    assert_eq!(service.signal("TERM"), Some(0));
+    assert_eq!(service.end_with("TERM"), Some(0));
 }
 
-/// What would be waited for, or never end, is refused before it is read.
+/// A pipe would block the start and a device would never end, so both are refused before they are read.
 #[test]
-fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
+fn a_secret_is_read_only_from_a_regular_file_of_at_most_64_kib() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
@@ -112,7 +98,7 @@ fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
         assert!(output.status.code() == Some(78) && said.contains(fault), "{file}: {said}");
         assert!(!said.contains("kkkk"), "{said}");
     }
-    // The same in the folder of keys.
+    // The same rules apply in the key directory.
     for (file, fault) in rows.iter().filter(|(file, _)| Path::new(file).is_file() || file.ends_with("pipe")) {
         let link = folder.path().join("keys/mine.HS256.secret");
         std::os::unix::fs::symlink(file, &link).unwrap();
@@ -124,7 +110,7 @@ fn a_secret_is_read_from_a_regular_file_of_a_sane_length() {
 }
 
 #[test]
-fn a_check_of_the_settings_checks_the_folder_of_keys_and_makes_none() {
+fn config_check_checks_the_key_directory_and_creates_no_key() {
     const SECRET: &str = "thirty-two bytes or more, not very secret";
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("keys")).unwrap();
@@ -142,5 +128,5 @@ fn a_check_of_the_settings_checks_the_folder_of_keys_and_makes_none() {
     fs::rename(folder.path().join("keys/mine.secret"), folder.path().join("keys/20260231T000000Z.secret")).unwrap();
     let (code, said) = check(&[]);
     assert!(code == 78 && said.contains("20260231T000000Z.secret: must have a time"), "{said}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no key was made");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no key was created");
 }

@@ -1,4 +1,4 @@
-//! Settings: layers, and every fault at once with its place.
+//! Settings: their sources, faults and warnings, and `signet config`
 
 use crate::support::{
     all,
@@ -35,14 +35,14 @@ fn production(more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'sta
 }
 
 #[test]
-fn without_any_setting_the_defaults_hold() {
+fn without_any_setting_the_defaults_apply() {
     let settings = load(&[]).unwrap();
     assert_eq!(settings.profile, Profile::Development);
     assert_eq!(settings.server.bind.to_string(), "127.0.0.1:8000");
     assert_eq!(settings.database.sqlite_path().unwrap().to_str(), Some("data/signet.db"));
     assert_eq!(settings.issuer(), "signet");
     assert_eq!((settings.jwt.access_token_lifetime.0, settings.jwt.refresh_token_lifetime.0), (300, 86_400));
-    // OWASP's cost, pinned: whatever tests use, this is what a service gets.
+    // The cost that OWASP recommends. Other tests use less; this pins the default.
     let passwords = &settings.passwords;
     assert_eq!((passwords.memory_kib, passwords.iterations, passwords.parallelism), (19_456, 2, 1));
     assert_eq!((passwords.min_length, passwords.max_length), (8, 256));
@@ -50,7 +50,7 @@ fn without_any_setting_the_defaults_hold() {
 }
 
 #[test]
-fn each_layer_goes_over_the_one_before() {
+fn each_layer_overrides_the_one_before() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let workers = |environment: &[(&str, &str)]| load_from(Some(&directory), environment).unwrap().server.workers();
@@ -64,11 +64,15 @@ fn each_layer_goes_over_the_one_before() {
     let environment =
         [("SIGNET__JWT__SIGNING_KEY", OTHER_KEY), ("SIGNET__JWT__SIGNING_KEY_FILE", key.to_str().unwrap())];
     let settings = load_from(Some(&directory), &environment).unwrap();
-    assert_eq!(settings.jwt.signing_key.unwrap().expose_secret(), KEY, "the file, without its line end");
+    assert_eq!(
+        settings.jwt.signing_key.unwrap().expose_secret(),
+        KEY,
+        "the file overrides the variable, and its line end is removed"
+    );
 }
 
 #[test]
-fn the_environment_speaks_of_every_kind_of_value() {
+fn environment_variables_set_every_kind_of_value() {
     let settings = load(&[
         ("SIGNET__SERVER__DOCS", "false"),
         ("SIGNET__JWT__AUTH_HEADER_TYPES", "Bearer, JWT"),
@@ -77,20 +81,20 @@ fn the_environment_speaks_of_every_kind_of_value() {
         ("SIGNET__DATABASE__ACQUIRE_TIMEOUT", "500ms"),
         ("SIGNET__JWT__ISSUER", ""),
         ("SIGNET__REVOCATION__MAX_STALENESS", "never"),
-        ("SIGNET_OTHER", "is not ours"),
+        ("SIGNET_OTHER", "is ignored"),
         ("PATH", "/bin"),
     ])
     .unwrap();
     assert!(!settings.server.docs);
     assert_eq!(settings.jwt.auth_header_types, ["Bearer", "JWT"]);
-    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits stay text");
+    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits are a string");
     assert_eq!(settings.jwt.leeway.0, 5);
     assert_eq!(settings.database.acquire_timeout.as_millis(), 500);
-    assert_eq!(settings.issuer(), "signet", "an empty text is as good as none");
+    assert_eq!(settings.issuer(), "signet", "an empty value counts as absent");
 }
 
 #[test]
-fn every_fault_is_named_at_once_with_its_place() {
+fn every_fault_is_reported_at_once_with_its_source() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(
         directory.path().join("local.toml"),
@@ -123,7 +127,7 @@ fn every_fault_is_named_at_once_with_its_place() {
         "jwt.refresh_key (SIGNET__JWT__REFRESH_KEY_FILE): the file that it names cannot be read".to_owned(),
         "jwt.verifying_key (SIGNET__JWT__VERIFYING_KEY_FILE): the file that it names is not a regular file".to_owned(),
     ];
-    all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not named".to_owned()));
+    all("faults", &rows, Clone::clone, |row| (!faults.contains(row.as_str())).then(|| "is not reported".to_owned()));
     assert!(!faults.contains("hunter2"), "no secret is repeated");
 }
 
@@ -133,7 +137,7 @@ const LONG: &str = match std::str::from_utf8(&[b'a'; 501]) {
 };
 
 #[test]
-fn a_value_that_cannot_be_is_refused() {
+fn an_invalid_value_is_refused_with_its_source() {
     let rows = [
         ("SERVER__BIND", "8000"),
         ("SERVER__BIND", "localhost"),
@@ -255,17 +259,17 @@ fn a_value_that_cannot_be_is_refused() {
         |(name, value)| {
             let variable = format!("SIGNET__{name}");
             match load(&[(&variable, value)]) {
-                Ok(_) => Some("was taken".to_owned()),
+                Ok(_) => Some("was accepted".to_owned()),
                 Err(faults) if faults.contains(&variable) || faults.contains("not set") => None,
-                Err(faults) => Some(format!("does not say where: {faults}")),
+                Err(faults) => Some(format!("does not name the source: {faults}")),
             }
         },
     );
 }
 
-/// The driver would read these beside the address, and connect otherwise than it says.
+/// The driver reads these variables, too, and would connect otherwise than the URL says.
 #[test]
-fn tls_is_said_in_the_address_and_nowhere_else() {
+fn tls_is_configured_only_in_the_database_url() {
     let postgres = ("SIGNET__DATABASE__URL", "postgres://u:p@host/a");
     let faults = load(&[postgres, ("PGSSLMODE", "verify-full")]).unwrap_err();
     assert!(faults.contains("PGSSLMODE (the environment): say it in database.url: sslmode="), "{faults}");
@@ -274,7 +278,7 @@ fn tls_is_said_in_the_address_and_nowhere_else() {
 }
 
 #[test]
-fn the_line_end_of_a_value_is_not_part_of_it() {
+fn the_line_end_of_a_value_is_removed() {
     let settings = load(&[
         ("SIGNET__DATABASE__URL", "postgres://u:p@host/a\n"),
         ("SIGNET__JWT__ISSUER", "https://id.example.com\r\n"),
@@ -288,15 +292,15 @@ fn the_line_end_of_a_value_is_not_part_of_it() {
 }
 
 #[test]
-fn access_tokens_that_last_long_are_warned_of() {
+fn long_access_token_lifetimes_give_warnings() {
     let count = |lifetime: &str| warnings(&load(&[("SIGNET__JWT__ACCESS_TOKEN_LIFETIME", lifetime)]).unwrap()).len();
     assert_eq!((count("1h"), count("61m"), count("2d")), (0, 1, 2));
 }
 
 #[test]
-fn production_refuses_what_development_makes_up() {
+fn production_requires_the_keys_that_development_generates() {
     let rows = vec![
-        ("right", production(&[]), None),
+        ("valid", production(&[]), None),
         ("bound everywhere", production(&[("SIGNET__SERVER__BIND", "0.0.0.0:8000")]), None),
         ("no keys", vec![("SIGNET_PROFILE", "production")], Some("jwt.refresh_key")),
         (
@@ -331,9 +335,9 @@ fn production_refuses_what_development_makes_up() {
 }
 
 #[test]
-fn production_warns_of_what_is_allowed_and_unwise() {
-    let said = warnings(&load(&production(&[])).unwrap()).join("\n");
-    assert!(said.contains("rotate_refresh_tokens") && said.contains("users.list"), "{said}");
+fn risky_or_ineffective_settings_give_warnings() {
+    let text = warnings(&load(&production(&[])).unwrap()).join("\n");
+    assert!(text.contains("rotate_refresh_tokens") && text.contains("users.list"), "{text}");
     assert!(warnings(&load(&[]).unwrap()).is_empty());
     let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
     assert!(warnings(&monotonous)[0].contains("does not look random"));
@@ -348,7 +352,7 @@ fn production_warns_of_what_is_allowed_and_unwise() {
 }
 
 #[test]
-fn printed_settings_show_their_place_and_no_secret() {
+fn printed_settings_show_their_source_and_no_secret() {
     let mut environment = production(&[("SIGNET__SERVER__WORKERS", "3")]);
     environment.push(("SIGNET__DATABASE__URL", "postgres://signet:hunter2@db/signet"));
     let text = load(&environment).unwrap().print();
@@ -370,7 +374,7 @@ fn printed_settings_show_their_place_and_no_secret() {
 }
 
 #[test]
-fn a_broken_file_is_a_fault_that_does_not_quote_it() {
+fn a_broken_file_is_reported_without_quoting_it() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("local.toml"), "[jwt]\nsigning_key = \"hunter2\nx").unwrap();
     let faults = load_from(Some(&directory), &[]).unwrap_err();
@@ -379,7 +383,7 @@ fn a_broken_file_is_a_fault_that_does_not_quote_it() {
 }
 
 #[test]
-fn wrong_settings_end_with_78_and_nothing_half_started() {
+fn every_command_exits_with_78_on_invalid_settings_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let environment =
         [("SIGNET__SERVER__BIND", "nowhere"), ("SIGNET__JWT__SIGNING_KEY", "hunter2"), ("SIGNET__TYPO__KEY", "1")];
@@ -400,14 +404,13 @@ fn wrong_settings_end_with_78_and_nothing_half_started() {
             "{error}"
         );
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was made");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file was created");
     let output = run(folder.path(), &[], &["config", "check"], "");
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "Configuration OK.\n"));
 }
 
-/// What one of them cannot use the other does not call right.
 #[test]
-fn a_check_of_the_settings_finds_what_serving_would() {
+fn config_check_reports_every_fault_that_serve_reports() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::create_dir(folder.path().join("folder")).unwrap();
@@ -417,7 +420,7 @@ fn a_check_of_the_settings_finds_what_serving_would() {
     let rows = [
         ("DATABASE__URL", format!("sqlite://{}", path("folder")), "not a regular file"),
         ("DATABASE__URL", format!("sqlite://{}", path("text")), "another kind of file"),
-        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be made"),
+        ("DATABASE__URL", format!("sqlite://{}", path("text/signet.db")), "cannot be created"),
         ("DATABASE__URL", "postgres://u:p@127.0.0.1:1/a?sslmod=require".to_owned(), "unknown parameter"),
         ("SERVER__BASE_PATH", String::new(), "signing_key: must have at least 32 bytes"),
     ];
@@ -432,23 +435,20 @@ fn a_check_of_the_settings_finds_what_serving_would() {
 }
 
 #[test]
-fn printed_settings_show_where_they_come_from() {
+fn config_print_shows_the_source_of_a_setting() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[("SIGNET__USERS__LIST", "staff")], &["config", "print"], "");
     assert!(text(&output.stdout).contains("users.list = \"staff\"  # SIGNET__USERS__LIST"), "{output:?}");
 }
 
-type Pair = (&'static str, &'static str);
-
 #[tokio::test]
-async fn a_key_must_fit_the_algorithm_and_its_public_half() {
+async fn a_key_must_match_the_algorithm_and_the_verifying_key() {
     let load = |pairs: &[(&str, &str)]| {
-        let environment = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), (*value).to_owned()));
-        load_settings(&Sources { directory: None, environment: environment.collect() })
-            .map_err(|faults| faults.to_string())
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| (format!("SIGNET__JWT__{name}"), *value)).collect();
+        load(&pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
     };
     let (p256, rsa, public) = (PAIRS[6].1, PAIRS[0].1, PAIRS[6].2);
-    let rows: [(Vec<Pair>, Option<&str>); 17] = [
+    let rows = [
         (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256)], None),
         (vec![("ALGORITHM", "ES256"), ("SIGNING_KEY", p256), ("VERIFYING_KEY", public)], None),
         (vec![("SIGNING_KEY", SIGNING_KEY), ("VERIFYING_KEY", "anything")], None),

@@ -1,14 +1,14 @@
 //! `signet user`
 
 use crate::support::{
-    database::TestDatabase,
+    Reply, TestDatabase,
     process::{Service, run, text},
 };
 use serde_json::{Value, json};
 use std::process::Output;
 use tempfile::TempDir;
 
-/// A database for the command line, and how to reach it.
+/// The command line of an operator, and its database.
 struct Operator {
     folder: TempDir,
     environment: Vec<(&'static str, String)>,
@@ -37,14 +37,14 @@ impl Operator {
         run(self.folder.path(), &self.environment(), arguments, input)
     }
 
-    /// A `user` command that succeeds, and what it printed as JSON.
+    /// Runs a `user` command that succeeds, and returns the JSON that it prints.
     fn user(&self, arguments: &[&str], input: &str) -> Value {
         let output = self.run(&[&["user"], arguments, &["--json"]].concat(), input);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{arguments:?}: {output:?}"))
     }
 
-    /// A `user` command that fails, and what it said.
+    /// Runs a `user` command that fails, and returns its message.
     fn refused(&self, arguments: &[&str], input: &str) -> String {
         let output = self.run(&[&["user"], arguments].concat(), input);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
@@ -53,7 +53,7 @@ impl Operator {
 }
 
 #[tokio::test]
-async fn the_operator_looks_after_users() {
+async fn the_operator_creates_changes_and_deletes_users() {
     let operator = Operator::start().await;
     let root = operator.user(&["create", "--superuser", "Root@Example.com"], "correct horse\n");
     assert_eq!(
@@ -65,8 +65,8 @@ async fn the_operator_looks_after_users() {
         "correct horse\r\n",
     );
     assert_eq!((&ann["username"], &ann["first_name"], &ann["is_staff"]), (&json!("Ann"), &json!("Ann"), &json!(false)));
-    for who in ["2", "ANN@example.com", "ann"] {
-        assert_eq!(operator.user(&["show", who], "")["id"], 2, "{who}");
+    for user in ["2", "ANN@example.com", "ann"] {
+        assert_eq!(operator.user(&["show", user], "")["id"], 2, "{user}");
     }
     let list = text(&operator.run(&["user", "list"], "").stdout);
     assert_eq!(list, "1  root@example.com  root@example.com  active  superuser\n2  ann@example.com  Ann  active\n");
@@ -83,7 +83,7 @@ async fn the_operator_looks_after_users() {
     let sign_in = async |password: &str| {
         service.anon().post("/auth/signin", &json!({"username": "ann", "password": password})).await
     };
-    let token = |reply: crate::support::Reply| reply.json["access_token"].as_str().unwrap().to_owned();
+    let token = |reply: Reply| reply.string("access_token").to_owned();
     let me = async |token: &str| service.bearer(token).get("/auth/users/me").await.status;
 
     let before = token(sign_in("correct horse").await);
@@ -108,7 +108,7 @@ async fn the_operator_looks_after_users() {
 }
 
 #[tokio::test]
-async fn a_password_is_no_argument() {
+async fn a_password_is_refused_as_an_argument() {
     let operator = Operator::start().await;
     for arguments in [
         &["user", "create", "a@b.cd", "--password", "correct horse"][..],

@@ -1,7 +1,6 @@
-//! The Swagger page in a real browser: what a person does there, by clicking. Screenshots are kept in
-//! `target/tmp/swagger-…/`.
+//! The Swagger page in a real browser. Screenshots are kept in `target/tmp/swagger-…/`.
 
-use crate::support::{PASSWORD, TestApp, process::Killed};
+use crate::support::{PASSWORD, TestApp, process::KillOnDrop};
 use fantoccini::{
     Client, ClientBuilder, Locator,
     elements::Element,
@@ -19,39 +18,39 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A person at a browser without internet.
-struct Person {
+/// A browser without internet access.
+struct Browser {
     client: Client,
     screenshots: PathBuf,
     taken: usize,
-    _driver: Killed,
+    _driver: KillOnDrop,
     _profile: TempDir,
 }
 
-impl Person {
-    async fn sits_down() -> Self {
+impl Browser {
+    async fn start() -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("Debian's package chromium-driver; scripts/test installs it");
-        let said = BufReader::new(driver.stdout.take().unwrap());
-        let driver = Killed(driver);
-        let port = said
+        let output = BufReader::new(driver.stdout.take().unwrap());
+        let driver = KillOnDrop(driver);
+        let port = output
             .lines()
             .map_while(Result::ok)
             .find_map(|line| Some(line.split("started successfully on port ").nth(1)?.trim_end_matches('.').to_owned()))
-            .expect("chromedriver says on which port it listens");
+            .expect("chromedriver prints its port");
         let profile = tempfile::tempdir().unwrap();
         let user_data = format!("--user-data-dir={}", profile.path().display());
         let arguments = [
             "--headless=new",
-            // As root it refuses to start with one; it sees nothing but our own page.
+            // Chromium refuses to start as root with a sandbox; it loads nothing but pages of the service.
             "--no-sandbox",
             "--disable-dev-shm-usage",
             "--window-size=1280,1600",
-            // No internet, and no attempt at it: no name can be resolved.
+            // No name resolves, so nothing is loaded from the internet.
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             "--disable-background-networking",
             &user_data,
@@ -72,107 +71,109 @@ impl Person {
         Self { client, screenshots, taken: 0, _driver: driver, _profile: profile }
     }
 
-    async fn sees(&self, css: &str) -> Element {
+    async fn find(&self, css: &str) -> Element {
         let wait = self.client.wait().at_most(Duration::from_secs(20)).every(Duration::from_millis(50));
         wait.for_element(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css} is not there: {error}"))
     }
 
-    async fn clicks(&self, css: &str) {
-        let element = self.sees(css).await;
-        // A thing below the fold, or under a bar that moves, is brought to the middle first, as a person scrolls.
+    async fn click(&self, css: &str) {
+        let element = self.find(css).await;
+        // Elements outside the view, or under a sticky bar, are scrolled to the middle first.
         let script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
         self.client.execute(script, vec![serde_json::to_value(&element).unwrap()]).await.unwrap();
         element.click().await.unwrap_or_else(|error| panic!("{css} cannot be clicked: {error}"));
     }
 
-    async fn types(&self, css: &str, text: &str) {
-        self.clicks(css).await;
-        let field = self.sees(css).await;
+    async fn type_text(&self, css: &str, text: &str) {
+        self.click(css).await;
+        let field = self.find(css).await;
         field.send_keys(&format!("{}a{}", char::from(Key::Control), char::from(Key::Null))).await.unwrap();
         field.send_keys(text).await.unwrap();
     }
 
-    async fn takes_a_picture(&mut self, of: &str) {
+    async fn screenshot(&mut self, of: &str) {
         self.taken += 1;
         let file = self.screenshots.join(format!("{}-{of}.png", self.taken));
         fs::write(file, self.client.screenshot().await.unwrap()).unwrap();
     }
 
-    /// Opens an operation, fills in its body, sends it, and reads status and body of the answer.
-    async fn tries(&mut self, operation: &str, body: Option<&Value>) -> (String, String) {
+    /// Opens an operation, fills in its body, sends it, and returns status and body of the reply.
+    async fn try_operation(&mut self, operation: &str, body: Option<&Value>) -> (String, String) {
         let block = format!("#operations-User_and_Access-{operation}");
         if self.client.find(Locator::Css(&format!("{block}.is-open"))).await.is_err() {
-            self.clicks(&format!("{block} .opblock-summary-control")).await;
+            self.click(&format!("{block} .opblock-summary-control")).await;
         }
         if let Some(body) = body {
-            self.types(&format!("{block} textarea.body-param__text"), &body.to_string()).await;
+            self.type_text(&format!("{block} textarea.body-param__text"), &body.to_string()).await;
         }
-        self.clicks(&format!("{block} button.execute")).await;
+        self.click(&format!("{block} button.execute")).await;
         let answer = format!("{block} .live-responses-table .response");
-        let status = self.sees(&format!("{answer} .response-col_status")).await.text().await.unwrap();
-        let body = self.sees(&format!("{answer} .response-col_description .highlight-code")).await;
+        let status = self.find(&format!("{answer} .response-col_status")).await.text().await.unwrap();
+        let body = self.find(&format!("{answer} .response-col_description .highlight-code")).await;
         let body = body.text().await.unwrap();
-        self.takes_a_picture(operation).await;
-        self.clicks(&format!("{block} button.btn-clear")).await;
+        self.screenshot(operation).await;
+        self.click(&format!("{block} button.btn-clear")).await;
         (status.lines().next().unwrap_or_default().to_owned(), body)
     }
 }
 
 #[tokio::test]
-async fn a_person_signs_up_signs_in_and_lists_users_by_clicking() {
+async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     let app = TestApp::start().await;
     let page = format!("http://{}/docs/swagger", app.address);
-    let mut person = Person::sits_down().await;
-    person.client.goto(&page).await.unwrap();
-    person.sees("#operations-User_and_Access-create").await;
-    person.takes_a_picture("page").await;
+    let mut browser = Browser::start().await;
+    browser.client.goto(&page).await.unwrap();
+    browser.find("#operations-User_and_Access-create").await;
+    browser.screenshot("page").await;
 
-    // Without a token: what is missing is said in words, and `type` leads to the page of errors.
-    let (status, body) = person.tries("users", None).await;
+    // Without a token the reply says what is missing.
+    let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "401");
     assert!(body.contains("Token not found in the request header") && body.contains("token-missing"), "{body}");
 
-    let (status, body) = person.tries("create", Some(&json!({"email": "ann@example.com", "password": PASSWORD}))).await;
+    let (status, body) =
+        browser.try_operation("create", Some(&json!({"email": "ann@example.com", "password": PASSWORD}))).await;
     assert_eq!(status, "201");
     assert!(body.contains("\"email\": \"ann@example.com\"") && !body.contains(PASSWORD), "{body}");
-    let (status, body) = person.tries("signin", Some(&json!({"email": "ann@example.com", "password": PASSWORD}))).await;
+    let (status, body) =
+        browser.try_operation("signin", Some(&json!({"email": "ann@example.com", "password": PASSWORD}))).await;
     assert_eq!(status, "200");
     let access = body.split("\"access_token\": \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
 
-    person.clicks("button.authorize").await;
-    person.types(".auth-container input", access).await;
-    person.takes_a_picture("authorize").await;
-    person.clicks(".auth-btn-wrapper button.authorize").await;
-    person.clicks(".auth-btn-wrapper button.btn-done").await;
-    let (status, body) = person.tries("users", None).await;
+    browser.click("button.authorize").await;
+    browser.type_text(".auth-container input", access).await;
+    browser.screenshot("authorize").await;
+    browser.click(".auth-btn-wrapper button.authorize").await;
+    browser.click(".auth-btn-wrapper button.btn-done").await;
+    let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "200");
     assert!(body.contains("\"email\": \"ann@example.com\""), "{body}");
 
-    // A wrong one is explained, too.
-    person.clicks("button.authorize").await;
-    person.clicks(".auth-btn-wrapper button.auth:not(.authorize)").await;
-    person.types(".auth-container input", "not.a.token").await;
-    person.clicks(".auth-btn-wrapper button.authorize").await;
-    person.clicks(".auth-btn-wrapper button.btn-done").await;
-    let (status, body) = person.tries("users", None).await;
+    // With an invalid token the reply says so.
+    browser.click("button.authorize").await;
+    browser.click(".auth-btn-wrapper button.auth:not(.authorize)").await;
+    browser.type_text(".auth-container input", "not.a.token").await;
+    browser.click(".auth-btn-wrapper button.authorize").await;
+    browser.click(".auth-btn-wrapper button.btn-done").await;
+    let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "401");
     assert!(body.contains("invalid-token") && body.contains("malformed, forged or expired"), "{body}");
 
-    // Everything came from here, and the page's own policy stood in the way of none of it.
+    // The page loaded everything from the service, and its content security policy blocked nothing.
     let script = "return performance.getEntriesByType('resource').map(entry => entry.name)";
-    let loaded = person.client.execute(script, vec![]).await.unwrap();
+    let loaded = browser.client.execute(script, vec![]).await.unwrap();
     let loaded: Vec<&str> = loaded.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     let origin = format!("http://{}/", app.address);
     assert!(loaded.len() > 3 && loaded.iter().all(|name| name.starts_with(&origin)), "{loaded:?}");
     let script = "const done = arguments[0]; const seen = []; \
-        new ReportingObserver(reports => seen.push(...reports.map(report => report.body.blockedURL + ' ' + report.body.effectiveDirective)), \
+        new ReportingObserver(reports => seen.push(...reports.map(report => report.text.blockedURL + ' ' + report.text.effectiveDirective)), \
         {types: ['csp-violation'], buffered: true}).observe(); setTimeout(() => done(seen), 300)";
-    let violations = person.client.execute_async(script, vec![]).await.unwrap();
+    let violations = browser.client.execute_async(script, vec![]).await.unwrap();
     assert_eq!(violations, json!([]));
 
-    person.client.goto(&format!("http://{}/docs/errors#token-missing", app.address)).await.unwrap();
-    person.sees("tr#token-missing:target").await;
-    person.takes_a_picture("errors").await;
-    println!("a person clicked: {} screenshots in {}", person.taken, person.screenshots.display());
-    person.client.close().await.unwrap();
+    browser.client.goto(&format!("http://{}/docs/errors#token-missing", app.address)).await.unwrap();
+    browser.find("tr#token-missing:target").await;
+    browser.screenshot("errors").await;
+    println!("{} screenshots in {}", browser.taken, browser.screenshots.display());
+    browser.client.close().await.unwrap();
 }

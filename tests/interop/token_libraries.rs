@@ -1,22 +1,19 @@
-//! Libraries that others wrote verify our tokens, with what a service knows of us, and refuse what they should.
-//!
-//! `scripts/test` fetches them and says where they are in `SIGNET_TEST_OTHERS`; where it could not, it said so.
+//! The libraries `PyJWT`, `joserfc` and `jose` verify tokens with the key set, the issuer and the audience, as a service does.
 
+use super::{file, installed};
 use crate::support::{
     TestApp,
     keys::{LONG_SECRET, algorithms},
 };
 use serde_json::{Value, json};
 use std::{
-    env,
     io::Write,
-    path::Path,
     process::{Command, Stdio},
 };
 
 const ISSUER: &str = "https://id.example.com";
 
-/// What a program prints, as JSON, when it is handed this.
+/// Gives a program this case and returns the JSON that it prints.
 fn ask(program: &mut Command, case: &Value) -> Value {
     let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).env("NO_PROXY", "127.0.0.1");
     let mut child = program.spawn().unwrap();
@@ -27,12 +24,8 @@ fn ask(program: &mut Command, case: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
-    let Ok(others) = env::var("SIGNET_TEST_OTHERS") else {
-        println!("libraries of others: none here; scripts/test fetches them");
-        return;
-    };
-    let (others, here) = (Path::new(&others), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/programs"));
+async fn pyjwt_joserfc_and_jose_accept_valid_tokens_and_refuse_the_rest() {
+    let Some(installed) = installed() else { return };
     let mut verified = 0;
     for (algorithm, key) in algorithms() {
         let with = async |audience: &'static str| {
@@ -46,9 +39,9 @@ async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
         };
         let app = with("shop").await;
         let ann = app.user().await;
-        app.pass(-600);
+        app.advance(-600);
         let expired = app.sign_in(&ann.email).await.access;
-        app.pass(600);
+        app.advance(600);
         let another = with("bakery").await.user().await.access;
         let (message, signature) = ann.access.rsplit_once('.').unwrap();
         let (header, claims) = message.split_once('.').unwrap();
@@ -73,17 +66,17 @@ async fn the_libraries_of_others_verify_our_tokens_and_refuse_the_rest() {
             "secret": algorithm.starts_with("HS").then_some(LONG_SECRET),
             "tokens": tokens.iter().map(|(name, token)| json!({"name": name, "token": token})).collect::<Vec<_>>(),
         });
-        // They ask the service for its keys, so it must go on answering meanwhile.
-        let (python, node) = (others.join("venv/bin/python"), here.join("verify.mjs"));
-        let (script, others) = (here.join("verify.py"), others.to_owned());
+        // The libraries fetch the key set, so the service must be able to answer meanwhile.
+        let (python, libraries) = (installed.join("venv/bin/python"), installed.clone());
         let replies = tokio::task::spawn_blocking(move || {
-            [ask(Command::new(python).arg(script), &case), ask(Command::new("node").arg(node).arg(others), &case)]
+            let node = ask(Command::new("node").arg(file("verify.mjs")).arg(libraries), &case);
+            [ask(Command::new(python).arg(file("verify.py")), &case), node]
         });
         for (library, accepted) in replies.await.unwrap().iter().flat_map(|reply| reply.as_object().unwrap()) {
             assert_eq!(accepted, &json!(["good"]), "{library}, {algorithm}");
             verified += 1;
         }
     }
-    println!("libraries of others: {verified} pairs of library and algorithm, each with 1 good token and 5 bad ones");
+    println!("token libraries: {verified} pairs of library and algorithm, each with 1 good token and 5 bad ones");
     assert_eq!(verified, 12 * 3);
 }

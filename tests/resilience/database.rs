@@ -1,44 +1,37 @@
 //! The database goes away, stalls, is slow, or changes under the service
 
-use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, within};
+use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, eventually, within};
 use futures_util::future::join_all;
 use serde_json::json;
 use signet::storage::{Storage, StorageError};
-use std::time::Duration;
 
-/// Asks until the answer is the awaited one; how soon it comes is the service's affair, within ten seconds.
+/// Waits until a request gets this status. `readyz` compares clocks, so the service's is kept right meanwhile.
 async fn becomes(app: &TestApp, actor: &Actor, path: &str, status: u16) {
-    within(10, async {
-        // `readyz` compares clocks, and ours stands still unless it is moved.
-        while {
-            app.catch_up();
-            actor.get(path).await.status
-        } != status
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    eventually(status, async || {
+        app.sync_clock();
+        actor.get(path).await.status
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_database_that_goes_away_is_503_and_all_is_well_when_it_is_back() {
-    outage(TestDatabase::take_away).await;
+async fn an_unreachable_database_is_503_until_it_is_back() {
+    outage(TestDatabase::interrupt).await;
 }
 
 #[tokio::test]
-async fn a_database_that_stalls_is_503_and_all_is_well_when_it_goes_on() {
+async fn a_stalled_database_is_503_until_it_continues() {
     outage(TestDatabase::stall).await;
 }
 
-/// SQLite has no connection that could be reset.
+/// SQLite has no connections to reset.
 #[tokio::test]
-async fn a_database_whose_connections_are_reset_is_503_and_all_is_well_afterwards() {
-    outage(async |database| if database.is_sqlite() { database.take_away().await } else { database.reset() }).await;
+async fn a_database_that_resets_connections_is_503_until_it_stops() {
+    outage(async |database| if database.is_sqlite() { database.interrupt().await } else { database.reset() }).await;
 }
 
 #[tokio::test]
-async fn a_database_that_is_slow_gives_the_right_answers() {
+async fn a_slow_database_gives_the_right_replies() {
     let mut app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "5s")]).await;
     let ann = app.user().await;
     app.database.delay();
@@ -48,7 +41,7 @@ async fn a_database_that_is_slow_gives_the_right_answers() {
         assert_eq!(within(6, app.refresh(&ann.refresh)).await.status, 200);
     }
     if !app.database.is_sqlite() {
-        app.database.bring_back().await;
+        app.database.restore().await;
     }
     assert_eq!(app.create(&email()).await.status, 201);
 }
@@ -63,12 +56,12 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
     }
     assert_eq!(app.anon().get("/livez").await.status, 200);
     if !app.database.is_sqlite() {
-        // SQLite's readers do not mind a writer; PostgreSQL is away for everybody.
+        // A writer of SQLite does not block readers; without PostgreSQL nothing can be read.
         let ready = within(6, app.anon().get("/readyz")).await;
         assert_eq!((ready.status, &ready.json["checks"]["database"]), (503, &json!("unavailable")));
         assert_eq!(within(6, ann.actor.get("/auth/users/me")).await.code(), "unavailable");
     }
-    app.database.bring_back().await;
+    app.database.restore().await;
     becomes(&app, &app.anon(), "/readyz", 200).await;
     let ann = app.sign_in(&ann.email).await;
     becomes(&app, &ann.actor, "/auth/users/me", 200).await;
@@ -78,42 +71,41 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_at_the_start_is_waited_for() {
+async fn the_service_starts_without_a_database_and_waits_for_it() {
     let mut database = TestDatabase::create().await;
     if database.is_sqlite() {
-        // Nobody waits for a file: one that cannot be opened is said to be so, and the service does not start.
+        // A file is not waited for: one that cannot be opened is reported, and the service does not start.
         let file = settings(&database, &[("DATABASE__URL", "sqlite:///proc/nowhere/signet.db")]);
         let error = Storage::open(&file, 1).await.err().expect("no such folder").to_string();
         assert!(error.contains("database.url") && error.contains("/proc/nowhere"), "{error}");
         return;
     }
-    database.take_away().await;
+    database.interrupt().await;
     let bootstrap = [("BOOTSTRAP__SUPERUSER_EMAIL", "root@example.com"), ("BOOTSTRAP__SUPERUSER_PASSWORD", PASSWORD)];
     let mut app = TestApp::on(database, &bootstrap).await;
     assert_eq!(app.anon().get("/livez").await.status, 200);
     assert_eq!(app.anon().get("/readyz").await.status, 503);
     assert_eq!(app.create("ann@example.com").await.code(), "unavailable");
-    app.database.bring_back().await;
+    app.database.restore().await;
     becomes(&app, &app.anon(), "/readyz", 200).await;
-    // The tables are made and so is the first superuser, as if nothing had been.
-    let body = json!({"email": "root@example.com", "password": PASSWORD});
-    within(10, async { while app.anon().post("/auth/signin", &body).await.status != 200 {} }).await;
+    // The start goes on: tables and first superuser are created.
+    eventually(200, async || app.try_sign_in("root@example.com", PASSWORD).await.status).await;
 }
 
 #[tokio::test]
-async fn a_database_without_tables_says_what_to_do() {
+async fn a_database_without_tables_is_reported_with_the_migrate_command() {
     let database = TestDatabase::create().await;
     let storage = Storage::open(&settings(&database, &[]), 1).await.unwrap();
     match storage.has_superuser().await {
         Err(StorageError::Unavailable(reason)) => assert!(reason.contains("signet migrate"), "{reason}"),
-        // SQLite has no code for it; but it migrates itself, so nobody sees this.
+        // SQLite has no error code for it, and the service always migrates SQLite.
         other => assert!(database.is_sqlite() && other == Err(StorageError::Fault("code 1".to_owned())), "{other:?}"),
     }
 }
 
-/// What is written to it would be lost when the service stops.
+/// Rows that are written to the old file would be lost when the service stops.
 #[tokio::test]
-async fn a_database_file_that_was_replaced_makes_the_service_unready() {
+async fn a_replaced_database_file_makes_the_service_unready() {
     let app = TestApp::start().await;
     app.user().await;
     let ready = app.anon().get("/readyz").await;
@@ -132,28 +124,29 @@ async fn a_database_file_that_was_replaced_makes_the_service_unready() {
     assert_eq!(app.anon().get("/readyz").await.status, 200);
 }
 
-/// Each connection has prepared its statements for the old type; nothing was executed, and a new connection prepares them again.
+/// Each connection has prepared its statements for the old type. The failed statement was not executed, so the service
+/// repeats it on a new connection.
 #[tokio::test]
-async fn a_column_that_changes_its_type_is_noticed_by_no_client() {
+async fn a_changed_column_type_fails_no_request() {
     let app = TestApp::with(&[("DATABASE__MAX_CONNECTIONS", "8"), ("SERVER__WORKERS", "2")]).await;
     if app.database.is_sqlite() {
         return;
     }
     let ann = app.user().await;
-    let ask = async || {
+    let failures = async || {
         let replies = join_all((0..16).map(|_| ann.actor.get("/auth/users/me"))).await;
         replies.iter().filter(|reply| reply.status != 200).count()
     };
     for length in [400, 500] {
-        assert_eq!(ask().await, 0);
+        assert_eq!(failures().await, 0);
         app.database.execute(&format!("ALTER TABLE users ALTER COLUMN first_name TYPE varchar({length})")).await;
-        assert_eq!(ask().await, 0);
+        assert_eq!(failures().await, 0);
     }
 }
 
-/// The transactions are written for READ COMMITTED, whatever the role or the database has as its default.
+/// The transactions need READ COMMITTED, whatever the default of the role or the database is.
 #[tokio::test]
-async fn another_default_isolation_level_refuses_nobody() {
+async fn another_default_isolation_level_fails_no_request() {
     let database = TestDatabase::create().await;
     if let TestDatabase::Postgres { name, .. } = &database {
         database.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = serializable")).await;

@@ -13,13 +13,13 @@ use signet::{
 use std::{cell::Cell, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
-/// A folder of keys that a test looks after as an operator does.
-struct Folder {
+/// A key directory, and the changes that an operator makes to it.
+struct KeyDirectory {
     _folder: TempDir,
     path: PathBuf,
 }
 
-impl Folder {
+impl KeyDirectory {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { path: folder.path().join("keys"), _folder: folder }
@@ -42,7 +42,7 @@ impl Folder {
         files::generate(&self.path, algorithm, Timestamp(now)).unwrap().key.kid().to_owned()
     }
 
-    /// The folder of another replica, with the same files.
+    /// The key directory of another replica, with the same files.
     fn copy(&self) -> Self {
         let copy = Self::new();
         fs::create_dir(&copy.path).unwrap();
@@ -50,7 +50,7 @@ impl Folder {
         copy
     }
 
-    /// Brings the files of this folder to another replica.
+    /// Copies the files of this directory to another.
     fn copy_to(&self, other: &Self) {
         for file in fs::read_dir(&self.path).unwrap().map(Result::unwrap) {
             fs::copy(file.path(), other.path.join(file.file_name())).unwrap();
@@ -62,23 +62,23 @@ impl Folder {
     }
 }
 
-/// A service with a folder of one key.
-async fn with_one_key() -> (Folder, TestApp) {
-    let folder = Folder::new();
+/// A service whose key directory has one key.
+async fn with_one_key() -> (KeyDirectory, TestApp) {
+    let folder = KeyDirectory::new();
     folder.generate(Algorithm::Es256, Clock::System.now().0);
     let app = TestApp::with(&folder.settings()).await;
     (folder, app)
 }
 
-/// A client that refreshes and uses tokens at both replicas until `stop` is set; returns how often.
-async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
+/// A client that refreshes and verifies tokens at both replicas until `stop` is set; returns how often.
+async fn use_tokens(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> usize {
     let ann = app.user().await;
     let (mut refresh, mut used, mut tokens) = (ann.refresh, 0, vec![ann.access]);
     while !stop.get() {
         let reply = if used % 2 == 0 { app.refresh(&refresh).await } else { replica.refresh(&refresh).await };
         assert_eq!(reply.status, 200, "{reply:?}");
-        refresh = reply.json["refresh_token"].as_str().unwrap().to_owned();
-        tokens.push(reply.json["access_token"].as_str().unwrap().to_owned());
+        refresh = reply.string("refresh_token").to_owned();
+        tokens.push(reply.string("access_token").to_owned());
         for token in tokens.iter().rev().take(3) {
             assert_eq!((app.verify(token).await, replica.verify(token).await), (204, 204), "{token}");
         }
@@ -87,11 +87,11 @@ async fn use_on_and_on(app: &TestApp, replica: &Replica, stop: &Cell<bool>) -> u
     used
 }
 
-/// Which key signs at each of two replicas.
+/// The key that signs on each of two replicas.
 async fn signers(app: &TestApp, replica: &Replica) -> [String; 2] {
     let ann = app.user().await;
     let tokens = [app.refresh(&ann.refresh).await, replica.refresh(&ann.refresh).await];
-    tokens.map(|reply| kid(reply.json["access_token"].as_str().unwrap()))
+    tokens.map(|reply| kid(reply.string("access_token")))
 }
 
 #[tokio::test]
@@ -102,128 +102,128 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     let first = kids(&key_set(&app).await);
     let rest = async || tokio::time::sleep(Duration::from_millis(100)).await;
     let signer = async || kid(&app.user().await.access);
-    let look = async || {
-        app.look_at_keys().unwrap();
+    let reload = async || {
+        app.reload_key_directory().unwrap();
         rest().await;
-        replica.look_at_keys().unwrap();
+        replica.reload_key_directory().unwrap();
         rest().await;
     };
-    let pass = async |seconds: i64| {
+    let advance = async |seconds: i64| {
         for _ in 0..seconds / 10 {
-            app.pass(10);
+            app.advance(10);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let operator = async {
         rest().await;
-        // Another algorithm, too: the ring knows the one of each key.
+        // A key of another algorithm: the ring knows the algorithm of each key.
         let next = folder.generate(Algorithm::EdDsa, app.now());
-        look().await;
+        reload().await;
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, and not signing");
         assert_eq!(signer().await, first[0]);
         assert_eq!(folder.rotate(app.now()), next);
-        look().await;
-        pass(290).await;
-        assert_eq!(signer().await, first[0], "every key set that a client caches has the next key before it signs");
-        pass(10).await;
+        reload().await;
+        advance(290).await;
+        assert_eq!(signer().await, first[0], "every cached key set gets the next key before it signs");
+        advance(10).await;
         assert_eq!(signer().await, next);
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "tokens of the first are still accepted");
-        pass(600).await;
-        assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first has ended");
+        advance(600).await;
+        assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first key has expired");
         rest().await;
         stop.set(true);
     };
-    let used = || use_on_and_on(&app, &replica, &stop);
+    let used = || use_tokens(&app, &replica, &stop);
     let (.., one, two) = futures_util::future::join3(operator, used(), used()).await;
     println!("a rotation under load: {} refreshes at two replicas, none refused", one + two);
     assert!(one > 10 && two > 10);
 }
 
 /// Replica A gets the file of the next key at once, replica B four minutes later. Both publish it for a minute before
-/// either signs with it, and both begin in the same second, without a message from A to B.
+/// either signs with it, and both start in the same second, without a message from A to B.
 #[tokio::test]
 async fn two_replicas_publish_a_key_before_they_sign_with_it() {
     let (folder, app) = with_one_key().await;
     let elsewhere = folder.copy();
     let replica = app.replica(&elsewhere.settings()).await;
     let first = kids(&key_set(&app).await)[0].clone();
-    // Without a next key `rotate` makes one, and it is activated five minutes later.
+    // Without a next key `rotate` generates one and activates it five minutes later.
     let next = folder.rotate(app.now());
-    app.look_at_keys().unwrap();
-    app.pass(240);
+    app.reload_key_directory().unwrap();
+    app.advance(240);
     folder.copy_to(&elsewhere);
-    replica.look_at_keys().unwrap();
-    let published = [key_set(&app).await, replica.anon().get("/.well-known/jwks.json").await.json];
+    replica.reload_key_directory().unwrap();
+    let published = [key_set(&app).await, key_set(&replica).await];
     assert_eq!(published.map(|keys| kids(&keys)), [[&first[..], &next], [&first, &next]]);
     for _ in 0..6 {
         assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
-        app.pass(10);
+        app.advance(10);
     }
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
 }
 
 #[tokio::test]
-async fn a_token_of_a_retiring_key_verifies_until_it_ends() {
+async fn a_token_of_a_retiring_key_verifies_until_it_expires() {
     let (folder, app) = with_one_key().await;
     let replica = app.replica(&folder.settings()).await;
     let next = folder.rotate(app.now());
-    app.look_at_keys().unwrap();
-    replica.look_at_keys().unwrap();
-    app.pass(299);
+    app.reload_key_directory().unwrap();
+    replica.reload_key_directory().unwrap();
+    app.advance(299);
     let last = app.user().await.access;
-    app.pass(1);
+    app.advance(1);
     assert_ne!(kid(&last), next);
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
-    app.pass(298);
+    app.advance(298);
     assert_eq!((app.verify(&last).await, replica.verify(&last).await), (204, 204));
-    app.pass(1);
+    app.advance(1);
     assert_eq!((app.verify(&last).await, replica.verify(&last).await), (401, 401));
 }
 
 /// A replica that starts in the middle of a rotation reads the same names, so it signs with the same key.
 #[tokio::test]
-async fn a_restart_changes_no_state() {
+async fn a_restart_keeps_every_key_state() {
     let (folder, app) = with_one_key().await;
     let first = kids(&key_set(&app).await)[0].clone();
     let next = folder.rotate(app.now());
-    app.look_at_keys().unwrap();
-    app.pass(299);
+    app.reload_key_directory().unwrap();
+    app.advance(299);
     let replica = app.replica(&folder.settings()).await;
     assert_eq!(signers(&app, &replica).await, [&first[..], &first]);
-    app.pass(1);
+    app.advance(1);
     let again = app.replica(&folder.settings()).await;
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
     assert_eq!(signers(&app, &again).await, [&next[..], &next]);
 }
 
-/// The file of a key reaches one replica only after the activation: what that replica signed until then is accepted.
+/// A key file reaches one replica after the activation: the tokens that this replica signed until then are accepted.
 #[tokio::test]
-async fn a_file_that_arrives_late_costs_no_session() {
+async fn a_key_file_that_arrives_late_ends_no_session() {
     let (folder, app) = with_one_key().await;
     let elsewhere = folder.copy();
     let replica = app.replica(&elsewhere.settings()).await;
     let first = kids(&key_set(&app).await)[0].clone();
     let next = folder.rotate(app.now());
-    app.look_at_keys().unwrap();
-    app.pass(400);
+    app.reload_key_directory().unwrap();
+    app.advance(400);
     assert_eq!(signers(&app, &replica).await, [&next[..], &first]);
     let ann = app.user().await;
-    let late = replica.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    let late = replica.refresh(&ann.refresh).await.string("access_token").to_owned();
     folder.copy_to(&elsewhere);
-    replica.look_at_keys().unwrap();
+    replica.reload_key_directory().unwrap();
     assert_eq!(signers(&app, &replica).await, [&next[..], &next]);
-    app.pass(200);
+    app.advance(200);
     assert_eq!((app.verify(&late).await, replica.verify(&late).await), (204, 204));
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_read_change_nothing() {
+async fn unreadable_keys_leave_the_key_set_unchanged() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let before = key_set(&app).await;
-    // At a look at the folder, and at SIGHUP.
+    // When the directory is read, and at SIGHUP.
     let faults = |expected: &str| {
-        let faults = [app.look_at_keys().err(), app.reload_keys(&folder.settings()).err()];
+        let faults = [app.reload_key_directory().err(), app.reload_keys(&folder.settings()).err()];
         for fault in faults.map(|fault| fault.expect("a fault").to_string()) {
             assert!(fault.contains(expected), "{fault}");
         }
@@ -244,13 +244,13 @@ async fn keys_that_cannot_be_read_change_nothing() {
     fs::remove_dir_all(&folder.path).unwrap();
     fs::rename(&elsewhere, &folder.path).unwrap();
     let next = folder.generate(Algorithm::Es256, app.now());
-    app.look_at_keys().unwrap();
-    assert!(kids(&key_set(&app).await).contains(&next), "the folder is back, and its changes are seen");
+    app.reload_key_directory().unwrap();
+    assert!(kids(&key_set(&app).await).contains(&next), "the directory is back and read again");
 }
 
 #[tokio::test]
-async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
-    let folder = Folder::new();
+async fn a_secret_in_the_key_directory_obeys_the_rules_of_the_setting() {
+    let folder = KeyDirectory::new();
     fs::create_dir(&folder.path).unwrap();
     let app = TestApp::start().await;
     let file = folder.path.join("mine.HS256.secret");
@@ -269,24 +269,24 @@ async fn a_secret_in_the_folder_is_judged_as_one_in_a_setting() {
 }
 
 #[tokio::test]
-async fn a_key_that_leaked_is_gone_at_once() {
+async fn a_leaked_key_is_replaced_at_once() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let leaked = fs::read_dir(&folder.path).unwrap().next().unwrap().unwrap().path();
-    app.pass(1);
+    app.advance(1);
     files::rotate(&folder.path, Algorithm::Es256, true, Timestamp(app.now())).unwrap();
     fs::remove_file(leaked).unwrap();
-    app.look_at_keys().unwrap();
+    app.reload_key_directory().unwrap();
     let new = kids(&key_set(&app).await).remove(0);
     assert_ne!(new, kid(&ann.access));
     assert_eq!(app.verify(&ann.access).await, 401);
     let again = app.refresh(&ann.refresh).await;
-    assert_eq!((again.status, kid(again.json["access_token"].as_str().unwrap())), (200, new), "the session goes on");
+    assert_eq!((again.status, kid(again.string("access_token"))), (200, new), "the session goes on");
 }
 
-/// A replica that has the new key of refresh tokens beside one that has not: each knows both.
+/// One replica signs with the new refresh key, another still with the old one: each verifies both.
 #[tokio::test]
-async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
+async fn the_refresh_key_changes_without_a_lost_session() {
     const NEW: &str = "a key that only the tests know: refresh, the next";
     let before = [("JWT__REFRESH_KEY", REFRESH_KEY), ("JWT__REFRESH_KEY_PREVIOUS", NEW)];
     let after = [("JWT__REFRESH_KEY", NEW), ("JWT__REFRESH_KEY_PREVIOUS", REFRESH_KEY)];
@@ -300,14 +300,14 @@ async fn the_key_of_refresh_tokens_changes_without_a_lost_session() {
             let reply = if round % 2 == 0 { new.refresh(&token).await } else { old.refresh(&token).await };
             assert_eq!(reply.status, 200, "{rotates} {round} {reply:?}");
             if let Some(next) = reply.json["refresh_token"].as_str() {
-                assert_ne!(kid(next), kid(&token), "each signs with its own");
+                assert_ne!(kid(next), kid(&token), "each replica signs with its own key");
                 token = next.to_owned();
             }
         }
-        // Without it in either setting it is nobody's key any more.
+        // A key in neither setting verifies nothing.
         let later = old.replica(&[("JWT__REFRESH_KEY", NEW), rotation]).await;
         assert_eq!(later.refresh(&ann.refresh).await.status, 401);
         old.reload_keys(&[after[0], after[1]]).unwrap();
-        assert_eq!(old.refresh(&token).await.status, 200, "and a key is reloaded without a restart");
+        assert_eq!(old.refresh(&token).await.status, 200, "the key is reloaded without a restart");
     }
 }

@@ -1,16 +1,12 @@
-//! The state machine of sessions against a plain model: random histories of sign-in, refresh, retry, theft, every way to
-//! end, and time. `SIGNET_TEST_SEED` repeats a run.
+//! Sessions compared with a simple model, over random histories of sign-ins, refreshes, retries, thefts, endings and time.
+//! `SIGNET_TEST_SEED` repeats a run.
 
 use crate::support::{
     PASSWORD, TestDatabase,
     app::{settings, use_cases},
-    email,
+    email, runner, seed,
 };
-use proptest::{
-    prelude::*,
-    sample::Index,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use proptest::{prelude::*, sample::Index, test_runner::Config};
 use signet::{
     auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
     domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
@@ -19,7 +15,7 @@ use signet::{
 };
 use std::cell::Cell;
 
-/// For how many seconds an access token, a refresh token and a session are good.
+/// Lifetimes in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Lifetimes {
     access: i64,
@@ -28,7 +24,7 @@ struct Lifetimes {
 }
 
 const USUAL: Lifetimes = Lifetimes { access: 300, refresh: 3600, session: 4 * 3600 };
-/// An access token outlives the refresh token by more than a day, and in the second the session, too.
+/// An access token outlives the refresh token by more than a day, in the second the session, too.
 const LONG_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 72 * 3600 };
 const LONGEST_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 28 * 3600 };
 
@@ -44,7 +40,8 @@ enum Step {
         user: Index,
         knows_password: bool,
     },
-    /// With the token of so many generations ago: 0 is an honest client, 1 a retry or a thief, more a slow tab or a thief.
+    /// Refreshes with the token of so many generations ago: 0 is a client, 1 a retry or a thief, 2 and more a slow tab or
+    /// a thief.
     Refresh {
         session: Index,
         behind: usize,
@@ -90,7 +87,7 @@ fn step(lifetimes: Lifetimes) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the model knows of a user.
+/// A user in the model.
 struct User {
     id: UserId,
     email: String,
@@ -99,7 +96,7 @@ struct User {
     is_deleted: bool,
 }
 
-/// What the model knows of a session: a few numbers, and every token that was answered.
+/// A session in the model, with every token that was issued.
 struct Session {
     user: usize,
     id: SessionId,
@@ -107,7 +104,7 @@ struct Session {
     rotated_at: i64,
     expires_at: i64,
     absolute_end: i64,
-    /// One for each generation, with its end.
+    /// One for each generation, with its expiry.
     refresh: Vec<(String, i64)>,
     access: Vec<(String, i64)>,
 }
@@ -117,13 +114,13 @@ impl Session {
         !self.has_ended && now < self.expires_at && now < self.absolute_end
     }
 
-    /// Whether an access token of it may be about, by a clock that may differ by a minute.
+    /// Whether a client may hold a valid access token, by a clock that differs by up to a minute.
     fn has_tokens(&self, lifetimes: Lifetimes, now: i64) -> bool {
         !self.has_ended && now < self.expires_at + lifetimes.access + 60
     }
 }
 
-/// A history: the service, the model, and the one clock.
+/// A history: the service, the model and the clock.
 struct History<'a> {
     auth: &'a Auth,
     storage: &'a Storage,
@@ -162,7 +159,7 @@ impl History<'_> {
     }
 
     async fn sign_in(&mut self, user: usize, knows_password: bool) -> Checked {
-        // No two at one moment, so that it is clear which is the oldest.
+        // No two sign-ins in one second, so that the oldest session is unambiguous.
         self.now += 1;
         let User { email, password, is_active, is_deleted, .. } = &self.users[user];
         let password = if knows_password { password } else { "wrong" };
@@ -174,7 +171,7 @@ impl History<'_> {
         }
         let pair = outcome.unwrap();
         let now = self.now;
-        let id = self.auth.verify(Presented::Token(&pair.access_token), self.at()).unwrap().session;
+        let id = self.auth.verify(Presented::Token(&pair.access.text), self.at()).unwrap().session;
         let alive: Vec<usize> = (0..self.sessions.len())
             .filter(|n| self.sessions[*n].user == user && self.sessions[*n].is_alive(now))
             .collect();
@@ -187,13 +184,13 @@ impl History<'_> {
             rotated_at: now,
             expires_at: now + self.lifetimes.refresh,
             absolute_end: now + self.lifetimes.session,
-            refresh: vec![(pair.refresh_token, now + self.lifetimes.refresh)],
-            access: vec![(pair.access_token, now + self.lifetimes.access.min(self.lifetimes.session))],
+            refresh: vec![(pair.refresh.text, now + self.lifetimes.refresh)],
+            access: vec![(pair.access.text, now + self.lifetimes.access.min(self.lifetimes.session))],
         });
         Ok(())
     }
 
-    /// The design's table, once more and plainly.
+    /// The table of `signet::domain::refresh_policy`, written independently.
     async fn refresh(&mut self, number: usize, behind: usize) -> Checked {
         let (now, rotates, lifetimes) = (self.now, self.rotates, self.lifetimes);
         let session = &mut self.sessions[number];
@@ -208,17 +205,17 @@ impl History<'_> {
         } else if !rotates {
             let refreshed = outcome.unwrap();
             prop_assert!(refreshed.refresh.is_none());
-            session.access.push((refreshed.access.0, access_end));
+            session.access.push((refreshed.access.text, access_end));
         } else if behind == 0 {
             let refreshed = outcome.unwrap();
             session.rotated_at = now;
             session.expires_at = session.absolute_end.min(now + lifetimes.refresh);
-            session.refresh.push((refreshed.refresh.unwrap().0, session.expires_at));
-            session.access.push((refreshed.access.0, access_end));
+            session.refresh.push((refreshed.refresh.unwrap().text, session.expires_at));
+            session.access.push((refreshed.access.text, access_end));
         } else if behind == 1 && age < GRACE {
             let again = outcome.unwrap();
-            prop_assert_eq!(&again.refresh.unwrap().0, &session.refresh[newest].0, "the same pair");
-            prop_assert_eq!(&again.access.0, &session.access.last().unwrap().0, "the same pair");
+            prop_assert_eq!(&again.refresh.unwrap().text, &session.refresh[newest].0, "the same pair");
+            prop_assert_eq!(&again.access.text, &session.access.last().unwrap().0, "the same pair");
         } else if behind >= 2 && age < SUPERSEDED {
             prop_assert_eq!(outcome.unwrap_err(), AuthError::RefreshSuperseded);
         } else {
@@ -228,7 +225,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Whoever holds an access token of this session that is good, if there is one.
+    /// The client of this session, if it has a valid access token.
     async fn caller(&self, number: usize) -> Option<signet::auth::Caller> {
         let (access, _) = self.sessions[number].access.last()?;
         self.auth.caller(&self.auth.verify(Presented::Token(access), self.at()).ok()?).await.ok()
@@ -321,7 +318,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Every access token that was ever answered is good exactly as long as the model says, in memory and at the database.
+    /// Every issued access token is accepted exactly as long as the model says, by `verify` and by the database.
     async fn check_access_tokens(&self) -> Checked {
         for session in &self.sessions {
             for (token, end) in &session.access {
@@ -336,7 +333,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// Of all refresh tokens of a session at most the newest is good, and none of a session that was ended.
+    /// After the grace, a live session accepts its newest refresh token only, and an ended session none.
     async fn check_refresh_tokens(&mut self) -> Checked {
         self.now += GRACE;
         for number in 0..self.sessions.len() {
@@ -350,10 +347,10 @@ impl History<'_> {
     }
 }
 
-/// The service without HTTP, with rotation and without, on one database.
+/// The use cases without HTTP, with rotation and without, on one database.
 struct Service {
     rotating: (Auth, Storage),
-    lasting: (Auth, Storage),
+    without_rotation: (Auth, Storage),
     _database: TestDatabase,
 }
 
@@ -379,18 +376,13 @@ async fn service(lifetimes: Lifetimes) -> Service {
         Follower::new(&storage).catch_up().await.unwrap();
         (use_cases(&settings, storage.clone()), storage)
     };
-    Service { rotating: build("true").await, lasting: build("false").await, _database: database }
+    Service { rotating: build("true").await, without_rotation: build("false").await, _database: database }
 }
 
-/// Runs `test` on `cases` random values, and says with which seed.
+/// Runs `test` on `cases` random values and prints the seed.
 fn check<S: Strategy>(name: &str, cases: u32, strategy: &S, test: impl Fn(S::Value) -> Checked) {
-    let seed = std::env::var("SIGNET_TEST_SEED")
-        .ok()
-        .map_or_else(|| u64::from_ne_bytes(random()), |seed| seed.parse().unwrap());
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 2000, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let seed = seed().unwrap_or_else(|| u64::from_ne_bytes(random()));
+    let mut runner = runner(seed, Config { cases, max_shrink_iters: 2000, ..Config::default() });
     runner.run(strategy, test).unwrap_or_else(|failure| panic!("{name}, SIGNET_TEST_SEED={seed}: {failure}"));
     println!("{name}: {cases} cases, seed {seed}");
 }
@@ -400,7 +392,7 @@ fn sessions_behave_as_the_model_says() {
     histories_of_sessions("histories of sessions", USUAL, 150);
 }
 
-/// Whatever ends a session ends its access tokens, also those that outlive its refresh tokens by days.
+/// The end of a session ends its access tokens, even those that outlive its refresh tokens by days.
 #[test]
 fn sessions_behave_as_the_model_says_with_access_tokens_that_last_longer_than_refresh_tokens() {
     histories_of_sessions("long access tokens", LONG_ACCESS, 100);
@@ -414,7 +406,7 @@ fn histories_of_sessions(name: &str, lifetimes: Lifetimes, cases: u32) {
     let histories = (any::<bool>(), prop::collection::vec(step(lifetimes), 1..40));
     check(name, cases, &histories, |(rotates, history)| {
         runtime.block_on(async {
-            let (auth, storage) = if rotates { &service.rotating } else { &service.lasting };
+            let (auth, storage) = if rotates { &service.rotating } else { &service.without_rotation };
             let (users, sessions) = (Vec::new(), Vec::new());
             let mut model = History { auth, storage, rotates, lifetimes, now: START, users, sessions };
             model.sign_up().await;
@@ -430,12 +422,12 @@ fn histories_of_sessions(name: &str, lifetimes: Lifetimes, cases: u32) {
     println!("{} steps", steps.get());
 }
 
-/// Replies get lost, tabs refresh twice, and the client asks again with what it has, always within the grace.
+/// Replies get lost and the client retries with the token that it has, always within the grace.
 #[test]
 fn an_honest_client_is_never_signed_out() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let service = runtime.block_on(service(USUAL));
-    // How long it waits, then how long between its tries.
+    // How long the client waits, then the gaps between its tries.
     let histories = prop::collection::vec((0..USUAL.refresh - 200, prop::collection::vec(0..GRACE, 0..4)), 1..12);
     check("honest clients", 100, &histories, |refreshes| {
         runtime.block_on(async {
@@ -463,8 +455,8 @@ fn an_honest_client_is_never_signed_out() {
                     answer = auth.refresh(&token, client.at()).await;
                 }
                 let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
-                prop_assert!(auth.verify(Presented::Token(&refreshed.access.0), client.at()).is_ok());
-                token = refreshed.refresh.unwrap().0;
+                prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), client.at()).is_ok());
+                token = refreshed.refresh.unwrap().text;
             }
             Ok(())
         })

@@ -1,6 +1,6 @@
-//! What has expired goes by itself, and nothing else does.
+//! Expired rows are purged, and no others.
 
-use crate::support::{TestApp, TestDatabase, eventually};
+use crate::support::{TestApp, actor::http_client, eventually};
 use signet::{
     domain::{Timestamp, TokenId},
     storage::Expiring,
@@ -10,17 +10,13 @@ use tokio::time::Instant;
 
 const FIRST: Timestamp = Timestamp(i64::MIN);
 
-async fn count(database: &TestDatabase, table: &str) -> String {
-    database.value(&format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}")).await
-}
-
 #[tokio::test]
-async fn a_session_goes_when_nothing_of_it_can_be_about_any_more() {
+async fn a_session_is_purged_after_its_last_token_expired() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let ann = app.user().await;
     let storage = app.storage().await;
     let begun = app.now();
-    // Its last access token may have been made in its last second, by a clock that is ahead.
+    // Its last access token may have been issued in its last second, by a clock that is 60 s ahead.
     let last = begun + 3600 + 300 + 60;
     let purge = async |now: i64| storage.purge(Expiring::Sessions, 10, FIRST, Timestamp(now)).await.unwrap().rows;
     assert_eq!((purge(begun).await, purge(last).await), (0, 0));
@@ -29,7 +25,7 @@ async fn a_session_goes_when_nothing_of_it_can_be_about_any_more() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_goes_as_soon_as_its_tokens_have() {
+async fn an_ended_session_is_purged_after_its_access_tokens_expired() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
@@ -41,7 +37,7 @@ async fn a_session_that_was_ended_goes_as_soon_as_its_tokens_have() {
 }
 
 #[tokio::test]
-async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
+async fn a_revocation_is_purged_after_its_tokens_expired() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, app.now());
     for token in [7, 8] {
@@ -49,7 +45,7 @@ async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
     }
     let purge = async |now: i64| storage.purge(Expiring::Revocations, 10, FIRST, Timestamp(now)).await.unwrap().rows;
     assert_eq!((purge(now + 360).await, purge(now + 361).await), (0, 1));
-    assert_eq!(purge(now + 1000).await, 0, "the last stays: by it followers know their place");
+    assert_eq!(purge(now + 1000).await, 0, "the last row stays: followers compare their position with it");
     assert_eq!(storage.revoked_count(), 2);
     storage.forget_revocations(Timestamp(now + 359));
     assert_eq!(storage.revoked_count(), 2);
@@ -58,11 +54,11 @@ async fn a_revocation_goes_when_it_concerns_no_token_any_more() {
 }
 
 #[tokio::test]
-async fn batches_go_from_the_oldest_on_and_are_as_small_as_asked() {
+async fn a_purge_deletes_the_oldest_rows_in_batches() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     for _ in 0..6 {
-        app.pass(1);
+        app.advance(1);
         app.sign_in(&ann.email).await;
     }
     let (storage, later) = (app.storage().await, Timestamp(app.now() + 1_000_000));
@@ -80,8 +76,8 @@ async fn batches_go_from_the_oldest_on_and_are_as_small_as_asked() {
 }
 
 #[tokio::test]
-async fn the_service_purges_by_itself_and_counts_it() {
-    let mut app = TestApp::start().await;
+async fn the_service_purges_expired_sessions_and_counts_them() {
+    let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
     let expired = format!(
@@ -91,33 +87,31 @@ async fn the_service_purges_by_itself_and_counts_it() {
         bob.id
     );
     app.database.execute(&expired).await;
-    assert_eq!(count(&app.database, "sessions").await, "302");
-    app.stopped();
-    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
-    let app = TestApp::on(database, &[]).await;
-    eventually("2".to_owned(), async || count(&app.database, "sessions").await).await;
+    assert_eq!(app.database.count("sessions").await, "302");
+    let app = app.restart(&[]).await;
+    eventually("2".to_owned(), async || app.database.count("sessions").await).await;
     eventually(true, async || {
         let metrics = app.anon().get("/metrics").await.text;
         metrics.contains("signet_purged_rows_total{table=\"sessions\"} 300\n")
     })
     .await;
     for user in [&ann, &bob] {
-        assert_eq!(app.refresh(&user.refresh).await.status, 200, "and nobody else is touched");
+        assert_eq!(app.refresh(&user.refresh).await.status, 200, "other sessions stay");
     }
 }
 
-/// PostgreSQL reads a table as small as this one from its start, unless it is told not to; of a large one it may think the
-/// same while its statistics are old, and then every sign-in takes seconds.
+/// The service tells PostgreSQL not to scan tables: with old statistics the planner scans a large table, and then every
+/// sign-in takes seconds.
 #[tokio::test]
-async fn no_request_reads_a_whole_table() {
-    /// How often a table was read from its start, which connections tell when they end.
+async fn no_request_scans_a_whole_table() {
+    /// Stops the service and returns how often PostgreSQL scanned a table; connections report it when they end.
     async fn scans(app: &mut TestApp) -> String {
         const SCANS: &str =
             "SELECT CAST(SUM(seq_scan) AS TEXT) FROM pg_stat_user_tables WHERE relname IN ('users', 'sessions')";
-        const OURS: &str = "SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_activity \
+        const CONNECTIONS: &str = "SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_activity \
              WHERE application_name = 'signet' AND datname = current_database()";
-        app.stop();
-        eventually("0".to_owned(), async || app.database.value(OURS).await).await;
+        app.service.begin_stop();
+        eventually("0".to_owned(), async || app.database.value(CONNECTIONS).await).await;
         app.database.value(SCANS).await
     }
     let mut app = TestApp::start().await;
@@ -125,8 +119,7 @@ async fn no_request_reads_a_whole_table() {
         return;
     }
     let before = scans(&mut app).await;
-    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
-    let mut app = TestApp::on(database, &[("USERS__MAX_SESSIONS", "2")]).await;
+    let mut app = app.restart(&[("USERS__MAX_SESSIONS", "2")]).await;
     let ann = app.user().await;
     for _ in 0..3 {
         let again = app.sign_in(&ann.email).await;
@@ -140,10 +133,10 @@ async fn no_request_reads_a_whole_table() {
 
 const TEN_MILLION: usize = 10_000_000;
 
-/// Signs in at a fixed rate for so long, and says how long that took: the median, the slowest of a hundred, the slowest.
+/// Signs in at a fixed rate and prints the median, the 99th percentile and the maximum of the durations.
 async fn sign_ins(app: &TestApp, emails: &[String], what: &str, seconds: u64) {
     const PER_SECOND: u32 = 50;
-    let client = crate::support::actor::http_client();
+    let client = http_client().build().unwrap();
     let url = format!("http://{}/auth/signin", app.address);
     let mut emails = emails.iter().cycle();
     let mut every = tokio::time::interval(Duration::from_secs(1) / PER_SECOND);
@@ -167,7 +160,7 @@ async fn sign_ins(app: &TestApp, emails: &[String], what: &str, seconds: u64) {
 
 #[tokio::test]
 #[ignore = "takes ten minutes: scripts/test --ignored --nocapture ten_million"]
-async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
+async fn sign_ins_continue_while_ten_million_expired_sessions_are_purged() {
     let mut app = TestApp::start().await;
     let ann = app.user().await;
     let mut emails = vec![ann.email.clone()];
@@ -175,7 +168,7 @@ async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
         emails.push(app.user().await.email);
     }
     sign_ins(&app, &emails, "nothing to purge", 20).await;
-    app.stopped();
+    app.service.stop();
     let began = Instant::now();
     let (prepare, id) = if app.database.is_sqlite() {
         ("PRAGMA cache_size = -4000000;", "randomblob(16)")
@@ -189,10 +182,9 @@ async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
         ann.id
     );
     app.database.execute(&fill).await;
-    println!("{TEN_MILLION} expired sessions, made in {:.0?}", began.elapsed());
+    println!("{TEN_MILLION} expired sessions, created in {:.0?}", began.elapsed());
 
-    let database = std::mem::replace(&mut app.database, TestDatabase::create().await);
-    let app = TestApp::on(database, &[]).await;
+    let app = app.restart(&[]).await;
     let began = Instant::now();
     let purged = async || -> usize {
         let metrics = app.anon().get("/metrics").await.text;
@@ -200,9 +192,9 @@ async fn ten_million_expired_sessions_do_not_stop_sign_ins_while_they_go() {
         line.map_or(0, |count| count.parse().unwrap())
     };
     for _ in 0..4 {
-        sign_ins(&app, &emails, "while it shrinks", 30).await;
-        let (gone, seconds) = (purged().await, began.elapsed().as_secs_f64());
-        println!("{gone} gone after {seconds:.0} s, {:.0} a second", gone as f64 / seconds);
-        assert!(gone > 0);
+        sign_ins(&app, &emails, "during the purge", 30).await;
+        let (rows, seconds) = (purged().await, began.elapsed().as_secs_f64());
+        println!("{rows} rows purged after {seconds:.0} s, {:.0} a second", rows as f64 / seconds);
+        assert!(rows > 0);
     }
 }

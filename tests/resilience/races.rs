@@ -1,12 +1,7 @@
-//! Every way to end a session against refreshes and sign-ins at the same moment, on real connections: whatever their
-//! order, no token that is about afterwards is good, here or on another replica.
+//! Every way to end a session, concurrent with refreshes and sign-ins: in any order, no token that a client holds
+//! afterwards is accepted, on this replica or another.
 
-use crate::support::{
-    PASSWORD, Reply, TestApp,
-    app::{Replica, SignedIn, settings},
-    eventually,
-    token::take_apart,
-};
+use crate::support::{PASSWORD, Reply, SignedIn, TestApp, app::Replica, eventually};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
@@ -14,7 +9,6 @@ use signet::{
     auth::UserAdmin,
     domain::{Password, Timestamp, UserId},
 };
-use std::sync::Arc;
 
 const NEW: &str = "another horse battery";
 const ROUNDS: usize = 4;
@@ -31,7 +25,7 @@ enum Ending {
     Deletion,
 }
 
-/// A service under load, another on the same database, and an operator at the command line.
+/// A service, a replica, and the commands of the operator.
 struct Scene {
     app: TestApp,
     replica: Replica,
@@ -47,20 +41,18 @@ async fn scene(rotates: &str) -> Scene {
         ("USERS__MAX_SESSIONS", "30"),
     ])
     .await;
-    let beside = [
+    let settings = [
         ("JWT__ROTATE_REFRESH_TOKENS", rotates),
         ("REVOCATION__POLL_INTERVAL", "50ms"),
         ("DATABASE__ACQUIRE_TIMEOUT", "10s"),
     ];
-    let replica = app.replica(&beside).await;
-    let config = settings(&app.database, &[]);
-    let passwords = signet::app::start_passwords(&config.passwords, signet::telemetry::HashWaits::default());
-    let user_admin = UserAdmin::new(app.storage().await, Arc::new(passwords.unwrap()), config.passwords.rules());
+    let replica = app.replica(&settings).await;
+    let user_admin = app.user_admin().await;
     Scene { app, replica, user_admin }
 }
 
 impl Scene {
-    /// Ends `victim`; `other` is another session of the same user.
+    /// Ends `victim`; `other` is another session of its user.
     async fn end(&self, ending: Ending, victim: &SignedIn, other: &SignedIn) {
         let (id, now) = (UserId(victim.id), Timestamp(self.app.now()));
         let status = |reply: Reply| assert_eq!(reply.status, 204, "{ending:?}: {reply:?}");
@@ -68,8 +60,8 @@ impl Scene {
             Ending::SignOut => status(self.app.sign_out(&victim.refresh).await),
             Ending::SignOutAll => status(other.actor.post("/auth/signout-all", &json!({})).await),
             Ending::EndOne => {
-                let sid = take_apart(&victim.access).claims["sid"].as_str().unwrap().to_owned();
-                status(other.actor.send(Method::DELETE, &format!("/auth/sessions/{sid}"), |request| request).await);
+                let path = format!("/auth/sessions/{}", victim.sid());
+                status(other.actor.send(Method::DELETE, &path, |request| request).await);
             }
             Ending::NewPassword => {
                 let change = json!({"current_password": PASSWORD, "new_password": NEW});
@@ -90,17 +82,17 @@ impl Scene {
         }
     }
 
-    /// No refresh token refreshes; no access token is good on either replica.
+    /// Neither replica accepts any of these tokens.
     async fn assert_dead(&self, refresh: &[String], access: &[String], what: &str) {
         for token in refresh {
             let reply = self.app.refresh(token).await;
-            assert_eq!(reply.status, 401, "{what}: a refresh token outlived it: {reply:?}");
+            assert_eq!(reply.status, 401, "{what}: a refresh token survived: {reply:?}");
         }
         for token in access {
             assert_eq!(
                 self.app.bearer(token).get("/auth/users/me").await.status,
                 401,
-                "{what}: an access token outlived it"
+                "{what}: an access token survived"
             );
             eventually(401, async || self.app.verify(token).await).await;
             eventually(401, async || self.replica.verify(token).await).await;
@@ -108,7 +100,7 @@ impl Scene {
     }
 }
 
-/// The tokens of replies that answered some.
+/// All refresh and access tokens in these replies.
 fn tokens(replies: &[Reply]) -> (Vec<String>, Vec<String>) {
     let all = |name: &str| -> Vec<String> {
         replies.iter().filter_map(|reply| reply.json[name].as_str().map(str::to_owned)).collect()
@@ -132,19 +124,18 @@ async fn against_refreshes(rotates: &str) {
     for ending in endings {
         for _ in 0..ROUNDS {
             let victim = scene.app.user().await;
-            scene.app.pass(1);
+            scene.app.advance(1);
             let other = scene.app.sign_in(&victim.email).await;
-            // Clients that go on with whatever they get, before, while and after the session ends.
+            // Clients that refresh with the newest token they have, before, while and after the session ends.
             let client = async |start_after: usize| {
                 for _ in 0..start_after {
                     tokio::task::yield_now().await;
                 }
                 let (mut token, mut replies) = (victim.refresh.clone(), Vec::new());
                 for n in 0..6 {
-                    // At one replica and at the other.
-                    let at_home = (n + start_after).is_multiple_of(2);
+                    let is_first = (n + start_after).is_multiple_of(2);
                     let reply =
-                        if at_home { scene.app.refresh(&token).await } else { scene.replica.refresh(&token).await };
+                        if is_first { scene.app.refresh(&token).await } else { scene.replica.refresh(&token).await };
                     if let Some(next) = reply.json["refresh_token"].as_str() {
                         next.clone_into(&mut token);
                     }
@@ -169,29 +160,29 @@ async fn against_refreshes(rotates: &str) {
     }
     let count = endings.len();
     println!("{count} endings, {ROUNDS} rounds each, against refreshes: {answered} answered, {refused} refused");
-    assert!(answered > 0 && refused > 0, "a race needs both");
+    assert!(answered > 0 && refused > 0, "the race needs both outcomes");
 }
 
 #[tokio::test]
-async fn no_refresh_outlives_the_end_it_raced_with_rotation() {
+async fn with_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
     against_refreshes("true").await;
 }
 
 #[tokio::test]
-async fn no_refresh_outlives_the_end_it_raced_without_rotation() {
+async fn without_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
     against_refreshes("false").await;
 }
 
-/// A rolling update that changes what a hash costs: each half makes anew what the other has made.
+/// During a rolling update that changes the cost of a hash, each half of the replicas rehashes what the other hashed.
 #[tokio::test]
-async fn a_right_password_is_right_while_replicas_differ_in_what_a_hash_costs() {
+async fn sign_ins_succeed_while_replicas_hash_at_different_costs() {
     let threads = ("PASSWORDS__HASH_THREADS", "4");
     let app = TestApp::with(&[threads]).await;
     let replica = app.replica(&[threads, ("PASSWORDS__ITERATIONS", "2")]).await;
     app.create("ann@example.com").await;
     let sign_in = async |number: usize| {
-        let anon = if number.is_multiple_of(2) { app.anon() } else { replica.anon() };
-        anon.post("/auth/signin", &json!({"email": "ann@example.com", "password": PASSWORD})).await.status
+        let service = if number.is_multiple_of(2) { &app } else { &*replica };
+        service.try_sign_in("ann@example.com", PASSWORD).await.status
     };
     let mut good = 0;
     for _ in 0..10 * ROUNDS {
@@ -199,14 +190,13 @@ async fn a_right_password_is_right_while_replicas_differ_in_what_a_hash_costs() 
         assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
         good += statuses.iter().filter(|status| **status == 200).count();
     }
-    println!("{good} of {} signed in, the others were asked to try again", 80 * ROUNDS);
+    println!("{good} of {} signed in, the others got 503", 80 * ROUNDS);
     assert!(good > 72 * ROUNDS);
 }
 
-/// (The other endings end the sessions that there are: a sign-in that is still hashing knows the password, and begins its
-/// session a moment later, as it could have anyway.)
+/// The other endings end only the sessions that exist: a sign-in that is still hashing may begin its session afterwards.
 #[tokio::test]
-async fn no_sign_in_outlives_the_end_it_raced() {
+async fn no_sign_in_survives_a_concurrent_password_change_deactivation_or_deletion() {
     let scene = scene("true").await;
     let (mut answered, mut refused) = (0, 0);
     for ending in [Ending::NewPassword, Ending::Reset, Ending::Deactivation, Ending::Deletion] {
@@ -229,5 +219,5 @@ async fn no_sign_in_outlives_the_end_it_raced() {
         }
     }
     println!("4 endings, {ROUNDS} rounds each, against sign-ins: {answered} answered, {refused} refused");
-    assert!(answered > 0 && refused > 0, "a race needs both");
+    assert!(answered > 0 && refused > 0, "the race needs both outcomes");
 }

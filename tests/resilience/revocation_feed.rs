@@ -1,24 +1,18 @@
-//! The feed of revocations: what one replica ends, the others refuse, whatever happens to the database.
+//! The revocation feed: sessions that end on one replica are refused by the others, also after faults of the database.
 
-use crate::support::{
-    TestApp, TestDatabase,
-    app::{Replica, SignedIn, settings},
-    eventually,
-    token::take_apart,
-};
+use crate::support::{SignedIn, TestApp, TestDatabase, app::Replica, eventually, token::take_apart};
 use futures_util::future::join_all;
-use signet::{
-    auth::UserAdmin,
-    domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId},
-};
-use std::{sync::Arc, time::Duration};
+use signet::domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId};
+use std::time::Duration;
 
-fn sid(user: &SignedIn) -> SessionId {
-    SessionId::parse(take_apart(&user.access).claims["sid"].as_str().unwrap()).unwrap()
+/// The id of a session, as a value in SQL.
+fn sid_in_sql(database: &TestDatabase, session: &SignedIn) -> String {
+    let sid = SessionId::parse(&session.sid()).unwrap();
+    if database.is_sqlite() { format!("x'{sid}'") } else { format!("'{sid}'") }
 }
 
 #[tokio::test]
-async fn what_one_replica_ends_the_other_refuses_within_a_second() {
+async fn a_session_that_one_replica_ends_is_refused_by_another_within_a_second() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let mut times = Vec::new();
@@ -26,27 +20,28 @@ async fn what_one_replica_ends_the_other_refuses_within_a_second() {
         let (ann, bob) = (app.user().await, app.user().await);
         assert_eq!((replica.verify(&ann.access).await, replica.verify(&bob.access).await), (204, 204));
         assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
-        assert_eq!(app.verify(&ann.access).await, 401, "here at once");
-        assert_eq!(replica.bearer(&ann.access).get("/auth/users/me").await.status, 401, "who reads the user at once");
+        assert_eq!(app.verify(&ann.access).await, 401, "this replica refuses it at once");
+        assert_eq!(
+            replica.bearer(&ann.access).get("/auth/users/me").await.status,
+            401,
+            "a request that reads the user is refused at once"
+        );
         times.push(eventually(401, async || replica.verify(&ann.access).await).await);
-        assert_eq!(replica.verify(&bob.access).await, 204, "nobody else");
+        assert_eq!(replica.verify(&bob.access).await, 204, "another user is not affected");
     }
     times.sort();
     println!("the other replica refused after {times:?}");
-    // Not each: this machine may be busy with other tests.
+    // The median: other tests may keep this machine busy.
     assert!(times[2] < Duration::from_secs(1), "{times:?}");
 }
 
 #[tokio::test]
-async fn what_the_operator_ends_every_replica_refuses() {
+async fn sessions_that_the_operator_ends_are_refused() {
     let app = TestApp::start().await;
-    let (storage, now) = (app.storage().await, Timestamp(app.now()));
-    let config = settings(&app.database, &[]);
-    let passwords = signet::app::start_passwords(&config.passwords, signet::telemetry::HashWaits::default());
-    let user_admin = UserAdmin::new(storage.clone(), Arc::new(passwords.unwrap()), config.passwords.rules());
+    let (user_admin, now) = (app.user_admin().await, Timestamp(app.now()));
     let users = [app.user().await, app.user().await, app.user().await, app.user().await];
-    let [shut_out, deleted, reset, signed_out] = &users;
-    user_admin.deactivate(UserId(shut_out.id), now).await.unwrap().unwrap();
+    let [deactivated, deleted, reset, signed_out] = &users;
+    user_admin.deactivate(UserId(deactivated.id), now).await.unwrap().unwrap();
     assert!(user_admin.delete(UserId(deleted.id), now).await.unwrap());
     user_admin.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), now).await.unwrap().unwrap();
     user_admin.sign_out(UserId(signed_out.id), now).await.unwrap();
@@ -57,32 +52,32 @@ async fn what_the_operator_ends_every_replica_refuses() {
 }
 
 #[tokio::test]
-async fn a_single_token_is_taken_back_by_its_jti() {
+async fn a_single_token_is_revoked_by_its_jti() {
     let app = TestApp::start().await;
     let ann = app.user().await;
-    let other = app.refresh(&ann.refresh).await.json["access_token"].as_str().unwrap().to_owned();
+    let other = app.refresh(&ann.refresh).await.string("access_token").to_owned();
     let jti = TokenId::parse(take_apart(&ann.access).claims["jti"].as_str().unwrap()).unwrap();
     app.storage().await.revoke_token(jti, Timestamp(app.now())).await.unwrap();
     eventually(401, async || app.verify(&ann.access).await).await;
     assert_eq!(ann.actor.get("/auth/users/me").await.status, 401);
-    assert_eq!(app.verify(&other).await, 204, "another of the same session is good");
+    assert_eq!(app.verify(&other).await, 204, "another token of the same session is accepted");
 }
 
 #[tokio::test]
-async fn a_replica_that_starts_later_knows_what_has_ended() {
+async fn a_replica_that_starts_later_knows_earlier_revocations() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     if app.database.is_sqlite() {
-        assert_eq!(replica.verify(&ann.access).await, 401, "from its first answer on");
+        assert_eq!(replica.verify(&ann.access).await, 401, "from its first reply on");
     } else {
         eventually(401, async || replica.verify(&ann.access).await).await;
     }
 }
 
-/// How the database of a feed that was followed up to the fourth commit comes back: with this history, in which the
-/// first commit is another one.
+/// A replica has read the feed up to the fourth commit. Then the database changes: its only revocation is another first
+/// commit, and `history` changes the numbers.
 async fn another_history(
     replica: &[(&str, &str)],
     history: impl Fn(&TestDatabase) -> &'static str,
@@ -98,30 +93,30 @@ async fn another_history(
     }
     let last = last.unwrap();
     eventually(401, async || replica.verify(&last.access).await).await;
-    let value = if app.database.is_sqlite() { format!("x'{}'", sid(&eve)) } else { format!("'{}'", sid(&eve)) };
-    // In one commit, so that nobody reads half of it.
-    let mut beside = app.database.begin("DELETE FROM revocations").await;
-    beside
+    let value = sid_in_sql(&app.database, &eve);
+    // In one commit, so that the replica reads all of it or none.
+    let mut transaction = app.database.begin("DELETE FROM revocations").await;
+    transaction
         .execute(&format!(
             "INSERT INTO revocations (seq, value, claim, ended_at) VALUES (1, {value}, 'sid', {})",
             app.now()
         ))
         .await;
-    beside.execute(history(&app.database)).await;
-    beside.commit().await;
+    transaction.execute(history(&app.database)).await;
+    transaction.commit().await;
     (app, replica, eve)
 }
 
 /// A failover lost commits.
 #[tokio::test]
-async fn a_feed_whose_seq_fell_is_read_anew() {
+async fn a_feed_whose_seq_fell_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 1").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
-/// A backup was restored, and somebody ended something before the next look: as many commits as before, but others.
+/// A backup was restored, and new sign-outs came before the next poll: at least as many commits as before, but others.
 #[tokio::test]
-async fn a_feed_that_lost_a_commit_and_counted_on_is_read_anew() {
+async fn a_feed_that_lost_a_commit_and_counted_on_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocations SET seq = 4").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 7").await;
@@ -129,7 +124,7 @@ async fn a_feed_that_lost_a_commit_and_counted_on_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_number_is_not_spent_where_nothing_ended() {
+async fn a_commit_that_ends_no_session_takes_no_number() {
     let app = TestApp::start().await;
     let (ann, storage) = (app.user().await, app.storage().await);
     app.sign_out(&ann.refresh).await;
@@ -137,22 +132,22 @@ async fn a_number_is_not_spent_where_nothing_ended() {
     assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "1");
 }
 
-/// Whoever is told that a session has ended may rely on it where they were told so.
+/// A client that gets 204 from a replica may rely on that replica, even if the session had ended before.
 #[tokio::test]
-async fn a_sign_out_that_another_replica_was_told_before_holds_here_at_once() {
+async fn a_repeated_sign_out_takes_effect_at_once_on_the_replica_that_answers() {
     let app = TestApp::start().await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
-    assert_eq!(replica.verify(&ann.access).await, 204, "it has not heard of it");
+    assert_eq!(replica.verify(&ann.access).await, 204, "it has not read the feed yet");
     let again = serde_json::json!({ "refresh_token": ann.refresh });
     assert_eq!(replica.anon().post("/auth/signout", &again).await.status, 204);
     assert_eq!(replica.verify(&ann.access).await, 401);
 }
 
-/// A database was made anew, or another one was put in its place.
+/// The database was recreated or replaced by another.
 #[tokio::test]
-async fn another_feed_is_read_from_its_beginning() {
+async fn a_feed_with_another_id_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |database| {
         if database.is_sqlite() {
             "UPDATE revocation_feed SET seq = 9, feed_id = randomblob(16)"
@@ -164,84 +159,85 @@ async fn another_feed_is_read_from_its_beginning() {
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
-/// A failover lost commits, and others were made before we saw it again: nothing fell, nothing tells but the connection.
+/// A failover lost commits, and new ones came before the next poll: the number did not fall, so only the new connection
+/// shows it.
 #[tokio::test]
-async fn on_another_connection_the_feed_is_read_anew() {
-    // So long that the connection is found dead and replaced without a poll that fails.
+async fn on_a_new_connection_the_feed_is_read_from_its_start() {
+    // The interval is so long that the connection is replaced before a poll fails.
     let poll = [("REVOCATION__POLL_INTERVAL", "2s")];
     let (mut app, replica, eve) = another_history(&poll, |_| "UPDATE revocation_feed SET seq = 9").await;
     if app.database.is_sqlite() {
-        // There is no other server behind a file.
+        // A file has no other server behind it.
         return;
     }
-    app.database.take_away().await;
-    // One connection after the other breaks as it is used next.
+    app.database.interrupt().await;
+    // Each connection breaks when it is used next.
     assert_eq!(app.anon().get("/readyz").await.status, 503);
-    app.database.bring_back().await;
+    app.database.restore().await;
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
 #[tokio::test]
-async fn what_is_known_to_have_ended_stays_so_whatever_the_database_has_forgotten() {
+async fn a_known_revocation_stays_in_force_when_the_database_loses_it() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
     let (ann, bob) = (app.user().await, app.user().await);
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
-    let mut beside = app.database.begin("DELETE FROM revocations").await;
-    beside.execute("UPDATE revocation_feed SET seq = 0").await;
-    beside.commit().await;
+    let mut transaction = app.database.begin("DELETE FROM revocations").await;
+    transaction.execute("UPDATE revocation_feed SET seq = 0").await;
+    transaction.commit().await;
     let replica = app.replica(&[]).await;
     assert_eq!(app.sign_out(&bob.refresh).await.status, 204);
     eventually(401, async || replica.verify(&bob.access).await).await;
-    assert_eq!(app.verify(&ann.access).await, 401, "who was told so may rely on it");
+    assert_eq!(app.verify(&ann.access).await, 401, "a replica that answered 204 keeps refusing");
 }
 
 #[tokio::test]
-async fn a_feed_that_cannot_be_read_for_too_long_is_503_rather_than_trust() {
+async fn a_feed_that_cannot_be_read_within_max_staleness_is_503() {
     let app = TestApp::with(&[("REVOCATION__MAX_STALENESS", "1s"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
-    let trusting = app.replica(&[("REVOCATION__MAX_STALENESS", "never"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
+    let unlimited = app.replica(&[("REVOCATION__MAX_STALENESS", "never"), ("REVOCATION__POLL_INTERVAL", "50ms")]).await;
     let (ann, bob) = (app.user().await, app.user().await);
     app.sign_out(&bob.refresh).await;
-    eventually(401, async || trusting.verify(&bob.access).await).await;
+    eventually(401, async || unlimited.verify(&bob.access).await).await;
     app.database.execute("ALTER TABLE revocation_feed RENAME TO elsewhere").await;
     eventually(503, async || app.verify(&ann.access).await).await;
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "revocations-stale");
     assert_eq!(ann.actor.get("/auth/users/me").await.code(), "revocations-stale");
-    assert_eq!(app.verify(&bob.access).await, 401, "what is known to have ended is refused as ever");
+    assert_eq!(app.verify(&bob.access).await, 401, "a known revocation stays in force");
     assert_eq!(app.bearer("nonsense").get("/auth/verify").await.status, 401);
     let ready = app.anon().get("/readyz").await;
     assert_eq!((ready.status, &ready.json["checks"]["revocations"]), (503, &"stale".into()));
-    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "a refresh asks the database itself");
-    assert_eq!((trusting.verify(&ann.access).await, trusting.verify(&bob.access).await), (204, 401), "`never`");
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "a refresh queries the database itself");
+    assert_eq!((unlimited.verify(&ann.access).await, unlimited.verify(&bob.access).await), (204, 401), "`never`");
     app.database.execute("ALTER TABLE elsewhere RENAME TO revocation_feed").await;
     eventually(204, async || app.verify(&ann.access).await).await;
     eventually(200, async || {
-        app.catch_up();
+        app.sync_clock();
         app.anon().get("/readyz").await.status
     })
     .await;
 }
 
 #[tokio::test]
-async fn no_token_is_trusted_before_the_feed_was_read() {
+async fn no_token_is_accepted_before_the_feed_was_read() {
     let mut app = TestApp::start().await;
     if app.database.is_sqlite() {
-        // It starts with the feed read, or not at all.
+        // On SQLite the service reads the feed before it starts.
         return;
     }
     let (ann, bob) = (app.user().await, app.user().await);
     app.sign_out(&bob.refresh).await;
-    app.database.take_away().await;
+    app.database.interrupt().await;
     let never = [("REVOCATION__MAX_STALENESS", "never")];
     let replica = app.replica(&never).await;
     assert_eq!((replica.verify(&ann.access).await, replica.verify(&bob.access).await), (503, 503));
     assert_eq!(replica.anon().get("/livez").await.status, 200);
-    app.database.bring_back().await;
+    app.database.restore().await;
     eventually(204, async || replica.verify(&ann.access).await).await;
     assert_eq!(replica.verify(&bob.access).await, 401);
 }
 
 #[tokio::test]
-async fn commits_are_numbered_one_by_one_in_their_order() {
+async fn concurrent_sign_outs_get_consecutive_numbers() {
     let app = TestApp::with(&[("SERVER__WORKERS", "2"), ("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let mut users = Vec::new();
     for _ in 0..24 {
@@ -250,7 +246,7 @@ async fn commits_are_numbered_one_by_one_in_their_order() {
     let replies = join_all(users.iter().map(|user| app.sign_out(&user.refresh))).await;
     assert!(replies.iter().all(|reply| reply.status == 204), "{replies:?}");
     for user in &users {
-        assert_eq!(app.sign_out(&user.refresh).await.status, 204, "again, which is no news");
+        assert_eq!(app.sign_out(&user.refresh).await.status, 204, "a repeated sign-out takes no number");
     }
     let numbers =
         "SELECT COUNT(*) || ' rows, ' || COUNT(DISTINCT seq) || ' numbers up to ' || MAX(seq) FROM revocations";
@@ -258,32 +254,32 @@ async fn commits_are_numbered_one_by_one_in_their_order() {
     assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "24");
 }
 
-/// Who ends something takes a number and commits later. If the next one could take its number and commit meanwhile, a
-/// follower would go past the first, and never look back.
+/// A transaction takes its number before it commits. If a second transaction could take the next number and commit first,
+/// a follower would read the second and never the first.
 #[tokio::test]
-async fn a_follower_misses_nothing_of_two_that_end_something_at_once() {
+async fn a_follower_misses_neither_of_two_concurrent_revocations() {
     let app = TestApp::with(&[("DATABASE__ACQUIRE_TIMEOUT", "10s")]).await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "20ms")]).await;
     let (slow, quick) = (app.user().await, app.user().await);
-    let value = if app.database.is_sqlite() { format!("x'{}'", sid(&slow)) } else { format!("'{}'", sid(&slow)) };
-    // The slow one has its number and has not committed.
-    let mut ending_slowly = app.database.begin("UPDATE revocation_feed SET seq = seq + 1").await;
-    ending_slowly
+    let value = sid_in_sql(&app.database, &slow);
+    // The slow transaction has its number and has not committed.
+    let mut slow_end = app.database.begin("UPDATE revocation_feed SET seq = seq + 1").await;
+    slow_end
         .execute(&format!("INSERT INTO revocations SELECT seq, {value}, 'sid', {} FROM revocation_feed", app.now()))
         .await;
-    let ending = app.sign_out(&quick.refresh);
-    tokio::pin!(ending);
-    assert!(tokio::time::timeout(Duration::from_millis(300), &mut ending).await.is_err(), "the quick one waits");
+    let quick_end = app.sign_out(&quick.refresh);
+    tokio::pin!(quick_end);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut quick_end).await.is_err(), "the quick one waits");
     assert_eq!(replica.verify(&quick.access).await, 204);
-    ending_slowly.commit().await;
-    assert_eq!(ending.await.status, 204);
+    slow_end.commit().await;
+    assert_eq!(quick_end.await.status, 204);
     for user in [&slow, &quick] {
         eventually(401, async || replica.verify(&user.access).await).await;
     }
 }
 
 #[tokio::test]
-async fn everything_that_one_commit_ends_has_one_number() {
+async fn sessions_that_end_in_one_commit_share_one_number() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let first = app.user().await;
@@ -300,7 +296,7 @@ async fn everything_that_one_commit_ends_has_one_number() {
 }
 
 #[tokio::test]
-async fn a_session_ends_now_or_when_it_was_used_last() {
+async fn a_revocation_is_dated_now_or_at_the_last_use_of_the_session() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let begun = app.now();
@@ -308,16 +304,16 @@ async fn a_session_ends_now_or_when_it_was_used_last() {
         let ended = "SELECT CAST(ended_at AS TEXT) FROM revocations ORDER BY seq DESC LIMIT 1";
         app.database.value(ended).await.parse::<i64>().unwrap()
     };
-    app.pass(3600);
+    app.advance(3600);
     app.sign_out(&ann.refresh).await;
     assert_eq!(ended().await, begun + 3600);
-    app.pass(-2 * 3600);
+    app.advance(-2 * 3600);
     app.sign_out(&bob.refresh).await;
-    assert_eq!(ended().await, begun + 60, "by a clock that has fallen back: its last use, which is exact to a minute");
+    assert_eq!(ended().await, begun + 60, "by a slow clock: the last use, which is exact to a minute");
 }
 
 #[tokio::test]
-async fn a_clock_that_is_ahead_leaves_no_session_out() {
+async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let (ann, storage) = (app.user().await, app.storage().await);
     storage
@@ -329,13 +325,13 @@ async fn a_clock_that_is_ahead_leaves_no_session_out() {
 }
 
 #[tokio::test]
-async fn what_a_clock_that_fell_back_has_ended_does_not_come_back_with_it() {
+async fn a_session_that_ended_by_a_slow_clock_stays_ended() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let ann = app.user().await;
-    app.pass(-2 * 3600);
+    app.advance(-2 * 3600);
     assert_eq!(app.sign_out(&ann.refresh).await.status, 204);
-    app.pass(2 * 3600);
+    app.advance(2 * 3600);
     assert_eq!(app.verify(&ann.access).await, 401);
     eventually(401, async || replica.verify(&ann.access).await).await;
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);

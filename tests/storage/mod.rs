@@ -17,7 +17,7 @@ const NOW: Timestamp = Timestamp(1_795_000_000);
 
 struct Fixture {
     storage: Storage,
-    /// Kept for as long as the storage is used.
+    /// Deleted when dropped.
     database: TestDatabase,
 }
 
@@ -57,12 +57,12 @@ impl Fixture {
         }
     }
 
-    /// Begins a session of a user whose password was found to be "old".
+    /// Begins a session after the password hash "old" was verified.
     async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
         self.storage.begin_session(user.id, &hash("old"), None, session, None, NOW).await
     }
 
-    /// A session of `user`, and its refresh token.
+    /// Begins a session of `user` and returns its refresh token.
     async fn session(&self, user: &User) -> RefreshToken {
         let session = new_session();
         assert!(self.begin(user, &session).await.unwrap().is_some());
@@ -82,7 +82,7 @@ fn token(user: &User, session: &NewSession) -> RefreshToken {
 }
 
 #[tokio::test]
-async fn many_may_migrate_at_once_and_again() {
+async fn migrations_can_run_concurrently_and_repeatedly() {
     let database = TestDatabase::create().await;
     let open = async || Storage::open(&settings(&database, &[]), 1).await.unwrap();
     let storages = join_all((0..4).map(|_| open())).await;
@@ -91,12 +91,13 @@ async fn many_may_migrate_at_once_and_again() {
     }
     assert!(storages[0].is_migrated().await.unwrap());
     let files = std::fs::read_dir("migrations/sqlite").unwrap().count().to_string();
-    assert_eq!(database.value("SELECT CAST(COUNT(*) AS TEXT) FROM _sqlx_migrations").await, files);
+    assert_eq!(database.count("_sqlx_migrations").await, files);
 }
 
-/// Accounts of a version that compared e-mails in lower case: from before migration 6, or of a replica beside it.
+/// Users from a version that compared e-mails in lower case: from before migration 6, or created by an old replica
+/// during an update.
 #[tokio::test]
-async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named() {
+async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_other() {
     let Fixture { storage, database } = fixture().await;
     let rows = [
         ("straße@example.com", "straße@example.com"),
@@ -118,16 +119,16 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
         let found = storage.find_user(&UserRef::Name(LoginName::email(email))).await.unwrap();
         found.map(|user| user.email.as_str().to_owned())
     };
-    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "there is nothing to do for it");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the other ones are spelled as the keys are");
+    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "its key is right already");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the e-mails of the others equal their keys");
     assert_eq!(find("ΝΊΚΟΣ@münchen.example").await.as_deref(), Some("νίκος@xn--mnchen-3ya.example"));
     let named = async |email: &str| {
         let found = storage.credentials(&LoginName::email(email), 10, NOW).await.unwrap();
         found.map(|account| account.id)
     };
-    assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own e-mail is still good");
+    assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own spelling still finds it");
     assert_eq!(named("STRASSE@example.com").await, Some(UserId(2)));
-    // The list shows each once, in pages of one, the second beside the first.
+    // The list in pages of one user shows each user once.
     let (mut after, mut listed) = (None, Vec::new());
     loop {
         let cursor = UserCursor::parse(Some("s"), after.as_deref()).unwrap();
@@ -139,8 +140,8 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
     assert_eq!(listed, [2, 1]);
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("strasse@example.com"));
     let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
-    assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other name is still good");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "they are named each time");
+    assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other username still finds it");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "each migration reports them");
     storage.delete_user(UserId(6), NOW).await.unwrap();
     storage.delete_user(UserId(2), NOW).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
@@ -148,7 +149,7 @@ async fn of_two_users_whose_emails_are_one_now_one_has_it_and_the_other_is_named
 }
 
 #[tokio::test]
-async fn of_many_creations_of_one_email_one_succeeds() {
+async fn of_concurrent_creations_of_one_email_one_succeeds() {
     let Fixture { storage, database: _database } = fixture().await;
     let user = new_user("ann@example.com");
     let old = hash("old");
@@ -159,7 +160,7 @@ async fn of_many_creations_of_one_email_one_succeeds() {
 }
 
 #[tokio::test]
-async fn of_many_changes_to_one_username_one_succeeds() {
+async fn of_concurrent_changes_to_one_username_one_succeeds() {
     let fixture = fixture().await;
     let users = [fixture.user().await, fixture.user().await, fixture.user().await, fixture.user().await];
     let change = |user: &User| ProfileChange {
@@ -174,7 +175,7 @@ async fn of_many_changes_to_one_username_one_succeeds() {
 }
 
 #[tokio::test]
-async fn an_id_is_never_given_twice() {
+async fn a_user_id_is_never_reused() {
     let fixture = fixture().await;
     let first = fixture.user().await;
     assert!(fixture.storage.delete_user(first.id, NOW).await.unwrap());
@@ -182,20 +183,20 @@ async fn an_id_is_never_given_twice() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_hashing_while_the_password_changed_begins_no_session() {
+async fn a_password_change_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    // The sign-in has verified "old" and is about to begin its session; the password changes now.
+    // The sign-in has verified "old" and has not begun its session when the password changes.
     fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
     let session = new_session();
     assert_eq!(fixture.begin(&user, &session).await.unwrap(), None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
-    assert_eq!(stored, "new", "and the old hash does not come back");
+    assert_eq!(stored, "new", "the old hash does not come back");
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_session() {
+async fn a_deactivation_or_deletion_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     fixture.storage.deactivate(user.id, NOW).await.unwrap();
@@ -204,9 +205,9 @@ async fn a_sign_in_that_was_hashing_while_its_user_was_shut_out_begins_no_sessio
     assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
 }
 
-/// Sign-ins and a password change, truly at once: whatever their order, no session of the old password is alive afterwards.
+/// Sign-ins and a password change run concurrently; in any order, no session of the old password is live afterwards.
 #[tokio::test]
-async fn no_sign_in_survives_a_password_change_it_raced() {
+async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     let fixture = fixture().await;
     for round in 0..10 {
         let user = fixture.user().await;
@@ -227,9 +228,10 @@ async fn no_sign_in_survives_a_password_change_it_raced() {
     }
 }
 
-/// SQLite begins them in one transaction: each gets what is its own, also who signs in twice or has a new password.
+/// SQLite begins these sessions in one transaction: also for a user who signs in twice, and for one whose password has
+/// changed.
 #[tokio::test]
-async fn sign_ins_at_the_same_moment_get_each_their_own() {
+async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {
     let fixture = fixture().await;
     let (ann, bob, eve) = (fixture.user().await, fixture.user().await, fixture.user().await);
     fixture.storage.set_password(eve.id, &hash("new"), NOW).await.unwrap();
@@ -244,7 +246,7 @@ async fn sign_ins_at_the_same_moment_get_each_their_own() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_begin_takes_no_other_with_it() {
+async fn a_session_that_cannot_begin_fails_no_other() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (one, other) = (new_session(), new_session());
@@ -256,23 +258,23 @@ async fn a_session_that_cannot_begin_takes_no_other_with_it() {
 }
 
 #[tokio::test]
-async fn who_gives_up_while_others_begin_has_no_session() {
+async fn a_sign_in_cancelled_in_the_queue_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    let (first, gone) = (new_session(), new_session());
+    let (first, cancelled) = (new_session(), new_session());
     let lock = fixture.database.begin("UPDATE users SET first_name = 'locked'").await;
     let mut waiting = Box::pin(fixture.begin(&user, &first));
     assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err());
-    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &gone)).await.is_err());
+    assert!(timeout(Duration::from_millis(100), fixture.begin(&user, &cancelled)).await.is_err());
     lock.commit().await;
     assert!(waiting.await.unwrap().is_some());
-    assert!(fixture.begin(&user, &new_session()).await.unwrap().is_some(), "those in the queue are through");
-    assert!(!fixture.is_alive(&token(&user, &gone)).await);
+    assert!(fixture.begin(&user, &new_session()).await.unwrap().is_some(), "the queue is empty");
+    assert!(!fixture.is_alive(&token(&user, &cancelled)).await);
 }
 
-/// SQLite has no lock of a row.
+/// SQLite has no row locks.
 #[tokio::test]
-async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
+async fn a_locked_user_row_delays_no_other_user() {
     let fixture = fixture().await;
     if fixture.database.is_sqlite() {
         return;
@@ -289,9 +291,9 @@ async fn a_user_whose_row_is_locked_holds_up_nobody_else() {
     assert!(waiting.await.unwrap().is_some());
 }
 
-/// One who was told that the database is away finds no session that nobody holds.
+/// A client that got 503 must not leave a session without a holder.
 #[tokio::test]
-async fn who_gave_up_in_a_transaction_that_waits_has_no_session() {
+async fn a_sign_in_cancelled_in_a_waiting_transaction_has_no_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let session = new_session();
@@ -303,7 +305,7 @@ async fn who_gave_up_in_a_transaction_that_waits_has_no_session() {
 }
 
 #[tokio::test]
-async fn a_session_ends_once_and_for_good() {
+async fn a_second_end_of_a_session_changes_nothing() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (one, other) = (fixture.session(&user).await, fixture.session(&user).await);
@@ -313,11 +315,11 @@ async fn a_session_ends_once_and_for_good() {
     assert!(fixture.is_alive(&other).await);
     let ended =
         fixture.database.value("SELECT CAST(revoked_at AS TEXT) FROM sessions WHERE revoked_at IS NOT NULL").await;
-    assert_eq!(ended, NOW.0.to_string(), "the second end changes nothing");
+    assert_eq!(ended, NOW.0.to_string(), "the time of the first end");
 }
 
 #[tokio::test]
-async fn shutting_a_user_out_ends_sessions_that_no_activation_brings_back() {
+async fn an_activation_does_not_bring_ended_sessions_back() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
@@ -335,7 +337,7 @@ async fn deleting_a_user_deletes_its_sessions() {
     assert!(fixture.storage.delete_user(user.id, NOW).await.unwrap());
     assert!(!fixture.storage.delete_user(user.id, NOW).await.unwrap());
     assert!(!fixture.is_alive(&token).await);
-    assert_eq!(fixture.database.value("SELECT CAST(COUNT(*) AS TEXT) FROM sessions").await, "0");
+    assert_eq!(fixture.database.count("sessions").await, "0");
 }
 
 #[tokio::test]
@@ -352,24 +354,24 @@ async fn a_session_is_refreshable_until_it_expires() {
 }
 
 #[tokio::test]
-async fn the_first_superuser_is_made_once() {
+async fn only_the_first_superuser_is_promoted() {
     let fixture = fixture().await;
     let (ann, bob) = (fixture.user().await, fixture.user().await);
     let token = fixture.session(&ann).await;
     assert!(!fixture.storage.has_superuser().await.unwrap());
     let promoted = fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap().unwrap();
     assert!(promoted.is_superuser && promoted.is_staff && promoted.is_active);
-    assert!(!fixture.is_alive(&token).await, "whoever had signed up under that address is out");
+    assert!(!fixture.is_alive(&token).await, "the sessions of the earlier user have ended");
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
-    // Shut out, it is still the one there is: no restart brings it back with the password of its first day.
+    // A deactivated superuser still counts: no restart activates it again with the configured password.
     fixture.storage.deactivate(ann.id, NOW).await.unwrap();
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap(), None);
 }
 
 #[tokio::test]
-async fn both_databases_order_and_search_by_bytes() {
+async fn users_are_ordered_and_searched_by_bytes() {
     let Fixture { storage, database: _database } = fixture().await;
     let names = ["b", "a", "z", "ä", "a_", "a-", "a.b", "aa", "ab"];
     for name in names {

@@ -1,4 +1,4 @@
-//! Somebody who talks to the service, and checks what holds for every reply.
+//! A client that checks each reply against the contract and the OpenAPI document.
 
 use reqwest::{
     Method, Response,
@@ -12,22 +12,20 @@ use std::{
     time::Duration,
 };
 
-pub fn http_client() -> reqwest::Client {
+pub fn http_client() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(30))
         .no_proxy()
-        // Nothing here speaks TLS, and to read the system's certificates takes longer than most tests.
+        // No test uses TLS, and reading the system's certificates takes longer than most tests.
         .tls_certs_only([])
-        .build()
-        .unwrap()
 }
 
 pub struct Actor {
     client: reqwest::Client,
     address: SocketAddr,
     token: Option<String>,
-    names: Names,
+    token_names: TokenNames,
 }
 
 /// A reply, read to its end.
@@ -36,7 +34,7 @@ pub struct Reply {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
-    /// `null` when the body is no JSON.
+    /// `null` when the body is not JSON.
     pub json: Value,
 }
 
@@ -50,7 +48,17 @@ impl Reply {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// Where the faults are.
+    /// The reply, unless it has this status and this code.
+    pub fn differs_from(&self, status: u16, code: &str) -> Option<String> {
+        ((self.status, self.code()) != (status, code)).then(|| format!("{} {}", self.status, self.text))
+    }
+
+    /// A member that is a string.
+    pub fn string(&self, member: &str) -> &str {
+        self.json[member].as_str().unwrap_or_else(|| panic!("no {member}: {self:?}"))
+    }
+
+    /// The pointers to the members at fault.
     pub fn pointers(&self) -> Vec<&str> {
         let errors = self.json["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
@@ -58,13 +66,8 @@ impl Reply {
 }
 
 impl Actor {
-    pub fn new(client: reqwest::Client, address: SocketAddr, token: Option<String>) -> Self {
-        Self { client, address, token, names: Names::Usual }
-    }
-
-    /// Somebody who talks to a service that names tokens so.
-    pub fn with_names(self, names: Names) -> Self {
-        Self { names, ..self }
+    pub fn new(client: reqwest::Client, address: SocketAddr, token: Option<String>, token_names: TokenNames) -> Self {
+        Self { client, address, token, token_names }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -79,7 +82,7 @@ impl Actor {
         self.send(Method::PATCH, path, |request| request.json(body)).await
     }
 
-    /// A body as it is, sent as JSON.
+    /// Sends these bytes as JSON.
     pub async fn post_raw(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.send(Method::POST, path, |request| request.header("content-type", "application/json").body(body)).await
     }
@@ -97,7 +100,7 @@ impl Actor {
         };
         let response = change(request).send().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
         let reply = read(path, response).await;
-        check_documented(&method, path, &reply, self.names);
+        check_documented(&method, path, &reply, self.token_names);
         reply
     }
 }
@@ -115,34 +118,34 @@ async fn read(path: &str, response: Response) -> Reply {
     reply
 }
 
-/// The document as it is committed, which is that of a service with default settings.
+/// The committed document, which is that of a service with default settings.
 pub static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap());
 
-/// Whatever a route answers is in its document, or is the framework's word on methods; and it is what its schema says.
-fn check_documented(method: &Method, path: &str, reply: &Reply, names: Names) {
+/// The document describes each reply of a route, except that a method may be missing there; the body meets its schema.
+fn check_documented(method: &Method, path: &str, reply: &Reply, token_names: TokenNames) {
     let path = path.split('?').next().unwrap();
-    let is_of = |template: &str| {
-        let (parts, places) = (path.split('/'), template.split('/'));
+    let matches = |template: &str| {
+        let (parts, names) = (path.split('/'), template.split('/'));
         path.split('/').count() == template.split('/').count()
-            && parts.zip(places).all(|(part, place)| part == place || place.starts_with('{'))
+            && parts.zip(names).all(|(part, name)| part == name || name.starts_with('{'))
     };
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let template =
-        if paths.contains_key(path) { Some(path) } else { paths.keys().map(String::as_str).find(|one| is_of(one)) };
+        if paths.contains_key(path) { Some(path) } else { paths.keys().map(String::as_str).find(|one| matches(one)) };
     let Some(template) = template else { return };
     let operation = &paths[template][method.as_str().to_lowercase()];
     let response = &operation["responses"][reply.status.to_string()];
     if !operation.is_object() || (reply.status == 404 && response.is_null()) {
         return;
     }
-    assert!(response.is_object(), "{method} {path} answers {} without a word of it: {reply:?}", reply.status);
+    assert!(response.is_object(), "{method} {path} answers {}, which is not documented: {reply:?}", reply.status);
     let content_type = reply.header("content-type").split(';').next().unwrap();
     let content = &response["content"][content_type];
     assert_eq!(content.is_object(), !reply.text.is_empty(), "{method} {path} answers {content_type:?}: {reply:?}");
     let is_documented = reply.code().is_empty() || content["examples"][reply.code()].is_object();
-    assert!(is_documented, "{method} {path} answers {} without a word of it", reply.code());
-    if reply.json.is_null() || names == Names::Others {
+    assert!(is_documented, "{method} {path} answers {}, which is not documented", reply.code());
+    if reply.json.is_null() || token_names == TokenNames::Custom {
         return;
     }
     let key = format!("{method} {template} {} {content_type}", reply.status);
@@ -153,19 +156,19 @@ fn check_documented(method: &Method, path: &str, reply: &Reply, names: Names) {
         jsonschema::draft202012::new(&schema).unwrap()
     });
     let faults: Vec<String> = schema.iter_errors(&reply.json).map(|fault| fault.to_string()).collect();
-    assert!(faults.is_empty(), "{method} {path} answers what is not in its schema: {faults:?}: {reply:?}");
+    assert!(faults.is_empty(), "{method} {path} does not answer what its schema says: {faults:?}: {reply:?}");
 }
 
 static SCHEMAS: LazyLock<Mutex<HashMap<String, jsonschema::Validator>>> = LazyLock::new(Mutex::default);
 
-/// Whether the members that hold tokens have the names that are in [`DOCUMENT`].
+/// Whether `jwt.access_token_name` and `jwt.refresh_token_name` are those of [`DOCUMENT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
-    Usual,
-    Others,
+pub enum TokenNames {
+    Default,
+    Custom,
 }
 
-/// What the contract says of every reply.
+/// The rules of the contract for every reply.
 fn check(path: &str, reply: &Reply) {
     assert!(!reply.header("x-request-id").is_empty(), "{path}: no request id: {reply:?}");
     assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
@@ -178,9 +181,9 @@ fn check(path: &str, reply: &Reply) {
     check_problem(path, reply);
 }
 
-/// What the contract says of every error.
+/// The rules of the contract for every error.
 fn check_problem(path: &str, reply: &Reply) {
-    assert_ne!(reply.status, 500, "{path}: nothing that a client sends is a 500: {reply:?}");
+    assert_ne!(reply.status, 500, "{path}: no request of a client causes a 500: {reply:?}");
     assert_eq!(reply.header("content-type"), "application/problem+json", "{path}: {reply:?}");
     let member = |name: &str| reply.json[name].as_str().unwrap_or_else(|| panic!("{path}: no {name}: {reply:?}"));
     assert_eq!(reply.json["status"], reply.status, "{path}");
@@ -189,7 +192,7 @@ fn check_problem(path: &str, reply: &Reply) {
     assert_eq!(member("request_id"), reply.header("x-request-id"), "{path}");
     let leaks = ["sqlx", "sqlite", "postgres", "serde", "argon2", "actix", "panicked", "src/", "expected"];
     for leak in leaks {
-        assert!(!reply.text.to_lowercase().contains(leak), "{path}: a reply speaks of {leak:?}: {reply:?}");
+        assert!(!reply.text.to_lowercase().contains(leak), "{path}: a reply contains {leak:?}: {reply:?}");
     }
     let challenge = match reply.code() {
         _ if reply.status != 401 => "",
@@ -197,7 +200,7 @@ fn check_problem(path: &str, reply: &Reply) {
         _ => "Bearer realm=\"signet\", error=\"invalid_token\"",
     };
     assert_eq!(reply.header("www-authenticate"), challenge, "{path}: {reply:?}");
-    let waits = matches!(reply.status, 429 | 503);
-    assert_eq!(reply.header("retry-after").parse::<u32>().is_ok(), waits, "{path}: {reply:?}");
+    let is_temporary = matches!(reply.status, 429 | 503);
+    assert_eq!(reply.header("retry-after").parse::<u32>().is_ok(), is_temporary, "{path}: {reply:?}");
     assert_eq!(!reply.header("allow").is_empty(), reply.status == 405, "{path}: {reply:?}");
 }

@@ -1,20 +1,16 @@
 //! The service, started as `main` starts it.
 
-use super::{
-    Actor, PASSWORD, Reply, TestDatabase,
-    actor::{Names, http_client},
-    email,
-};
+use super::{Endpoint, SignedIn, TestDatabase, actor::TokenNames};
 use signet::{
     app::{self, App, KeyReloader, KeysError},
-    auth::Auth,
+    auth::{Auth, UserAdmin},
     clock::Clock,
     config::{Settings, Sources},
     storage::Storage,
     telemetry::HashWaits,
 };
 use std::{
-    net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -26,7 +22,7 @@ use tokio::sync::oneshot;
 pub const SIGNING_KEY: &str = "a key that only the tests know: signing";
 pub const REFRESH_KEY: &str = "a key that only the tests know: refresh";
 
-/// What tests set unless they are about it: a port of the system's choice, and hashes that cost next to nothing.
+/// The defaults of tests: a free port, and password hashes that cost almost nothing.
 const DEFAULTS: &[(&str, &str)] = &[
     ("SERVER__BIND", "127.0.0.1:0"),
     ("SERVER__WORKERS", "1"),
@@ -43,7 +39,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("TELEMETRY__LOG", "off"),
 ];
 
-/// Settings as a container would get them; what comes later wins.
+/// The defaults, this database and `changes`, read as environment variables.
 pub fn settings(database: &TestDatabase, changes: &[(&str, &str)]) -> Settings {
     let url = database.url();
     let pairs = DEFAULTS.iter().copied().chain([("DATABASE__URL", url.as_str())]).chain(changes.iter().copied());
@@ -57,16 +53,17 @@ pub fn use_cases(settings: &Settings, storage: Storage) -> Auth {
     app::auth(settings, storage, passwords, Clock::System.now()).unwrap()
 }
 
-/// A service and its thread.
-struct Running {
-    address: SocketAddr,
+/// A running service and its thread.
+pub struct Replica {
+    endpoint: Endpoint,
     key_reloader: KeyReloader,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
-    async fn start(settings: Settings, clock: Clock) -> Self {
+impl Replica {
+    async fn start(database: &TestDatabase, changes: &[(&str, &str)], now: &Arc<AtomicI64>) -> Self {
+        let (settings, clock) = (settings(database, changes), Clock::Manual(Arc::clone(now)));
         let (stop, stopped) = oneshot::channel();
         let (started, start) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -78,59 +75,62 @@ impl Running {
             });
         });
         let (address, key_reloader) = start.await.expect("the service starts");
-        Self { address, key_reloader, stop: Some(stop), thread: Some(thread) }
+        let has_custom_names = changes.iter().any(|(name, _)| name.ends_with("_TOKEN_NAME"));
+        let token_names = if has_custom_names { TokenNames::Custom } else { TokenNames::Default };
+        Self { endpoint: Endpoint::new(address, token_names), key_reloader, stop: Some(stop), thread: Some(thread) }
     }
 
-    fn stop(&mut self) {
+    /// Reads `jwt.keys_dir`, as the service does every ten seconds.
+    pub fn reload_key_directory(&self) -> Result<(), KeysError> {
+        self.key_reloader.reload_folder()
+    }
+
+    pub fn has_stopped(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Tells the service to stop, as SIGTERM does.
+    pub fn begin_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
+
+    /// Stops the service and waits for its end.
+    pub fn stop(&mut self) {
+        self.begin_stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the service stops without a panic");
+        }
+    }
 }
 
-impl Drop for Running {
+impl Deref for Replica {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Drop for Replica {
     fn drop(&mut self) {
-        self.stop();
+        self.begin_stop();
     }
 }
 
 /// A running service, its database and its clock.
 pub struct TestApp {
-    pub address: SocketAddr,
     pub database: TestDatabase,
+    pub service: Replica,
     now: Arc<AtomicI64>,
-    running: Running,
-    client: reqwest::Client,
-    names: Names,
 }
 
-/// A second service on the database of the first.
-pub struct Replica {
-    running: Running,
-    client: reqwest::Client,
-}
+impl Deref for TestApp {
+    type Target = Replica;
 
-impl Replica {
-    /// What this replica does every ten seconds.
-    pub fn look_at_keys(&self) -> Result<(), KeysError> {
-        self.running.key_reloader.reload_folder()
-    }
-
-    pub fn anon(&self) -> Actor {
-        Actor::new(self.client.clone(), self.running.address, None)
-    }
-
-    pub fn bearer(&self, token: &str) -> Actor {
-        Actor::new(self.client.clone(), self.running.address, Some(token.to_owned()))
-    }
-
-    pub async fn refresh(&self, refresh_token: &str) -> Reply {
-        self.anon().post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
-    }
-
-    /// What `GET /auth/verify` answers.
-    pub async fn verify(&self, access_token: &str) -> u16 {
-        self.bearer(access_token).get("/auth/verify").await.status
+    fn deref(&self) -> &Replica {
+        &self.service
     }
 }
 
@@ -144,38 +144,37 @@ impl TestApp {
         Self::on(TestDatabase::create().await, changes).await
     }
 
-    /// A service on a database that is there already.
+    /// A service on this database.
     pub async fn on(database: TestDatabase, changes: &[(&str, &str)]) -> Self {
         let now = Arc::new(AtomicI64::new(Clock::System.now().0));
-        let running = Running::start(settings(&database, changes), Clock::Manual(Arc::clone(&now))).await;
-        let is_renamed = changes.iter().any(|(name, _)| name.ends_with("_TOKEN_NAME"));
-        let names = if is_renamed { Names::Others } else { Names::Usual };
-        Self { address: running.address, database, now, running, client: http_client(), names }
+        let service = Replica::start(&database, changes, &now).await;
+        Self { database, service, now }
+    }
+
+    /// Stops the service and starts it with these settings, on the same database and with the same clock.
+    pub async fn restart(mut self, changes: &[(&str, &str)]) -> Self {
+        self.service.stop();
+        self.service = Replica::start(&self.database, changes, &self.now).await;
+        self
     }
 
     /// Another service on the same database, with the same clock.
     pub async fn replica(&self, changes: &[(&str, &str)]) -> Replica {
-        let running = Running::start(settings(&self.database, changes), Clock::Manual(Arc::clone(&self.now))).await;
-        Replica { running, client: http_client() }
+        Replica::start(&self.database, changes, &self.now).await
     }
 
-    /// What SIGHUP does: loads the keys that these settings name.
+    /// Loads the keys that these settings name, as SIGHUP does.
     pub fn reload_keys(&self, changes: &[(&str, &str)]) -> Result<String, KeysError> {
-        self.running.key_reloader.reload(&settings(&self.database, changes))
+        self.service.key_reloader.reload(&settings(&self.database, changes))
     }
 
-    /// What the service does every ten seconds.
-    pub fn look_at_keys(&self) -> Result<(), KeysError> {
-        self.running.key_reloader.reload_folder()
-    }
-
-    /// Moves the only clock there is.
-    pub fn pass(&self, seconds: i64) {
+    /// Moves the clock of the service.
+    pub fn advance(&self, seconds: i64) {
         self.now.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// Sets the clock to the machine's.
-    pub fn catch_up(&self) {
+    /// Sets the clock of the service to the system's.
+    pub fn sync_clock(&self) {
         self.now.store(Clock::System.now().0, Ordering::SeqCst);
     }
 
@@ -183,90 +182,22 @@ impl TestApp {
         self.now.load(Ordering::SeqCst)
     }
 
-    /// Asks the service to stop; [`TestApp::stopped`] waits for it.
-    pub fn stop(&mut self) {
-        self.running.stop();
-    }
-
-    pub fn has_stopped(&self) -> bool {
-        self.running.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    pub fn stopped(&mut self) {
-        self.stop();
-        if let Some(thread) = self.running.thread.take() {
-            thread.join().expect("the service stops without a panic");
-        }
-    }
-
-    /// Somebody without a token.
-    pub fn anon(&self) -> Actor {
-        Actor::new(self.client.clone(), self.address, None).with_names(self.names)
-    }
-
-    /// Somebody with this token.
-    pub fn bearer(&self, token: &str) -> Actor {
-        Actor::new(self.client.clone(), self.address, Some(token.to_owned())).with_names(self.names)
-    }
-
-    /// Somebody who signed up and signed in.
-    pub async fn user(&self) -> SignedIn {
-        self.user_named(&email()).await
-    }
-
-    pub async fn user_named(&self, email: &str) -> SignedIn {
-        let created = self.create(email).await;
-        assert_eq!(created.status, 201, "{created:?}");
-        let id = created.json["id"].as_i64().unwrap();
-        let mut signed_in = self.sign_in(email).await;
-        signed_in.id = id;
-        signed_in
-    }
-
-    /// Somebody with rights, given behind the service's back.
+    /// A user with the rights of staff, given in the database.
     pub async fn staff(&self) -> SignedIn {
         let user = self.user().await;
         self.database.execute(&format!("UPDATE users SET is_staff = TRUE WHERE id = {}", user.id)).await;
         user
     }
 
-    pub async fn create(&self, email: &str) -> Reply {
-        self.anon().post("/auth/create", &serde_json::json!({ "email": email, "password": PASSWORD })).await
-    }
-
-    pub async fn sign_in(&self, email: &str) -> SignedIn {
-        let body = serde_json::json!({ "email": email, "password": PASSWORD });
-        let reply = self.anon().post("/auth/signin", &body).await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        let access = reply.json["access_token"].as_str().unwrap().to_owned();
-        let refresh = reply.json["refresh_token"].as_str().unwrap().to_owned();
-        SignedIn { id: 0, email: email.to_owned(), actor: self.bearer(&access), access, refresh }
-    }
-
-    pub async fn refresh(&self, refresh_token: &str) -> Reply {
-        self.anon().post("/auth/refresh-access", &serde_json::json!({ "refresh_token": refresh_token })).await
-    }
-
-    /// What `GET /auth/verify` answers.
-    pub async fn verify(&self, access_token: &str) -> u16 {
-        self.bearer(access_token).get("/auth/verify").await.status
-    }
-
-    /// The database, as a command line beside the service opens it.
+    /// The database, as a command beside the service opens it.
     pub async fn storage(&self) -> Storage {
         Storage::open(&settings(&self.database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap()
     }
 
-    pub async fn sign_out(&self, refresh_token: &str) -> Reply {
-        self.anon().post("/auth/signout", &serde_json::json!({ "refresh_token": refresh_token })).await
+    /// What `signet user` uses beside the service.
+    pub async fn user_admin(&self) -> UserAdmin {
+        let settings = settings(&self.database, &[]);
+        let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
+        UserAdmin::new(self.storage().await, Arc::new(passwords), settings.passwords.rules())
     }
-}
-
-/// A user, its tokens, and somebody who uses them.
-pub struct SignedIn {
-    pub id: i64,
-    pub email: String,
-    pub access: String,
-    pub refresh: String,
-    pub actor: Actor,
 }

@@ -1,4 +1,4 @@
-//! A database for one test, gone with it.
+//! A database for one test, deleted with it.
 
 use super::proxy::Proxy;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 /// SQLite in a folder of its own, or a database of its own in the PostgreSQL that `scripts/test` started,
 /// reached through a proxy that can break the connection.
 pub enum TestDatabase {
-    Sqlite { folder: TempDir, lock: Option<Beside> },
+    Sqlite { folder: TempDir, lock: Option<TestConnection> },
     Postgres { name: String, server: String, proxy: Proxy },
 }
 
@@ -28,7 +28,7 @@ impl TestDatabase {
         }
     }
 
-    /// What the service is told.
+    /// The `database.url` of the service.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite { folder, .. } => format!("sqlite://{}", folder.path().join("signet.db").display()),
@@ -40,110 +40,108 @@ impl TestDatabase {
         matches!(self, Self::Sqlite { .. })
     }
 
-    /// Changes rows behind the service's back.
-    pub async fn execute(&self, sql: &str) -> u64 {
-        self.change(sql).await.unwrap()
-    }
-
-    /// Whether the database takes such a change.
-    pub async fn try_execute(&self, sql: &str) -> bool {
-        self.change(sql).await.is_ok()
-    }
-
-    async fn change(&self, sql: &str) -> sqlx::Result<u64> {
-        let sql = AssertSqlSafe(sql.to_owned());
-        Ok(match self {
-            Self::Sqlite { .. } => {
-                let mut connection = SqliteConnection::connect(&self.url()).await?;
-                connection.execute(sql).await?.rows_affected()
-            }
+    /// A connection of the test, beside those of the service.
+    async fn connect(&self) -> TestConnection {
+        match self {
+            Self::Sqlite { .. } => TestConnection::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
             Self::Postgres { name, server, .. } => {
-                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await?;
-                connection.execute(sql).await?.rows_affected()
+                TestConnection::Postgres(PgConnection::connect(&format!("{server}/{name}")).await.unwrap())
             }
-        })
+        }
+    }
+
+    /// Executes a statement and returns how many rows it changed.
+    pub async fn execute(&self, sql: &str) -> u64 {
+        self.connect().await.try_execute(sql).await.unwrap()
+    }
+
+    /// Whether the database accepts this statement.
+    pub async fn try_execute(&self, sql: &str) -> bool {
+        self.connect().await.try_execute(sql).await.is_ok()
     }
 
     /// One value of one row, as text.
     pub async fn value(&self, sql: &str) -> String {
-        let sql = AssertSqlSafe(sql.to_owned());
-        match self {
-            Self::Sqlite { .. } => {
-                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        let query = AssertSqlSafe(sql.to_owned());
+        match self.connect().await {
+            TestConnection::Sqlite(mut connection) => {
+                sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
             }
-            Self::Postgres { name, server, .. } => {
-                let mut connection = PgConnection::connect(&format!("{server}/{name}")).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+            TestConnection::Postgres(mut connection) => {
+                sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
             }
         }
     }
 
-    /// Begins a transaction beside the service, with one statement; it holds whatever that locks.
-    pub async fn begin(&self, sql: &str) -> Beside {
-        let mut beside = match self {
-            Self::Sqlite { .. } => Beside::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
-            Self::Postgres { name, server, .. } => {
-                Beside::Postgres(PgConnection::connect(&format!("{server}/{name}")).await.unwrap())
-            }
-        };
-        beside.execute(if self.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN" }).await;
-        beside.execute(sql).await;
-        beside
+    pub async fn count(&self, table: &str) -> String {
+        self.value(&format!("SELECT CAST(COUNT(*) AS TEXT) FROM {table}")).await
     }
 
-    /// Makes every write fail from now on: another writer holds SQLite's lock, PostgreSQL's connections break.
-    pub async fn take_away(&mut self) {
-        let beside = self.begin("SELECT 1").await;
+    /// Begins a transaction with one statement; its locks are held until it is committed or dropped.
+    pub async fn begin(&self, sql: &str) -> TestConnection {
+        let mut transaction = self.connect().await;
+        transaction.execute(if self.is_sqlite() { "BEGIN IMMEDIATE" } else { "BEGIN" }).await;
+        transaction.execute(sql).await;
+        transaction
+    }
+
+    /// Makes every write fail: a transaction of the test holds SQLite's lock, PostgreSQL's connections are closed.
+    pub async fn interrupt(&mut self) {
+        let transaction = self.begin("SELECT 1").await;
         match self {
-            Self::Sqlite { lock, .. } => *lock = Some(beside),
+            Self::Sqlite { lock, .. } => *lock = Some(transaction),
             Self::Postgres { proxy, .. } => proxy.refuse(),
         }
     }
 
-    /// Resets PostgreSQL's connections, and each that comes.
+    /// Resets PostgreSQL's connections, and each new one.
     pub fn reset(&self) {
         if let Self::Postgres { proxy, .. } = self {
             proxy.reset();
         }
     }
 
-    /// Has each piece of PostgreSQL's talk take its time.
+    /// Delays all data between the service and PostgreSQL.
     pub fn delay(&self) {
         if let Self::Postgres { proxy, .. } = self {
             proxy.delay();
         }
     }
 
-    /// Makes every write wait for ever: PostgreSQL's connections stay open and say nothing.
+    /// Makes every write wait: PostgreSQL's connections stay open and carry no data.
     pub async fn stall(&mut self) {
         match self {
-            Self::Sqlite { .. } => self.take_away().await,
+            Self::Sqlite { .. } => self.interrupt().await,
             Self::Postgres { proxy, .. } => proxy.stall(),
         }
     }
 
-    pub async fn bring_back(&mut self) {
+    /// Ends what `interrupt`, `reset`, `delay` or `stall` began.
+    pub async fn restore(&mut self) {
         match self {
             Self::Sqlite { lock, .. } => lock.take().unwrap().commit().await,
-            Self::Postgres { proxy, .. } => proxy.accept(),
+            Self::Postgres { proxy, .. } => proxy.pass(),
         }
     }
 }
 
-/// An open transaction that is not the service's.
-pub enum Beside {
+/// A connection of the test, with an open transaction when it comes from [`TestDatabase::begin`].
+pub enum TestConnection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
-impl Beside {
-    pub async fn execute(&mut self, sql: &str) {
+impl TestConnection {
+    async fn try_execute(&mut self, sql: &str) -> sqlx::Result<u64> {
         let sql = AssertSqlSafe(sql.to_owned());
-        match self {
-            Self::Sqlite(connection) => connection.execute(sql).await.map(drop).unwrap(),
-            Self::Postgres(connection) => connection.execute(sql).await.map(drop).unwrap(),
-        }
+        Ok(match self {
+            Self::Sqlite(connection) => connection.execute(sql).await?.rows_affected(),
+            Self::Postgres(connection) => connection.execute(sql).await?.rows_affected(),
+        })
+    }
+
+    pub async fn execute(&mut self, sql: &str) {
+        self.try_execute(sql).await.unwrap();
     }
 
     pub async fn commit(mut self) {

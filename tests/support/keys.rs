@@ -1,9 +1,9 @@
 //! Keys of every algorithm, as OpenSSL wrote them, and the key set of a service
 
-use super::{TestApp, token::take_apart};
+use super::{Endpoint, TestApp, token::take_apart};
 use serde_json::Value;
 
-/// A key of each family, as OpenSSL wrote it, and its public half.
+/// Algorithm, private key and public key.
 pub const PAIRS: &[(&str, &str, &str)] = &[
     ("RS256", include_str!("../interop/keys/rsa-pkcs8.pem"), include_str!("../interop/keys/rsa-public.pem")),
     ("RS384", include_str!("../interop/keys/rsa-pkcs1.pem"), include_str!("../interop/keys/rsa-public.pem")),
@@ -24,13 +24,14 @@ pub fn algorithms() -> impl Iterator<Item = (&'static str, &'static str)> {
     secrets.into_iter().chain(PAIRS.iter().map(|(name, private, _)| (*name, *private)))
 }
 
+/// A service that signs with this key.
 pub async fn signing_with(algorithm: &str, key: &str, more: &[(&str, &str)]) -> TestApp {
     let settings = [("JWT__ALGORITHM", algorithm), ("JWT__SIGNING_KEY", key)];
     TestApp::with(&settings.iter().chain(more).copied().collect::<Vec<_>>()).await
 }
 
-pub async fn key_set(app: &TestApp) -> Value {
-    app.anon().get("/.well-known/jwks.json").await.json
+pub async fn key_set(service: &Endpoint) -> Value {
+    service.anon().get("/.well-known/jwks.json").await.json
 }
 
 pub fn kids(key_set: &Value) -> Vec<String> {

@@ -1,8 +1,9 @@
-//! What tests share: a database, a service on it, and somebody who talks to it.
+//! What tests share: a database, a service on it, a client, and processes.
 
 pub mod actor;
 pub mod app;
 pub mod database;
+pub mod endpoint;
 pub mod keys;
 pub mod postgres;
 pub mod process;
@@ -12,32 +13,51 @@ pub mod token;
 pub use actor::{Actor, Reply};
 pub use app::TestApp;
 pub use database::TestDatabase;
+pub use endpoint::{Endpoint, SignedIn};
 
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// A password that the default rules take.
+/// The value of `SIGNET_TEST_SEED`.
+pub fn seed() -> Option<u64> {
+    std::env::var("SIGNET_TEST_SEED").ok().map(|seed| seed.parse().unwrap())
+}
+
+/// A source of random test values that depends on the seed only.
+pub fn runner(seed: u64, mut config: Config) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    config.failure_persistence = None;
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+/// A password that the default rules accept.
 pub const PASSWORD: &str = "correct horse battery";
 
-/// An e-mail that nobody else in this run has.
+/// An e-mail address that is unique in this run.
 pub fn email() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("user{}@example.com", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What must be over by then.
+/// Fails the test if `work` takes longer.
 pub async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| panic!("not within {seconds} s"))
 }
 
-/// Asks until the answer is the awaited one, for at most ten seconds; how long that took.
-pub async fn eventually<T: PartialEq>(awaited: T, ask: impl AsyncFn() -> T) -> Duration {
+/// Asks until the answer is the expected one, for at most ten seconds; returns how long that took.
+pub async fn eventually<T: PartialEq>(expected: T, ask: impl AsyncFn() -> T) -> Duration {
+    eventually_within(10, expected, ask).await
+}
+
+pub async fn eventually_within<T: PartialEq>(seconds: u64, expected: T, ask: impl AsyncFn() -> T) -> Duration {
     let began = Instant::now();
-    within(10, async {
-        while ask().await != awaited {
+    within(seconds, async {
+        while ask().await != expected {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -45,7 +65,21 @@ pub async fn eventually<T: PartialEq>(awaited: T, ask: impl AsyncFn() -> T) -> D
     began.elapsed()
 }
 
-/// Runs every row of a table, says how many there were, and names each that fails.
+/// Checks the reply to each row of a table, as [`all`] does.
+pub async fn all_replies<T>(
+    table: &str,
+    rows: impl IntoIterator<Item = T>,
+    name: impl Fn(&T) -> String,
+    fault: impl AsyncFn(&T) -> Option<String>,
+) {
+    let mut checked = Vec::new();
+    for row in rows {
+        checked.push((name(&row).chars().take(90).collect::<String>(), fault(&row).await));
+    }
+    all(table, &checked, |(name, _)| name.clone(), |(_, fault)| fault.clone());
+}
+
+/// Checks every row of a table, prints how many there are, and names each that fails.
 pub fn all<T>(table: &str, rows: &[T], name: impl Fn(&T) -> String, fault: impl Fn(&T) -> Option<String>) {
     let faults: Vec<String> =
         rows.iter().filter_map(|row| fault(row).map(|fault| format!("{}: {fault}", name(row)))).collect();

@@ -1,27 +1,25 @@
-//! A PostgreSQL of one test's own, which the test may stop, kill, freeze, copy and promote.
+//! A PostgreSQL server of one test, which the test may stop, kill, freeze, copy and promote.
 
-use super::{eventually, process::Killed, within};
+use super::{
+    eventually,
+    process::{KillOnDrop, free_port},
+    within,
+};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::{
     env,
     ffi::OsStr,
     fs,
-    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, task::spawn_blocking, time::sleep};
-
-/// A port that is free now; another process may have taken it when it is used.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+use tokio::{task::spawn_blocking, time::sleep};
 
 pub struct OwnPostgres {
-    child: Option<Killed>,
+    child: Option<KillOnDrop>,
     folder: TempDir,
     bin: String,
     user: Option<String>,
@@ -61,25 +59,25 @@ impl OwnPostgres {
     }
 
     /// Replaces the files of this server, which does not run, by a copy of the primary's, and starts it as a streaming
-    /// standby of that primary. (`pg_rewind` would keep most of the files; these are few.)
+    /// standby of that primary.
     pub async fn follow(&mut self, primary: &Self) {
         let (data, port) = (self.data(), primary.port.to_string());
         if Path::new(&data).exists() {
             fs::remove_dir_all(&data).unwrap();
         }
-        primary.answers().await;
+        primary.until_it_answers().await;
         let mut copy = self.command("pg_basebackup");
         copy.args(["-h", "127.0.0.1", "-p", &port, "-U", "signet", "-D", &data, "--write-recovery-conf"]);
         copy.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync"]);
         let copied = spawn_blocking(move || copy.status()).await.unwrap();
         assert!(copied.unwrap().success());
         self.serve().await;
-        self.answers().await;
+        self.until_it_answers().await;
         assert_eq!(self.value("SELECT CAST(pg_is_in_recovery() AS TEXT)").await, "true");
     }
 
     /// Waits until it answers queries: it accepts connections before that.
-    async fn answers(&self) {
+    async fn until_it_answers(&self) {
         let url = self.url();
         eventually(true, async || Box::pin(PgConnection::connect(&url)).await.is_ok()).await;
     }
@@ -89,13 +87,13 @@ impl OwnPostgres {
         assert_eq!(self.value("SELECT CAST(pg_promote() AS TEXT)").await, "true");
     }
 
-    /// Has a standby fall behind: from now on it applies nothing of what it receives.
+    /// Makes a standby lag: it applies nothing that it receives from now on.
     pub async fn pause_replay(&self) {
         self.execute("SELECT pg_wal_replay_pause()").await;
         eventually("paused".to_owned(), async || self.value("SELECT pg_get_wal_replay_pause_state()").await).await;
     }
 
-    /// Waits until this standby has applied everything that the primary has written by now.
+    /// Waits until this standby has applied everything that the primary has written so far.
     pub async fn catches_up_with(&self, primary: &Self) {
         let written = primary.value("SELECT CAST(pg_current_wal_lsn() AS TEXT)").await;
         let is_applied = format!("SELECT CAST(pg_last_wal_replay_lsn() >= '{written}' AS TEXT)");
@@ -113,7 +111,7 @@ impl OwnPostgres {
         connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     }
 
-    /// The folder of this server, which belongs to its user.
+    /// The folder of this server; its user owns it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -144,7 +142,7 @@ impl OwnPostgres {
         command
     }
 
-    /// Starts it, again and again while what is left of the one before holds its place.
+    /// Starts the server; tries again while remains of the one before block it.
     pub async fn serve(&mut self) {
         self.child = None;
         within(20, async {
@@ -153,13 +151,10 @@ impl OwnPostgres {
                 let mut postgres = self.command("postgres");
                 let postgres = postgres.args(["-D", &data, "-p", &port, "-c", "listen_addresses=127.0.0.1"]);
                 let postgres = postgres.args(["-c", "unix_socket_directories="]);
-                let mut child = Killed(postgres.stderr(Stdio::null()).spawn().unwrap());
-                while child.0.try_wait().unwrap().is_none() {
-                    if TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
-                        self.child = Some(child);
-                        return;
-                    }
-                    sleep(Duration::from_millis(20)).await;
+                let mut child = KillOnDrop(postgres.stderr(Stdio::null()).spawn().unwrap());
+                if child.accepts_connections(&self.address()).await {
+                    self.child = Some(child);
+                    return;
                 }
                 sleep(Duration::from_millis(100)).await;
             }
@@ -167,7 +162,7 @@ impl OwnPostgres {
         .await;
     }
 
-    /// Stops it at once, as a crash would, and waits for its end.
+    /// Stops the server at once, as a crash does, and waits for its end.
     pub async fn stop(&mut self) {
         self.signal("QUIT", false);
         let mut child = self.child.take().unwrap();
@@ -187,7 +182,7 @@ impl OwnPostgres {
         format!("postgres://signet@{}/postgres", self.address())
     }
 
-    /// Sends a signal to the server alone, or to each of its processes.
+    /// Sends a signal to the server process alone, or to each of its processes.
     pub fn signal(&self, name: &str, to_all: bool) {
         let server = self.child.as_ref().unwrap().0.id();
         let mut pids = vec![server];
@@ -201,14 +196,14 @@ impl OwnPostgres {
         }
         let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
         let kill = format!("kill -{name} {}", pids.join(" "));
-        // One of them may have gone meanwhile.
+        // A process may have ended meanwhile.
         let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap();
     }
 }
 
 impl Drop for OwnPostgres {
-    /// Stops the server, so that it releases its shared memory: a server that is killed does not. One that has not
-    /// ended after two seconds is killed.
+    /// Stops the server so that it releases its shared memory, which a killed server does not. After two seconds it is
+    /// killed.
     fn drop(&mut self) {
         if self.child.is_some() {
             self.signal("QUIT", false);

@@ -1,4 +1,4 @@
-//! A TCP proxy that can break every connection through it, let it stall, or carry the next ones to another server.
+//! A TCP proxy that can close, reset, stall or delay its connections, or connect new ones to another server.
 
 use std::{
     net::SocketAddr,
@@ -18,37 +18,36 @@ use tokio::{
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Pass,
-    /// Close what is open, and whatever comes.
+    /// Close open and new connections.
     Refuse,
-    /// Reset what is open, and whatever comes, as a firewall does.
+    /// Reset open and new connections, as a firewall does.
     Reset,
-    /// Keep everything open and carry nothing.
+    /// Keep connections open and forward nothing.
     Stall,
-    /// Carry everything, each piece after a while.
+    /// Forward each piece after [`DELAY`].
     Delay,
 }
 
-/// How long a piece takes while the proxy delays.
 const DELAY: Duration = Duration::from_millis(150);
 
-/// Runs on a thread of its own, so that it lives as long as the test and not as long as one of its runtimes.
+/// Runs on its own thread, so it lives as long as the test, not as long as one of its runtimes.
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     target: Arc<Target>,
 }
 
-/// Where new connections are carried, and how many were.
+/// The server of new connections, and how many have been made.
 struct Target {
     upstream: Mutex<String>,
-    carried: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 impl Proxy {
     pub async fn start(upstream: String) -> Self {
         let (mode, watched) = watch::channel(Mode::Pass);
         let (bound, address) = tokio::sync::oneshot::channel();
-        let target = Arc::new(Target { upstream: Mutex::new(upstream), carried: AtomicUsize::new(0) });
+        let target = Arc::new(Target { upstream: Mutex::new(upstream), connections: AtomicUsize::new(0) });
         let served = Arc::clone(&target);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -65,14 +64,14 @@ impl Proxy {
         self.address
     }
 
-    /// Carries new connections to another server, as a name that was moved does: open ones stay where they are.
+    /// Connects new connections to another server, as a moved DNS name does; open ones stay where they are.
     pub fn point_at(&self, upstream: String) {
         *self.target.upstream.lock().unwrap() = upstream;
     }
 
-    /// How many connections have reached a server so far.
-    pub fn carried(&self) -> usize {
-        self.target.carried.load(Ordering::Relaxed)
+    /// How many connections have been made to a server so far.
+    pub fn connections(&self) -> usize {
+        self.target.connections.load(Ordering::Relaxed)
     }
 
     pub fn refuse(&self) {
@@ -91,7 +90,7 @@ impl Proxy {
         self.mode.send(Mode::Stall).unwrap();
     }
 
-    pub fn accept(&self) {
+    pub fn pass(&self) {
         self.mode.send(Mode::Pass).unwrap();
     }
 }
@@ -100,23 +99,23 @@ async fn serve(listener: TcpListener, target: Arc<Target>, mut mode: watch::Rece
     loop {
         let client = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
-            // The test is over when nobody holds the other end any more.
+            // An error means that the test has dropped the proxy.
             gone = mode.changed() => if gone.is_err() { return } else { continue },
         };
-        tokio::spawn(carry(client, Arc::clone(&target), mode.clone()));
+        tokio::spawn(forward(client, Arc::clone(&target), mode.clone()));
     }
 }
 
-async fn carry(mut client: TcpStream, target: Arc<Target>, mut mode: watch::Receiver<Mode>) {
+async fn forward(mut client: TcpStream, target: Arc<Target>, mut mode: watch::Receiver<Mode>) {
     let mut server = None;
     loop {
-        // Waits while everything stalls; a test that ends takes the sender with it.
+        // Waits while the proxy stalls; an error means that the test has dropped the proxy.
         let Ok(now) = mode.wait_for(|mode| *mode != Mode::Stall).await.map(|mode| *mode) else { return };
         if now == Mode::Refuse {
             return;
         }
         if now == Mode::Reset {
-            // Closed without lingering: the other side is told that the connection is no more.
+            // Closing without lingering sends a reset.
             let _ = client.set_zero_linger();
             return;
         }
@@ -124,18 +123,18 @@ async fn carry(mut client: TcpStream, target: Arc<Target>, mut mode: watch::Rece
             let upstream = target.upstream.lock().unwrap().clone();
             // The server may be down; then the client's connection is closed.
             let Ok(connected) = TcpStream::connect(&upstream).await else { return };
-            target.carried.fetch_add(1, Ordering::Relaxed);
+            target.connections.fetch_add(1, Ordering::Relaxed);
             server = Some(connected);
         }
         let Some(server) = &mut server else { return };
         tokio::select! {
-            () = both_ways(&mut client, server, now) => return,
+            () = relay(&mut client, server, now) => return,
             changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, mode: Mode) {
+async fn relay(client: &mut TcpStream, server: &mut TcpStream, mode: Mode) {
     if mode == Mode::Pass {
         let _ = copy_bidirectional(client, server).await;
         return;
@@ -143,12 +142,12 @@ async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, mode: Mode) {
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     tokio::select! {
-        () = slowly(&mut from_client, &mut to_server) => {}
-        () = slowly(&mut from_server, &mut to_client) => {}
+        () = copy_slowly(&mut from_client, &mut to_server) => {}
+        () = copy_slowly(&mut from_server, &mut to_client) => {}
     }
 }
 
-async fn slowly(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
+async fn copy_slowly(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) {
     let mut piece = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         sleep(DELAY).await;

@@ -1,10 +1,10 @@
-//! Tokens as an attacker makes them, who may even know the key.
+//! Tokens as an attacker makes them, with or without the key.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-/// A token taken apart.
+/// A decoded token.
 pub struct Parts {
     pub header: Value,
     pub claims: Value,
@@ -25,7 +25,7 @@ impl Parts {
     }
 }
 
-/// Signs texts that need not be JSON, nor be sane.
+/// Signs texts that need not be JSON.
 pub fn sign_text(header: &str, claims: &str, key: &str) -> String {
     sign_with(hmac::HMAC_SHA256, header, claims, key.as_bytes())
 }

@@ -1,5 +1,6 @@
-//! How many passwords a second so many threads hash, with `argon2-rust`, `argon2` and the C reference: `limits THREADS
-//! SECONDS NAME…`, in turn, three rounds, so that a machine that slows down slows all of them. Prints the medians as JSON.
+//! How many passwords a second a number of threads hash with `argon2-rust`, `argon2` and the C reference: `limits THREADS
+//! SECONDS NAME…`. The libraries run in turn, three rounds, so a machine that slows down affects all of them. Prints the
+//! medians as JSON.
 
 use argon2::Block;
 use argon2_rust::params::Memory;

@@ -1,17 +1,9 @@
 //! `GET /livez`, `GET /readyz`
 
-use crate::http::State;
+use crate::{auth::Readiness, http::State};
 use actix_web::{HttpResponse, http::header, web::Data};
 use serde::Serialize;
-use std::time::Duration;
-use tokio::time::timeout;
 use utoipa::ToSchema;
-
-/// How far the database's clock may differ from this replica's, in seconds: each replica dates tokens by its own clock.
-const MAX_DATABASE_SKEW: i64 = 5;
-
-/// How long all checks may take, so that a probe gets the reason before it times out.
-const READINESS_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// Whether the service is ready, and what it has checked.
 #[derive(Serialize, ToSchema)]
@@ -38,6 +30,12 @@ pub struct Checks {
     clock: &'static str,
 }
 
+impl From<Readiness> for Checks {
+    fn from(Readiness { database, migrations, revocations, clock }: Readiness) -> Self {
+        Self { database, migrations, revocations, clock }
+    }
+}
+
 /// Check that the process is alive.
 #[utoipa::path(get, path = "/livez", tag = "Operations", operation_id = "livez",
     responses((status = 200, description = "It is.", body = String, content_type = "text/plain", example = "ok")))]
@@ -51,41 +49,14 @@ pub async fn livez() -> HttpResponse {
     (status = 503, description = "It cannot; `checks` names the reason.", body = ReadyResponse),
 ))]
 pub async fn readyz(state: Data<State>) -> HttpResponse {
-    let checks = timeout(READINESS_TIMEOUT, check(&state)).await.unwrap_or(UNKNOWN);
-    let is_ready =
-        [checks.database, checks.migrations, checks.revocations, checks.clock].iter().all(|check| *check == "ok");
+    let readiness = state.auth.readiness(state.clock.now()).await;
+    let is_ready = readiness.is_ready();
     let mut response = if is_ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     if !is_ready {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
     let status = if is_ready { "ready" } else { "unavailable" };
-    response.insert_header(no_store()).json(ReadyResponse { status, checks })
-}
-
-const UNKNOWN: Checks =
-    Checks { database: "unavailable", migrations: "unknown", revocations: "unknown", clock: "unknown" };
-
-async fn check(state: &State) -> Checks {
-    if !state.storage.is_in_place().await {
-        return Checks { database: "replaced", ..UNKNOWN };
-    }
-    if state.storage.ping().await.is_err() {
-        return UNKNOWN;
-    }
-    let migrations = match state.storage.is_migrated().await {
-        Ok(true) => "ok",
-        _ => "pending",
-    };
-    if migrations == "ok" && state.storage.reaches_tables().await.is_err() {
-        return UNKNOWN;
-    }
-    let clock = match state.storage.clock().await {
-        Ok(Some(theirs)) if (state.clock.now() - theirs).0.abs() > MAX_DATABASE_SKEW => "skewed",
-        Ok(_) => "ok",
-        Err(_) => return UNKNOWN,
-    };
-    let revocations = if state.storage.knows_revocations() { "ok" } else { "stale" };
-    Checks { database: "ok", migrations, revocations, clock }
+    response.insert_header(no_store()).json(ReadyResponse { status, checks: readiness.into() })
 }
 
 pub(super) fn no_store() -> (header::HeaderName, &'static str) {

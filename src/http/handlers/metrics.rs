@@ -1,10 +1,7 @@
 //! `GET /metrics`
 
 use super::health::no_store;
-use crate::{
-    http::State,
-    telemetry::{GaugeValues, Metrics, dropped_log_lines},
-};
+use crate::{http::State, telemetry::Metrics};
 use actix_web::{HttpResponse, web::Data};
 
 /// Metrics for Prometheus.
@@ -13,14 +10,6 @@ use actix_web::{HttpResponse, web::Data};
     content_type = "application/openmetrics-text", example = "signet_purged_rows_total{table=\"sessions\"} 0\n# EOF\n"
 )))]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
-    let (connections_in_use, connections_idle) = state.storage.connections();
-    let text = state.metrics.render(GaugeValues {
-        revocations: state.storage.revoked_count(),
-        feed_age: state.storage.feed_age(),
-        hash_queue: state.auth.hash_queue(),
-        connections_in_use,
-        connections_idle,
-        log_lines_dropped: dropped_log_lines(),
-    });
+    let text = state.metrics.render(state.auth.gauges());
     HttpResponse::Ok().insert_header(no_store()).content_type(Metrics::CONTENT_TYPE).body(text)
 }

@@ -64,14 +64,14 @@ pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshReque
         Err(_) => "invalid",
     });
     let refreshed = refreshed?;
-    let (access_token, expires_in) = refreshed.access;
-    let (refresh_token, refresh_expires_in) = refreshed.refresh.unzip();
+    let (refresh_token, refresh_expires_in) =
+        refreshed.refresh.map(|refresh| (refresh.text, refresh.expires_in.0)).unzip();
     let reply = AccessTokenResponse {
-        access_token,
+        access_token: refreshed.access.text,
         token_type: state.token_type.clone(),
-        expires_in: expires_in.0,
+        expires_in: refreshed.access.expires_in.0,
         refresh_token,
-        refresh_expires_in: refresh_expires_in.map(|length| length.0),
+        refresh_expires_in,
     };
     Ok(with_token_names(&state, &reply))
 }

@@ -90,11 +90,11 @@ pub async fn signin(
     });
     let pair = signed_in??;
     let reply = TokenPairResponse {
-        access_token: pair.access_token,
-        refresh_token: pair.refresh_token,
+        access_token: pair.access.text,
+        refresh_token: pair.refresh.text,
         token_type: state.token_type.clone(),
-        expires_in: pair.expires_in.0,
-        refresh_expires_in: pair.refresh_expires_in.0,
+        expires_in: pair.access.expires_in.0,
+        refresh_expires_in: pair.refresh.expires_in.0,
     };
     Ok(with_token_names(&state, &reply))
 }

@@ -6,7 +6,7 @@ use crate::{
         State,
         extract::{client_address, comes_from_trusted_proxy},
     },
-    telemetry::{TraceContext, join_trace, trace_answer},
+    telemetry::{join_trace, trace_answer},
 };
 use actix_web::{
     Error,
@@ -15,7 +15,7 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
-use std::time::Instant;
+use std::{collections::HashMap, time::Instant};
 use tracing::Instrument;
 
 /// Logs, counts and traces each request with its route, status and duration.
@@ -28,11 +28,12 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
     let client_ip = state.as_ref().and_then(|state| client_address(state, request.request()));
 
     let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
-    let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    let header = |name: &str| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned()));
     // Any other client could name a trace of its choice, and decide whether it is kept.
     let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
-    if is_of_proxy && let Some(traceparent) = header("traceparent") {
-        join_trace(&span, TraceContext { traceparent, tracestate: header("tracestate") });
+    if is_of_proxy && request.headers().contains_key("traceparent") {
+        let headers: HashMap<_, _> = ["traceparent", "tracestate"].into_iter().filter_map(header).collect();
+        join_trace(&span, &headers);
     }
 
     let outcome = next.call(request).instrument(span.clone()).await;

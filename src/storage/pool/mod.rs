@@ -21,11 +21,11 @@ pub(super) enum Pool {
 /// Why the database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("database.url: the folder {0} cannot be made: {1}")]
+    #[error("database.url: the folder {0} cannot be created: {1}")]
     Folder(String, io::Error),
     #[error("database.url: {0} cannot be opened as an SQLite database ({1})")]
     File(String, String),
-    #[error("database.url is not an address that PostgreSQL's clients understand")]
+    #[error("database.url is not a valid PostgreSQL connection URL")]
     Url,
 }
 

@@ -39,11 +39,11 @@ pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
             let mut above = above.map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
             return match above.find(|folder| folder.exists()) {
                 Some(folder) if folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() => Ok(()),
-                _ => unusable("it cannot be made there"),
+                _ => unusable("it cannot be created there"),
             };
         }
         // A name that is too long, a file where a folder belongs.
-        Err(error) => return unusable(&format!("it cannot be made there: {}", error.kind())),
+        Err(error) => return unusable(&format!("it cannot be created there: {}", error.kind())),
     };
     if !file.is_file() {
         return unusable("it is not a regular file");

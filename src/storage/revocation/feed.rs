@@ -216,11 +216,6 @@ impl Follower {
             ORDER BY seq, value
             LIMIT $3";
         let (seq, value) = self.cursor;
-        self.storage
-            .read(|| async {
-                let mut connection = self.storage.connection().await?;
-                connection.query(PAGE_FROM).bind(seq).bind(value).bind(PAGE).fetch_all().await
-            })
-            .await
+        self.storage.read_all(PAGE_FROM, |query| query.bind(seq).bind(value).bind(PAGE)).await
     }
 }

@@ -1,15 +1,15 @@
-//! How a session or a token stops being accepted before its time:
+//! The journey of a revocation, from the end of a session to the 401 on every replica:
 //!
-//! 1. A session ends: a sign-out, a new password, a deactivation, a reused refresh token. Or a single token is revoked.
-//! 2. The transaction that ends it is an [`Ending`]. It first increments the one counter of the feed, which locks it.
-//! 3. [`Ending::commit`] writes a row `(seq, claim, value, ended_at)` for each ended `sid` or `jti`, under that number.
-//!    Nothing else commits such a transaction, so no end is without a row. Numbers follow the order of commits.
-//! 4. After the commit it adds them to the [`RevokedSet`] of this replica, before the client is answered.
-//! 5. Every other replica has a [`Follower`], which reads the rows after the last one that it knows, twice a second.
-//!    It adds them to the `RevokedSet` of that replica.
-//! 6. Every request with an access token looks its `sid` and `jti` up in the set, in memory: [`Storage::trust`](super::Storage::trust).
-//!    A token that is found gets 401. A replica that could not read the feed for `revocation.max_staleness` answers 503.
-//! 7. The set forgets a revocation, and the purge deletes its row, when no access token can still contain it.
+//! 1. A session ends (sign-out, new password, deactivation, reused refresh token), or a single token is revoked.
+//! 2. The transaction that ends it is an [`Ending`]. It first increments the feed's counter, which locks the counter.
+//! 3. [`Ending::commit`] inserts a row `(seq, claim, value, ended_at)` for each ended `sid` or `jti` and commits. No other
+//!    function commits an `Ending`, so every end has its row, and `seq` follows the order of commits.
+//! 4. After the commit it adds them to the [`RevokedSet`] of this replica, before the client gets its reply.
+//! 5. The [`Follower`] of every other replica polls the rows after its cursor (`revocation.poll_interval`) and adds them
+//!    to its own set.
+//! 6. Each request with an access token looks up `sid` and `jti` in the set: [`Storage::trust`](super::Storage::trust). A
+//!    hit is a 401; a replica that could not read the feed for `revocation.max_staleness` answers 503.
+//! 7. When every access token concerned has expired, the set forgets the revocation and the purge deletes its row.
 
 mod feed;
 mod set;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 /// The ids of ended sessions and revoked tokens whose access tokens may still be in use, and the time of the last reading
 /// of the feed.
 ///
-/// `sid` and `jti` share one table: both are 128 random bits of ours. A reader never waits for a writer.
+/// `sid` and `jti` share one table: both are 128 random bits. A reader never waits for a writer.
 pub(in crate::storage) struct RevokedSet {
     until: HashIndex<Uuid, Timestamp>,
     opened_at: Instant,

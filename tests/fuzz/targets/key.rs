@@ -1,4 +1,4 @@
-//! Texts as keys of every algorithm. Nothing panics, what is taken for a key signs, and no fault repeats the text.
+//! Parses texts as keys of every algorithm: nothing panics, every accepted key signs, and no fault repeats the text.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     match SigningKey::parse(&secret, algorithm) {
         Ok(key) => {
             assert!(!key.kid().is_empty());
-            // A key is no public half of itself, but for a fault in reading one for the other.
+            // A private key is refused as a verifying key.
             assert!(key.check_public_half(&secret).is_err());
         }
         Err(fault) => assert!(text.len() < 40 || !fault.0.contains(&*text)),

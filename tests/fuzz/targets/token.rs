@@ -1,6 +1,7 @@
-//! Texts as tokens: as they are, and signed with the right key, so that what lies behind the signature is reached.
+//! Parses texts as tokens: as they are, and signed with the right key, so that the checks after the signature are
+//! reached.
 //!
-//! Nothing panics, and what is accepted is what the contract says a token is.
+//! Nothing panics, and every accepted token obeys the contract.
 
 #![no_main]
 
@@ -9,8 +10,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, value::RawValue};
 use signet::{
-    tokens::{AddedClaims, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
-    domain::{Algorithm, Seconds, Timestamp},
+    tokens::{Issuer, Keys, RefreshKeys, TokenNames, Tokens},
+    domain::{Algorithm, Seconds, Timestamp, UserIdField},
     keys::{Activation, KeyRing, SigningKey},
 };
 use std::{collections::HashMap, sync::LazyLock};
@@ -27,10 +28,12 @@ static TOKENS: LazyLock<Tokens> = LazyLock::new(|| {
         names,
         access_lifetime: Seconds(300),
         leeway: Seconds(0),
-        added: AddedClaims::default(),
+        jti_claim: "jti".into(),
+        user_id_claim: "sub".into(),
+        user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&SIGNING_KEY.into(), Algorithm::Hs256).unwrap();
-    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)], issuer.access_reach()).unwrap();
+    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
     let refresh = RefreshKeys::new(&REFRESH_KEY.into(), None).unwrap();
     Tokens::new(issuer, Keys::new(ring, refresh, Timestamp(NOW)).unwrap())
 });
@@ -47,8 +50,8 @@ fn sign(header: &[u8], claims: &[u8], key: &str) -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A part of an accepted token: one JSON object in strict base64url. Members that mean nothing to us may hold what no
-/// program reads, such as 6e733361760.
+/// A part of an accepted token: one JSON object in strict base64url. Members without a meaning may have numbers that
+/// `serde_json` cannot read, such as 6e733361760.
 struct Part(HashMap<String, Box<RawValue>>);
 
 impl Part {
@@ -87,11 +90,11 @@ fuzz_target!(|data: &[u8]| {
     let (key, typ, kid) =
         if kind & 1 == 0 { (SIGNING_KEY, "at+jwt", &KIDS[0]) } else { (REFRESH_KEY, "rt+jwt", &KIDS[1]) };
     match kind >> 1 & 3 {
-        // A text.
+        // The text as a token.
         0 => look(&String::from_utf8_lossy(rest)),
-        // Claims, under the right header and the right signature.
+        // The text as claims, with the right header and signature.
         1 => look(&sign(format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"{typ}"}}"#).as_bytes(), rest, key)),
-        // A header and claims, rightly signed.
+        // The text as header and claims, with the right signature.
         _ => {
             let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
             look(&sign(&rest[..at], rest.get(at + 1..).unwrap_or_default(), key));

@@ -1,4 +1,4 @@
-"""Tells Schemathesis what an OpenAPI document cannot: who may sign in, and rules that involve two members.
+"""Gives Schemathesis what an OpenAPI document cannot say: accounts that can sign in, and rules that involve two members.
 
 Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens. schemathesis.toml has the rest.
 """
@@ -14,7 +14,7 @@ import unicodedata
 import requests
 import schemathesis
 
-# The account of the document's examples, so that a request that is made of them succeeds; and the one that calls.
+# The account of the document's examples, so that requests made from them succeed, and the account of the caller.
 ANN, CALLER, PASSWORD = "ann@example.com", "caller@example.com", "correct horse battery"
 
 numbers = itertools.count(1)

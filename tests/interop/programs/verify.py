@@ -1,4 +1,4 @@
-"""Verifies tokens with PyJWT and joserfc as a service would, with what a service knows: address, issuer, audience.
+"""Verifies tokens with PyJWT and joserfc as a service does, with the address of the key set, the issuer and the audience.
 
 Reads a case as JSON from standard input and prints, for each library, the names of the tokens that it accepts.
 """

@@ -1,7 +1,7 @@
-//! Sends requests at a fixed rate, or as many as go, and says what came back; reads its [`Plan`] from standard input.
+//! Sends requests at a fixed rate or as fast as possible, and reports the replies. Reads its [`Plan`] from standard input.
 //!
-//! A thread with a blocking socket for each connection: between two requests of one there is nothing but three system
-//! calls. On the cores that it shares with the service, what a generator takes is what the service lacks.
+//! Each connection has a thread with a blocking socket, which makes only three system calls between two requests: the
+//! generator shares the cores with the service, so its own work lowers the result.
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -18,14 +18,14 @@ use std::{
 #[derive(Deserialize)]
 struct Plan {
     address: SocketAddr,
-    /// As they go over the wire, taken in turn.
+    /// The bytes of each request; sent in rotation.
     requests: Vec<String>,
     connections: usize,
-    /// Requests a second; without it the next is due when the last was answered.
+    /// Requests a second; without it the next request follows the last reply.
     rate: Option<f64>,
-    /// For how long; what was sent by then is waited for.
+    /// How long requests are sent. Their replies are awaited.
     seconds: f64,
-    /// How many at most.
+    /// The maximum number of requests.
     count: Option<usize>,
 }
 
@@ -40,10 +40,10 @@ struct Report {
     slowest: f64,
 }
 
-/// The longest that an answer is waited for: more than any time-out of the service.
+/// The time-out for a reply, longer than any time-out of the service.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The status, or why there is none, and how long that took.
+/// The status or the error, and how long the request took.
 type Answer = (Result<u16, String>, Duration);
 
 fn main() {
@@ -59,7 +59,7 @@ fn main() {
         let threads: Vec<_> = (0..plan.connections).map(spawn).collect();
         ready.wait();
         let parts: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
-        // Of many threads on few cores the first are answered before the last have begun.
+        // With many threads on few cores, the first get their replies before the last start.
         let began = parts.iter().map(|(began, _)| *began).min().expect("a connection");
         (began, parts.into_iter().flat_map(|(_, answers)| answers).collect::<Vec<Answer>>())
     });
@@ -84,7 +84,7 @@ fn connect(plan: &Plan) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// One connection's part.
+/// The requests of one connection.
 fn talk(plan: &Plan, stream: io::Result<TcpStream>, next: &AtomicUsize) -> Vec<Answer> {
     let (began, mut stream, mut answers, mut reply) = (Instant::now(), stream, Vec::new(), vec![0; 16 * 1024]);
     let length = Duration::from_secs_f64(plan.seconds);
