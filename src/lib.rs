@@ -11,6 +11,7 @@
 //! | [`jobs`] | background work on the database: follow the feed of revocations, purge expired rows |
 //! | [`http`] | routes, extractors, handlers, problem+json; only this module uses actix-web and utoipa |
 //! | [`auth`] | the use cases: a file each |
+//! | [`limits`] | limits on guessing, by client address and by account |
 //! | [`tokens`] | mints and verifies tokens |
 //! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
 //! | [`storage`] | users, sessions, revocations, migrations; only this module uses sqlx |
@@ -33,6 +34,7 @@ pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod limits;
 pub mod os;
 pub mod passwords;
 pub mod random;
@@ -48,13 +50,14 @@ mod tests {
     };
 
     /// From the lowest layer to the highest. Modules of one layer do not use each other.
-    const LAYERS: [&[&str]; 10] = [
+    const LAYERS: [&[&str]; 11] = [
         &["domain"],
         &["os", "clock", "random"],
         &["config"],
         &["telemetry"],
         &["keys"],
         &["tokens", "passwords", "storage"],
+        &["limits"],
         &["auth"],
         &["http", "jobs"],
         &["app"],

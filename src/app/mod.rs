@@ -190,6 +190,15 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
     Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
+/// The function that hides the names of accounts with failed sign-ins, as the service with these settings does.
+///
+/// # Errors
+/// When a key cannot be used.
+pub fn account_mac(settings: &Settings, now: Timestamp) -> Result<impl Fn(&str) -> [u8; 32], KeysError> {
+    let tokens = Tokens::new(settings::issuer(settings), keys::load(settings, now)?);
+    Ok(move |name: &str| tokens.account_mac(name))
+}
+
 /// Watches the keys, waits for the database if it was unavailable at the start, and runs the background jobs.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use crate::{
     http,
     keys::{SigningKey, is_monotonous},
     os::cgroup::cpu_quota,
-    passwords::{Hashing, Passwords},
+    passwords::{Blocklist, Hashing, Passwords},
     telemetry::HashWaits,
     tokens::{Issuer, is_registered},
 };
@@ -34,6 +34,9 @@ fn problems(settings: &Settings) -> Vec<Problem> {
             }
             Ok(_) => {}
         }
+    }
+    if let Some(Err(error)) = settings.passwords.blocklist_file.as_deref().map(Blocklist::read) {
+        problems.push(Problem(&["passwords.blocklist_file"], format!("cannot be read: {error}")));
     }
     let claims = [(&["jwt.jti_claim"], &jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &jwt.user_id_claim, "sub")];
     for (name, claim, default) in claims {
@@ -85,6 +88,7 @@ pub(super) fn issuer(settings: &Settings) -> Issuer {
 /// # Errors
 /// As [`Passwords::start`].
 pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Result<Passwords> {
+    let blocklist = settings.blocklist_file.as_deref().map_or_else(|| Ok(Blocklist::default()), Blocklist::read)?;
     let threads = settings.hash_threads();
     let hashing = Hashing {
         memory_kib: settings.memory_kib,
@@ -96,7 +100,7 @@ pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Re
         queue_timeout: settings.queue_timeout,
         cooldown: cooldown(threads, cpu_quota()),
     };
-    Passwords::start(hashing, waits)
+    Passwords::start(hashing, blocklist, waits)
 }
 
 /// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads

@@ -2,9 +2,11 @@
 
 use super::{Auth, AuthError, Caller};
 use crate::{
-    domain::{Password, Timestamp},
+    domain::{LoginName, Password, Timestamp},
+    limits::AddressLimit,
     passwords::Verdict,
 };
+use std::net::IpAddr;
 
 /// The current password and the new one.
 #[derive(Debug, Clone)]
@@ -22,13 +24,27 @@ impl Auth {
         &self,
         caller: &Caller,
         change: PasswordChange,
+        address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<(), AuthError> {
-        self.user_admin.check_new(&change.new)?;
+        self.check_address(AddressLimit::SignIn, address)?;
+        self.user_admin.check_length(&change.new)?;
+        let login = LoginName::email(caller.user.email.as_str());
+        let attempt = self.begin_attempt(&login, address, now).await?;
+        let changed = self.change_if_right(caller, &change, now).await;
+        match &changed {
+            Ok(()) => self.note_success(attempt).await?,
+            Err(AuthError::InvalidCredentials) => self.note_failure(attempt, now).await,
+            Err(_) => {}
+        }
+        changed
+    }
+
+    async fn change_if_right(&self, caller: &Caller, change: &PasswordChange, now: Timestamp) -> Result<(), AuthError> {
         // While this request hashes, a sign-in may rehash the same password with new parameters, or another request may
         // change it. The second attempt tells the two apart: after a change the password is wrong.
         let is_changed =
-            self.try_to_change(caller, &change, now).await? || self.try_to_change(caller, &change, now).await?;
+            self.try_to_change(caller, change, now).await? || self.try_to_change(caller, change, now).await?;
         is_changed.then_some(()).ok_or(AuthError::InvalidCredentials)
     }
 
@@ -40,7 +56,7 @@ impl Auth {
         let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
             return Err(AuthError::InvalidCredentials);
         };
-        let new = self.passwords.hash(change.new.clone()).await?;
+        let new = self.passwords.hash_new(change.new.clone(), caller.user.personal_words()).await?;
         Ok(self.storage.change_password(caller.user.id, &verified, &new, caller.session, now).await?)
     }
 }

@@ -1,7 +1,7 @@
 //! Everything that a use case can refuse or fail at. `http/problem.rs` maps it to status codes and replies.
 
 use crate::{
-    domain::{Invalid, WeakPassword},
+    domain::{Invalid, Seconds, WeakPassword},
     passwords::HashError,
     storage::StorageError,
     tokens::SigningFailed,
@@ -41,6 +41,9 @@ pub enum AuthError {
     EmailTaken,
     #[error("An account with this username already exists.")]
     UsernameTaken,
+    /// A limit of `rate_limit`, by the name of its setting, or `account`.
+    #[error("Too many attempts.")]
+    RateLimited { limit: &'static str, retry_after: Seconds },
     #[error("Too many passwords are waiting to be hashed.")]
     Overloaded,
     /// The feed of revocations could not be read for too long: whether the token is revoked is not known.
@@ -67,6 +70,7 @@ impl From<HashError> for AuthError {
     fn from(error: HashError) -> Self {
         match error {
             HashError::Overloaded => Self::Overloaded,
+            HashError::Weak(weakness) => Self::WeakPassword(weakness),
             HashError::Argon2(_) | HashError::Panicked => Self::Internal(error.to_string()),
         }
     }

@@ -3,6 +3,7 @@
 mod authenticate;
 mod change_password;
 mod error;
+mod guessing;
 mod health;
 mod refresh;
 mod register;
@@ -23,15 +24,17 @@ pub use user_admin::UserAdmin;
 pub use users::ProfileUpdate;
 
 use crate::{
-    config::{Listing, RegistrationMode, Settings},
+    config::{Listing, RateLimit, RegistrationMode, Settings},
     domain::{Invalid, Seconds, Timestamp, Username},
     keys::{KeyFault, KeyRing},
+    limits::{AddressLimits, AddressRates, AttemptQueue, DelayPolicy},
     passwords::Passwords,
-    storage::Storage,
+    storage::{AttemptKey, Storage},
     tokens::{Keys, Tokens},
 };
+use guessing::UnwrittenFailures;
 use serde::Serialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Everything that the use cases need.
 pub struct Auth {
@@ -40,6 +43,38 @@ pub struct Auth {
     passwords: Arc<Passwords>,
     tokens: Tokens,
     policy: Policy,
+    /// `None` with `rate_limit.enabled = false`.
+    limits: Option<Limits>,
+}
+
+/// The limits on guessing; see [`guessing`].
+struct Limits {
+    addresses: AddressLimits,
+    attempts: AttemptQueue<AttemptKey>,
+    delay: DelayPolicy,
+    unwritten: UnwrittenFailures,
+    /// How long an attempt waits for its turn.
+    queue_timeout: Duration,
+}
+
+impl Limits {
+    fn new(settings: &Settings) -> Self {
+        let RateLimit { signin_per_address, create_per_address, refresh_per_address, .. } = settings.rate_limit;
+        Self {
+            addresses: AddressLimits::new(AddressRates {
+                sign_in: signin_per_address,
+                create: create_per_address,
+                refresh: refresh_per_address,
+            }),
+            attempts: AttemptQueue::default(),
+            delay: DelayPolicy {
+                free_failures: settings.rate_limit.account_failures,
+                max_delay: Seconds(i64::try_from(settings.rate_limit.account_delay_max.as_secs()).unwrap_or(i64::MAX)),
+            },
+            unwritten: UnwrittenFailures::default(),
+            queue_timeout: settings.passwords.queue_timeout,
+        }
+    }
 }
 
 /// What the settings allow.
@@ -84,7 +119,8 @@ impl Auth {
             max_sessions: settings.users.max_sessions,
             reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
-        Self { storage, user_admin, passwords, tokens, policy }
+        let limits = settings.rate_limit.enabled.then(|| Limits::new(settings));
+        Self { storage, user_admin, passwords, tokens, policy, limits }
     }
 
     /// Replaces all keys. Returns the `kid` of the active one.

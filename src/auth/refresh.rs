@@ -3,9 +3,11 @@
 use super::{Auth, AuthError, IssuedToken};
 use crate::{
     domain::{RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
+    limits::AddressLimit,
     storage::{LiveSession, Rotation},
     tokens::Refusal,
 };
+use std::net::IpAddr;
 
 /// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the presented one.
 #[derive(Debug, Clone)]
@@ -31,7 +33,8 @@ impl Auth {
     ///
     /// # Errors
     /// The token is invalid, an access token, superseded or reused, its session has ended, or the database is unavailable.
-    pub async fn refresh(&self, token: &str, now: Timestamp) -> Result<Refreshed, AuthError> {
+    pub async fn refresh(&self, token: &str, address: Option<IpAddr>, now: Timestamp) -> Result<Refreshed, AuthError> {
+        self.check_address(AddressLimit::Refresh, address)?;
         // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,

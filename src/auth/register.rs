@@ -4,7 +4,9 @@ use super::{Auth, AuthError, Presented};
 use crate::{
     config::RegistrationMode,
     domain::{Email, Name, Password, Timestamp, User, Username},
+    limits::AddressLimit,
 };
+use std::net::IpAddr;
 
 /// The values of a new account. It has no rights.
 #[derive(Debug, Clone)]
@@ -22,7 +24,14 @@ impl Auth {
     /// # Errors
     /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service is overloaded
     /// or unavailable.
-    pub async fn register(&self, sign_up: SignUp, presented: Presented<'_>, now: Timestamp) -> Result<User, AuthError> {
+    pub async fn register(
+        &self,
+        sign_up: SignUp,
+        presented: Presented<'_>,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<User, AuthError> {
+        self.check_address(AddressLimit::Create, address)?;
         match self.policy.registration {
             RegistrationMode::Open => {}
             RegistrationMode::Closed => return Err(AuthError::RegistrationClosed),

@@ -3,9 +3,11 @@
 use super::{Auth, AuthError};
 use crate::{
     domain::{LoginName, NewSession, Password, RefreshToken, Seconds, SessionId, Timestamp, User},
+    limits::{AddressLimit, network},
     passwords::Verdict,
     random::random,
 };
+use std::net::IpAddr;
 
 /// The credentials of a sign-in.
 #[derive(Debug, Clone)]
@@ -18,7 +20,7 @@ pub struct SignIn {
 #[derive(Debug, Clone, Default)]
 pub struct Client {
     pub user_agent: Option<String>,
-    pub ip: Option<String>,
+    pub ip: Option<IpAddr>,
 }
 
 /// A token, and how many seconds it is valid.
@@ -55,23 +57,24 @@ impl Auth {
     /// [`AuthError::InvalidCredentials`] for an unknown or inactive account and for a wrong password, or the service is
     /// overloaded or unavailable.
     pub async fn sign_in(&self, sign_in: SignIn, client: Client, now: Timestamp) -> Result<TokenPair, AuthError> {
+        self.check_address(AddressLimit::SignIn, client.ip)?;
+        let attempt = self.begin_attempt(&sign_in.login, client.ip, now).await?;
         let absolute_end = now + self.policy.session_lifetime;
         let session = NewSession {
             id: SessionId::from_random(random()),
             expires_at: (now + self.policy.refresh_token_lifetime).min(absolute_end),
             absolute_expires_at: absolute_end,
             user_agent: client.user_agent,
-            ip: client.ip,
+            ip: client.ip.map(|ip| ip.to_string()),
+            network: client.ip.map(network),
         };
-        let mut user = self.try_to_begin(&sign_in, &session, Outdated::Rehash, now).await?;
-        if user.is_none() {
-            // The stored hash was replaced while this request was hashing. Either another sign-in rehashed the same password,
-            // or the password was changed: the second attempt tells. It does not rehash, because replicas with different
-            // parameters would undo each other's work.
-            user = self.try_to_begin(&sign_in, &session, Outdated::Keep, now).await?;
+        let begun = self.begin_session(&sign_in, &session, now).await;
+        match &begun {
+            Ok(_) => self.note_success(attempt).await?,
+            Err(AuthError::InvalidCredentials) => self.note_failure(attempt, now).await,
+            Err(_) => {}
         }
-        // It was replaced again. The password was right both times, so the client may try again.
-        let user = user.ok_or(AuthError::Overloaded)?;
+        let user = begun?;
 
         let access = self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
         let refresh = self.tokens.mint_refresh(&RefreshToken {
@@ -83,6 +86,19 @@ impl Auth {
         })?;
         let refresh = IssuedToken { text: refresh, expires_in: session.expires_at - now };
         Ok(TokenPair { access: access.into(), refresh })
+    }
+
+    /// Begins `session` for the user with these credentials.
+    async fn begin_session(&self, sign_in: &SignIn, session: &NewSession, now: Timestamp) -> Result<User, AuthError> {
+        let mut user = self.try_to_begin(sign_in, session, Outdated::Rehash, now).await?;
+        if user.is_none() {
+            // The stored hash was replaced while this request was hashing. Either another sign-in rehashed the same password,
+            // or the password was changed: the second attempt tells. It does not rehash, because replicas with different
+            // parameters would undo each other's work.
+            user = self.try_to_begin(sign_in, session, Outdated::Keep, now).await?;
+        }
+        // It was replaced again. The password was right both times, so the client may try again.
+        user.ok_or(AuthError::Overloaded)
     }
 
     /// Begins `session` for the user with these credentials; `None` if the stored hash was replaced or the user was

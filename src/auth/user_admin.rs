@@ -26,8 +26,8 @@ impl UserAdmin {
     }
 
     /// # Errors
-    /// The rule that a new password breaks.
-    pub(super) fn check_new(&self, password: &Password) -> Result<(), AuthError> {
+    /// The password is too short or too long.
+    pub(super) fn check_length(&self, password: &Password) -> Result<(), AuthError> {
         Ok(self.rules.check(password)?)
     }
 
@@ -37,8 +37,9 @@ impl UserAdmin {
     /// The password is weak, e-mail or username are taken, or the service is overloaded or unavailable.
     pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
-        self.check_new(&password)?;
-        let hash = self.passwords.hash(password).await?;
+        self.check_length(&password)?;
+        let personal = [email.as_str(), username.as_str(), first_name.as_str(), last_name.as_str()].map(str::to_owned);
+        let hash = self.passwords.hash_new(password, personal.to_vec()).await?;
         let user = NewUser { email, username, first_name, last_name, is_superuser };
         // Duplicates are not checked before hashing: the unique index decides, and an earlier check could be stale.
         match self.storage.create_user(&user, &hash, now).await? {
@@ -82,8 +83,9 @@ impl UserAdmin {
         password: Password,
         now: Timestamp,
     ) -> Result<Option<User>, AuthError> {
-        self.check_new(&password)?;
-        let hash = self.passwords.hash(password).await?;
+        self.check_length(&password)?;
+        let Some(user) = self.storage.find_user(&UserRef::Id(id)).await? else { return Ok(None) };
+        let hash = self.passwords.hash_new(password, user.personal_words()).await?;
         Ok(self.storage.set_password(id, &hash, now).await?)
     }
 
@@ -101,6 +103,18 @@ impl UserAdmin {
     /// If the database is unavailable.
     pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, AuthError> {
         Ok(self.storage.deactivate(id, now).await?)
+    }
+
+    /// Forgets the failed sign-ins of a user, by each name that it can sign in with. `mac` hides a name, as
+    /// [`Tokens::account_mac`](crate::tokens::Tokens::account_mac) does.
+    ///
+    /// # Errors
+    /// If the database is unavailable.
+    pub async fn unlock(&self, user: &User, mac: impl Fn(&str) -> [u8; 32]) -> Result<(), AuthError> {
+        for login in [LoginName::email(user.email.as_str()), LoginName::username(user.username.as_str())] {
+            self.storage.clear_sign_in_failures(&mac(login.text()), None).await?;
+        }
+        Ok(())
     }
 
     /// Ends every session of a user.
@@ -143,7 +157,7 @@ impl UserAdmin {
         match self.create(sign_up, true, now).await {
             Ok(user) => Ok(Some(user)),
             Err(AuthError::EmailTaken) => {
-                let hash = self.passwords.hash(password).await?;
+                let hash = self.passwords.hash_new(password, vec![email.as_str().to_owned()]).await?;
                 Ok(self.storage.promote(email, &hash, now).await?)
             }
             Err(error) => Err(error),

@@ -4,8 +4,10 @@ use super::{Auth, AuthError, Caller};
 use crate::{
     config::Listing,
     domain::{Limit, Name, Page, User, UserCursor, Username},
+    limits::AddressLimit,
     storage::{ProfileChange, Updated},
 };
+use std::net::IpAddr;
 
 /// The changes of a profile; `None` keeps a value.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +39,16 @@ impl Auth {
     ///
     /// # Errors
     /// The username is invalid or taken, the caller was deleted meanwhile, or the database is unavailable.
-    pub async fn update_profile(&self, caller: &Caller, update: ProfileUpdate) -> Result<User, AuthError> {
+    pub async fn update_profile(
+        &self,
+        caller: &Caller,
+        update: ProfileUpdate,
+        address: Option<IpAddr>,
+    ) -> Result<User, AuthError> {
+        if update.username.is_some() {
+            // The reply reveals whether an account has the username.
+            self.check_address(AddressLimit::Create, address)?;
+        }
         let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
         let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;
         let other = username.as_ref().filter(|username| username.key() != caller.user.username.key());

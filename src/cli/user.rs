@@ -43,6 +43,8 @@ pub(super) enum UserAction {
     Deactivate(Which),
     /// End the user's sessions
     SignOut(Which),
+    /// Forget the failed sign-ins that delay further attempts
+    Unlock(Which),
     /// Delete a user and the user's sessions
     Delete(Which),
 }
@@ -93,17 +95,17 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(),
     let ended = match command {
         UserCommand::Create(command) => create(command, &user_admin, now).await,
         UserCommand::List { json } => list(&user_admin, json).await,
-        UserCommand::Existing(action) => act(action, &user_admin, now).await,
+        UserCommand::Existing(action) => act(action, &user_admin, settings, now).await,
     };
     storage.close().await;
     ended
 }
 
 /// Finds a user, and does to it what the command says.
-async fn act(action: UserAction, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
-    use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut};
-    let (Show(which) | SetPassword(which) | Activate(which) | Deactivate(which) | SignOut(which) | Delete(which)) =
-        &action;
+async fn act(action: UserAction, user_admin: &UserAdmin, settings: &Settings, now: Timestamp) -> Result<(), Failure> {
+    use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut, Unlock};
+    let (Show(which) | SetPassword(which) | Activate(which) | Deactivate(which) | SignOut(which) | Unlock(which)
+    | Delete(which)) = &action;
     let user = user_admin.find(&which.user).await.map_err(explain)?;
     let user = user.ok_or("there is no user with this id, e-mail or username")?;
     let id = user.id;
@@ -116,6 +118,10 @@ async fn act(action: UserAction, user_admin: &UserAdmin, now: Timestamp) -> Resu
         Activate(_) => user_admin.activate(id).await,
         Deactivate(_) => user_admin.deactivate(id, now).await,
         SignOut(_) => user_admin.sign_out(id, now).await.map(|()| Some(user)),
+        Unlock(_) => {
+            let mac = app::account_mac(settings, now)?;
+            user_admin.unlock(&user, mac).await.map(|()| Some(user))
+        }
         Delete(_) => user_admin.delete(id, now).await.map(|was_there| was_there.then_some(user)),
     };
     print(user.map_err(explain)?.ok_or("the user was deleted at the same time")?, which.json);

@@ -108,6 +108,7 @@ sections! {
         queue_timeout: Duration,
         min_length: u32,
         max_length: u32,
+        blocklist_file: Option<PathBuf>,
     }
 
     /// Who may list users, which usernames are reserved, and how many sessions a user may have.

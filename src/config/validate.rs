@@ -216,7 +216,7 @@ fn bootstrap(settings: &Settings, rules: &mut Rules) {
 }
 
 /// The sections whose settings have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &["rate_limit.", "mail.", "audit."];
+const WITHOUT_EFFECT: &[&str] = &["mail.", "audit."];
 
 impl Settings {
     /// What is allowed but deserves a line at the start.
@@ -234,8 +234,8 @@ impl Settings {
                 "users.list = \"authenticated\": every user may list all users",
             ),
             (
-                is_production && self.rate_limit.enabled,
-                "there are no rate limits in this version: limit sign-ins in your proxy",
+                is_production && !self.rate_limit.enabled,
+                "rate_limit.enabled is false: clients can guess passwords as fast as they are hashed",
             ),
             (
                 jwt.access_token_lifetime > Seconds(3600),

@@ -61,6 +61,16 @@ pub enum WeakPassword {
     TooShort(usize),
     #[error("The password must have at most {0} characters.")]
     TooLong(usize),
+    #[error("The password is a common password or word. A few unrelated words in a row are harder to guess.")]
+    Common,
+    #[error("The password is one character repeated. A few words in a row are harder to guess.")]
+    Repeated,
+    #[error("The password is a run of letters, digits or keys. A few words in a row are harder to guess.")]
+    Run,
+    #[error(
+        "The password is the e-mail, the username or a name of its user. Choose words that others do not connect with you."
+    )]
+    Personal,
 }
 
 impl PasswordRules {

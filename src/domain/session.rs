@@ -37,6 +37,8 @@ pub struct NewSession {
     pub absolute_expires_at: Timestamp,
     pub user_agent: Option<String>,
     pub ip: Option<String>,
+    /// The network of the client; see `limits::network`.
+    pub network: Option<String>,
 }
 
 /// A session in the list of its user.

@@ -59,6 +59,12 @@ impl User {
     }
 
     /// Superusers may do everything that staff may.
+    /// What others know about the user, which makes a weak password.
+    pub fn personal_words(&self) -> Vec<String> {
+        let Self { email, username, first_name, last_name, .. } = self;
+        [email.as_str(), username.as_str(), first_name.as_str(), last_name.as_str()].map(str::to_owned).to_vec()
+    }
+
     pub fn is_at_least_staff(&self) -> bool {
         self.is_staff || self.is_superuser
     }

@@ -86,6 +86,12 @@ impl LoginName {
         Self::Username(Username::key_of(text))
     }
 
+    /// The normalised text, whether or not an account can have it.
+    pub fn text(&self) -> &str {
+        let (Self::Email { key, .. } | Self::Username(key)) = self;
+        key
+    }
+
     /// The key to look up; `None` where no account can have it (PostgreSQL refuses NUL in text).
     pub fn key(&self) -> Option<&str> {
         let (Self::Email { key, .. } | Self::Username(key)) = self;

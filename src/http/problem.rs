@@ -59,6 +59,8 @@ codes! {
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "Unsupported media type",
         "Send the body as `application/json` in UTF-8, without a content encoding.";
+    RATE_LIMITED = "rate-limited", 429, "Rate limited",
+        "Too many attempts. The header `Retry-After` has the number of seconds to wait.";
     INTERNAL = "internal", 500, "Internal error",
         "The service has failed. Its log has the reason under this `request_id`.";
     OVERLOADED = "overloaded", 503, "Overloaded", "Too many passwords are waiting to be hashed. Try again in a moment.";
@@ -147,6 +149,7 @@ impl Problem {
                 AuthError::RegistrationClosed => Code::REGISTRATION_CLOSED,
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
                 AuthError::UsernameTaken => Code::USERNAME_TAKEN,
+                AuthError::RateLimited { .. } => Code::RATE_LIMITED,
                 AuthError::Overloaded => Code::OVERLOADED,
                 AuthError::RevocationsStale => Code::REVOCATIONS_STALE,
                 AuthError::Unavailable(_) => Code::UNAVAILABLE,
@@ -208,6 +211,9 @@ impl Problem {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             _ => {}
+        }
+        if let Self::Auth(AuthError::RateLimited { retry_after, .. }) = self {
+            response.insert_header((header::RETRY_AFTER, retry_after.0));
         }
         if let Self::MethodNotAllowed(allow) = self {
             response.insert_header((header::ALLOW, allow.as_str()));

@@ -53,7 +53,7 @@ fn response(status: u16, codes: &[&Code]) -> Response {
         ResponseBuilder::new().description(description.join(" ")).content("application/problem+json", content);
     match status {
         401 => response.header("WWW-Authenticate", required_header()).build(),
-        503 => response.header("Retry-After", required_header()).build(),
+        429 | 503 => response.header("Retry-After", required_header()).build(),
         _ => response.build(),
     }
 }

@@ -131,7 +131,8 @@ impl StateStore for Column {
     {
         let Table { shards, max_per_shard, hasher } = &*self.table;
         // An attacker must not choose the shard.
-        let shard = &shards[hasher.hash_one(key) as usize % SHARDS];
+        let [place, ..] = hasher.hash_one(key).to_ne_bytes();
+        let shard = &shards[usize::from(place) % SHARDS];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let times = shard.get_or_insert_mut(*key, Default::default);
         let time = &mut times[self.column];

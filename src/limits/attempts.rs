@@ -67,7 +67,10 @@ mod tests {
     async fn attempts_for_one_account_run_one_at_a_time_and_leave_nothing() {
         let queue = AttemptQueue::default();
         let first = queue.wait(1, Duration::ZERO).await;
-        assert!(first.is_some() && queue.wait(2, Duration::ZERO).await.is_some(), "accounts do not wait for each other");
+        assert!(
+            first.is_some() && queue.wait(2, Duration::ZERO).await.is_some(),
+            "accounts do not wait for each other"
+        );
         assert!(queue.wait(1, Duration::from_millis(1)).await.is_none());
         drop(first);
         assert!(queue.wait(1, Duration::ZERO).await.is_some());

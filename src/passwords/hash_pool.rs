@@ -5,7 +5,7 @@
 //! refused at once.
 
 use super::Hashing;
-use crate::{os::scheduler, telemetry::HashWaits};
+use crate::{domain::WeakPassword, os::scheduler, telemetry::HashWaits};
 use argon2_rust::{Algorithm, Argon2, Hasher, Params, Version};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rustix::{
@@ -35,6 +35,9 @@ pub enum HashError {
     /// The queue is full, or no hash thread was free in time.
     #[error("too many passwords are waiting to be hashed")]
     Overloaded,
+    /// A new password that is easy to guess.
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
     #[error("hashing failed: {0}")]
     Argon2(#[from] argon2_rust::Error),
     #[error("hashing panicked")]
@@ -92,6 +95,10 @@ impl HashPool {
         }
         let permits = Arc::new(Semaphore::new(hashing.threads + hashing.queue));
         Ok(Self { queue, permits, queue_timeout: hashing.queue_timeout, waits })
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.permits.available_permits() > 0
     }
 
     pub(super) fn try_acquire(&self) -> Result<Permit, HashError> {

@@ -4,8 +4,10 @@
 //! strings, and is the reference that `argon2-rust` is compared with when the service starts.
 
 mod hash_pool;
+mod weakness;
 
 pub use hash_pool::{HashError, Permit};
+pub use weakness::Blocklist;
 
 use crate::{
     domain::{Password, PasswordHash},
@@ -19,7 +21,7 @@ use argon2::{
 use argon2_rust::params::{Memory, TagLen};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use hash_pool::{HashPool, Worker};
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 /// The length of a hash, in bytes.
 const TAG: usize = Params::DEFAULT_OUTPUT_LEN;
@@ -55,6 +57,7 @@ pub struct Hashing {
 pub struct Passwords {
     pool: HashPool,
     cost: Cost,
+    blocklist: Arc<Blocklist>,
 }
 
 /// The cost of a new hash, and the most that a stored one may cost.
@@ -68,13 +71,17 @@ impl Passwords {
     /// # Errors
     /// When `argon2-rust` computes wrong hashes on this processor, the system refuses to start a thread, or Argon2 does
     /// not allow these parameters.
-    pub fn start(hashing: Hashing, waits: HashWaits) -> io::Result<Self> {
+    pub fn start(hashing: Hashing, blocklist: Blocklist, waits: HashWaits) -> io::Result<Self> {
         let Hashing { memory_kib, iterations, parallelism, max_memory_kib, threads, cooldown, .. } = hashing;
         let params = Params::new(memory_kib, iterations, parallelism, Some(TAG)).map_err(io::Error::other)?;
         compare_with_reference()?;
         let backend = argon2_rust::detected_backend().name();
         tracing::info!(backend, threads, cooldown, "hashing passwords");
-        Ok(Self { pool: HashPool::start(hashing, IDLE_TIMEOUT, waits)?, cost: Cost { params, max_memory_kib } })
+        Ok(Self {
+            pool: HashPool::start(hashing, IDLE_TIMEOUT, waits)?,
+            cost: Cost { params, max_memory_kib },
+            blocklist: Arc::new(blocklist),
+        })
     }
 
     /// How many requests wait for a hash thread.
@@ -88,10 +95,23 @@ impl Passwords {
         self.pool.try_acquire()
     }
 
-    /// The hash to store for a new password.
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
-        let cost = self.cost.clone();
-        self.pool.run(self.try_acquire()?, move |worker| cost.hash(&password, worker)).await?
+    /// Whether another request may wait for a hash thread.
+    pub fn has_room(&self) -> bool {
+        self.pool.has_room()
+    }
+
+    /// The hash to store for a new password. `personal` are the e-mail, the username and the names of its user.
+    ///
+    /// # Errors
+    /// [`HashError::Weak`] if the password is easy to guess, or no hash thread is free in time.
+    pub async fn hash_new(&self, password: Password, personal: Vec<String>) -> Result<PasswordHash, HashError> {
+        let (cost, blocklist) = (self.cost.clone(), Arc::clone(&self.blocklist));
+        self.pool
+            .run(self.try_acquire()?, move |worker| {
+                weakness::check(&password, &personal, &blocklist)?;
+                cost.hash(&password, worker)
+            })
+            .await?
     }
 
     /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether

@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     // during an update; the release after this one drops it.
     migration!(5, "published keys", "0005_published_keys.sql"),
     migration!(6, "email keys", "0006_email_keys.sql"),
+    migration!(7, "sign in failures", "0007_sign_in_failures.sql"),
 ];
 
 /// What to do about a user that [`Storage::migrate`] returns.

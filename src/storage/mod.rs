@@ -27,6 +27,7 @@ mod query;
 mod revocation;
 mod sessions;
 mod sign_in_batch;
+mod sign_in_failures;
 mod unit_of_work;
 mod user_row;
 mod users;
@@ -37,6 +38,7 @@ pub use pool::{OpenError, check};
 pub use purge::{Expiring, Purged};
 pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
+pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
 pub use users::{Created, ProfileChange, Updated, UserRef};
 
 use crate::config::Settings;

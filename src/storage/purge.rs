@@ -10,16 +10,19 @@ pub enum Expiring {
     Sessions,
     /// Revocations that no access token can contain any more, except the last: followers know their place by it.
     Revocations,
+    /// Failed sign-ins that are forgotten, and the oldest ones of a full table.
+    SignInFailures,
 }
 
 impl Expiring {
-    pub const ALL: [Self; 2] = [Self::Sessions, Self::Revocations];
+    pub const ALL: [Self; 3] = [Self::Sessions, Self::Revocations, Self::SignInFailures];
 
     /// The table's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
             Self::Revocations => "revocations",
+            Self::SignInFailures => "sign_in_failures",
         }
     }
 }
@@ -59,11 +62,24 @@ impl Storage {
                 LIMIT $3
             )
             RETURNING ended_at";
+        const SIGN_IN_FAILURES: &str = r"
+            DELETE FROM sign_in_failures
+            WHERE (account, is_known) IN (
+                SELECT account, is_known FROM sign_in_failures
+                WHERE last_failed_at >= $1 AND last_failed_at < $2
+                ORDER BY last_failed_at
+                LIMIT $3
+            )
+            RETURNING last_failed_at";
         let sql = match what {
             Expiring::Sessions => SESSIONS,
             Expiring::Revocations => REVOCATIONS,
+            Expiring::SignInFailures => SIGN_IN_FAILURES,
         };
-        let before = self.revoked.start_of(now);
+        let before = match what {
+            Expiring::Sessions | Expiring::Revocations => self.revoked.start_of(now),
+            Expiring::SignInFailures => self.failures_end(now).await?,
+        };
         let deleted: Vec<(i64,)> = self
             .write(|| async {
                 let mut tx = self.begin().await?;

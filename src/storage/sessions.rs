@@ -151,8 +151,8 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
     );
     const INSERT: &str = r"
         INSERT INTO sessions (id, user_id, generation, created_at, rotated_at, last_used_at,
-            expires_at, absolute_expires_at, user_agent, ip, number)
-        SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, sign_ins
+            expires_at, absolute_expires_at, user_agent, ip, network, number)
+        SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, $8, sign_ins
         FROM users
         WHERE id = $2";
     let VerifiedSignIn { user, verified, rehashed, session, now } = sign_in;
@@ -173,6 +173,7 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
         .bind(session.absolute_expires_at.0)
         .bind(session.user_agent.as_deref())
         .bind(session.ip.as_deref())
+        .bind(session.network.as_deref())
         .execute()
         .await?;
     Ok(Some(row.into()))

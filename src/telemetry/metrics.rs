@@ -18,8 +18,10 @@ type Label<T = &'static str> = [(&'static str, T); 1];
 /// The method and the route of a request.
 type Route = [(&'static str, Cow<'static, str>); 2];
 
-const SIGN_INS: [&str; 5] = ["ok", "invalid", "overloaded", "unavailable", "gone"];
-const REFRESHES: [&str; 7] = ["rotated", "repeated", "renewed", "superseded", "reused", "invalid", "unavailable"];
+const SIGN_INS: [&str; 6] = ["ok", "invalid", "limited", "overloaded", "unavailable", "gone"];
+const REFRESHES: [&str; 8] =
+    ["rotated", "repeated", "renewed", "superseded", "reused", "limited", "invalid", "unavailable"];
+const LIMITS: [&str; 4] = ["signin_per_address", "create_per_address", "refresh_per_address", "account"];
 
 /// How long requests waited for a hash thread.
 #[derive(Debug, Clone)]
@@ -60,6 +62,7 @@ pub struct Metrics {
     durations: Family<Route, Histogram>,
     sign_ins: Family<Label, Counter>,
     refreshes: Family<Label, Counter>,
+    rate_limited: Family<Label, Counter>,
     hash_queue: Gauge,
     connections: Family<Label, Gauge>,
     purged_rows: Family<Label, Counter>,
@@ -91,6 +94,7 @@ impl Metrics {
             durations,
             sign_ins: add(ours, "signin", "Sign-ins, by outcome"),
             refreshes: add(ours, "refresh", "Refreshes, by outcome"),
+            rate_limited: add(ours, "rate_limited", "Requests that a limit refused, by limit"),
             hash_queue: add(ours, "hash_queue_depth", "Passwords that wait for a hash thread"),
             connections: add(ours, "pool_connections", "Connections to the database"),
             purged_rows: add(ours, "purged_rows", "Expired rows that were deleted, by table"),
@@ -108,9 +112,13 @@ impl Metrics {
             registry,
         };
         // Every series starts at 0: Prometheus sees no increase in a counter that first appears at 1.
-        for (family, outcomes) in [(&metrics.sign_ins, &SIGN_INS[..]), (&metrics.refreshes, &REFRESHES)] {
-            for outcome in outcomes {
-                drop(family.get_or_create(&[("outcome", outcome)]));
+        for (family, label, values) in [
+            (&metrics.sign_ins, "outcome", &SIGN_INS[..]),
+            (&metrics.refreshes, "outcome", &REFRESHES),
+            (&metrics.rate_limited, "limit", &LIMITS),
+        ] {
+            for value in values {
+                drop(family.get_or_create(&[(label, value)]));
             }
         }
         metrics
@@ -129,6 +137,11 @@ impl Metrics {
 
     pub fn refreshed(&self, outcome: &'static str) {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a request that the limit of this name refused.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.rate_limited.get_or_create(&[("limit", limit)]).inc();
     }
 
     /// Counts expired rows that were deleted.

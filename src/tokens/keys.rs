@@ -67,17 +67,22 @@ pub struct RefreshKeys {
     previous: Option<TokenKey>,
     /// Derives the `jti` of a pair that a retry gets again.
     pub(super) derivation: hmac::Key,
+    /// Hides the names of accounts; see [`Tokens::account_mac`](super::Tokens::account_mac).
+    pub(super) accounts: hmac::Key,
 }
 
 impl RefreshKeys {
     const TYP: &str = "rt+jwt";
 
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Result<Self, KeyFault> {
+        let derivation = hmac::Key::new(hmac::HMAC_SHA256, current.expose_secret().as_bytes());
+        let accounts = hmac::sign(&derivation, b"signet: accounts of failed sign-ins");
         let parse = |text| Ok::<_, KeyFault>(TokenKey::new(SigningKey::parse(text, Algorithm::Hs256)?, Self::TYP));
         Ok(Self {
             current: parse(current)?,
             previous: previous.map(parse).transpose()?,
-            derivation: hmac::Key::new(hmac::HMAC_SHA256, current.expose_secret().as_bytes()),
+            accounts: hmac::Key::new(hmac::HMAC_SHA256, accounts.as_ref()),
+            derivation,
         })
     }
 
@@ -104,7 +109,7 @@ mod tests {
         };
         let (old, new) = (secret(), secret());
         let before = keys(access(Algorithm::Rs256), &old, None);
-        let rows = [
+        let rows = vec![
             ("unchanged", keys(access(Algorithm::Rs256), &old, None), 0),
             ("another key", keys(other(), &old, None), 1),
             ("the same key with another algorithm", keys(access(Algorithm::Ps256), &old, None), 1),

@@ -18,6 +18,7 @@ use crate::{
     keys::{KeyFault, KeyRing},
 };
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use jsonwebtoken::jwk::JwkSet;
 use std::sync::Arc;
 
@@ -86,6 +87,14 @@ impl Tokens {
         }
         let keys = Keys::new(access, before.refresh.clone(), now)?;
         Ok(Some(self.replace_keys(keys, now)))
+    }
+
+    /// An HMAC of the normalised name of an account, under a key that is derived from `jwt.refresh_key`.
+    pub fn account_mac(&self, name: &str) -> [u8; 32] {
+        let tag = hmac::sign(&self.keys.load().refresh.accounts, name.as_bytes());
+        let mut mac = [0; 32];
+        mac.copy_from_slice(tag.as_ref());
+        mac
     }
 
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): the next, the active and the retiring ones.

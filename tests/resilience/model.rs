@@ -197,7 +197,7 @@ impl History<'_> {
         let newest = session.refresh.len() - 1;
         let behind = behind.min(newest);
         let (token, token_end) = session.refresh[newest - behind].clone();
-        let outcome = self.auth.refresh(&token, Timestamp(now)).await;
+        let outcome = self.auth.refresh(&token, None, Timestamp(now)).await;
         let age = now - session.rotated_at;
         let access_end = session.absolute_end.min(now + lifetimes.access);
         if now >= token_end || !session.is_alive(now) {
@@ -276,7 +276,7 @@ impl History<'_> {
                 let new = format!("{PASSWORD} {}", self.now);
                 let current = Password::attempt(&self.users[user].password);
                 let change = PasswordChange { current, new: Password::parse(&new).unwrap() };
-                auth.change_password(&caller, change, now).await.unwrap();
+                auth.change_password(&caller, change, None, now).await.unwrap();
                 self.users[user].password = new;
                 self.end_where(|other, session| session.user == user && other != number);
             }
@@ -339,7 +339,7 @@ impl History<'_> {
         for number in 0..self.sessions.len() {
             let (session, mut good) = (&self.sessions[number], 0);
             for (token, _) in session.refresh.iter().rev() {
-                good += usize::from(self.auth.refresh(token, self.at()).await.is_ok());
+                good += usize::from(self.auth.refresh(token, None, self.at()).await.is_ok());
             }
             prop_assert_eq!(good, usize::from(session.is_alive(self.now)));
         }
@@ -452,7 +452,7 @@ fn an_honest_client_is_never_signed_out() {
                     if client.now >= end {
                         return Ok(());
                     }
-                    answer = auth.refresh(&token, client.at()).await;
+                    answer = auth.refresh(&token, None, client.at()).await;
                 }
                 let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
                 prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), client.at()).is_ok());

@@ -46,6 +46,7 @@ fn new_session() -> NewSession {
         absolute_expires_at: Timestamp(NOW.0 + 200),
         user_agent: None,
         ip: None,
+        network: None,
     }
 }
 

@@ -88,6 +88,19 @@ pub fn comes_from_trusted_proxy(state: &State, request: &HttpRequest) -> bool {
     request.peer_addr().is_some_and(|peer| state.proxies.trusts(peer.ip().to_canonical()))
 }
 
+/// Extracts the client's address.
+pub struct ClientAddress(pub Option<IpAddr>);
+
+impl FromRequest for ClientAddress {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let state = request.app_data::<Data<State>>();
+        ready(Ok(Self(state.and_then(|state| client_address(state, request)))))
+    }
+}
+
 impl FromRequest for Client {
     type Error = Infallible;
     type Future = Ready<Result<Self, Infallible>>;
@@ -97,7 +110,7 @@ impl FromRequest for Client {
         let state = request.app_data::<Data<State>>();
         ready(Ok(Self {
             user_agent: user_agent.map(|text| text.chars().take(256).collect()),
-            ip: state.and_then(|state| client_address(state, request)).map(|address| address.to_string()),
+            ip: state.and_then(|state| client_address(state, request)),
         }))
     }
 }

@@ -6,6 +6,6 @@ mod json;
 mod members;
 
 pub(super) use bearer::{Bearer, BearerBody, presented};
-pub(super) use client_address::{Proxies, client_address, comes_from_trusted_proxy};
+pub(super) use client_address::{ClientAddress, Proxies, client_address, comes_from_trusted_proxy};
 pub(super) use json::Body;
 pub(super) use members::{MemberFaults, Members, read};

@@ -5,7 +5,7 @@ use crate::{
     auth::{AuthError, RefreshKind, Refreshed},
     http::{
         State,
-        extract::{Body, MemberFaults, Members},
+        extract::{Body, ClientAddress, MemberFaults, Members},
         problem::{Code, Problem},
         refusals::{BODY, DATABASE, refusals},
     },
@@ -44,7 +44,7 @@ pub struct AccessTokenResponse {
 refusals!(
     RefreshRefusals = BODY,
     DATABASE,
-    &[Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::REFRESH_SUPERSEDED, Code::REFRESH_REUSED]
+    &[Code::RATE_LIMITED, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::REFRESH_SUPERSEDED, Code::REFRESH_REUSED]
 );
 
 /// Get a new access token for a refresh token.
@@ -52,14 +52,19 @@ refusals!(
     post, path = "/auth/refresh-access", tag = "User and Access", operation_id = "refresh_access",
     request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse), RefreshRefusals)
 )]
-pub async fn refresh_access(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
-    let refreshed = state.auth.refresh(&request.refresh_token, state.clock.now()).await;
+pub async fn refresh_access(
+    state: Data<State>,
+    ClientAddress(address): ClientAddress,
+    Body(request): Body<RefreshRequest>,
+) -> Result<HttpResponse, Problem> {
+    let refreshed = state.auth.refresh(&request.refresh_token, address, state.clock.now()).await;
     state.metrics.refreshed(match &refreshed {
         Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
         Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",
         Ok(Refreshed { kind: RefreshKind::Renewed, .. }) => "renewed",
         Err(AuthError::RefreshSuperseded) => "superseded",
         Err(AuthError::RefreshReused) => "reused",
+        Err(AuthError::RateLimited { .. }) => "limited",
         Err(AuthError::Unavailable(_) | AuthError::Internal(_)) => "unavailable",
         Err(_) => "invalid",
     });

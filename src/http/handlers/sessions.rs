@@ -6,7 +6,7 @@ use crate::{
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, MemberFaults, Members},
+        extract::{Bearer, BearerBody, ClientAddress, MemberFaults, Members},
         problem::{Code, Problem},
         refusals::{BEARER, BODY, DATABASE, refusals},
     },
@@ -115,7 +115,7 @@ refusals!(
     PasswordRefusals = BODY,
     BEARER,
     DATABASE,
-    &[Code::WEAK_PASSWORD, Code::INVALID_CREDENTIALS, Code::OVERLOADED]
+    &[Code::RATE_LIMITED, Code::WEAK_PASSWORD, Code::INVALID_CREDENTIALS, Code::OVERLOADED]
 );
 
 /// Change the caller's password, and end every other session of the caller.
@@ -127,9 +127,10 @@ refusals!(
 pub async fn change_password(
     state: Data<State>,
     client: ClientConnection,
+    ClientAddress(address): ClientAddress,
     BearerBody(caller, body): BearerBody<PasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
     let change = PasswordChange { current: body.current_password, new: body.new_password };
-    client.cancel_on_disconnect(state.auth.change_password(&caller, change, state.clock.now())).await??;
+    client.cancel_on_disconnect(state.auth.change_password(&caller, change, address, state.clock.now())).await??;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -67,7 +67,7 @@ pub struct TokenPairResponse {
     refresh_expires_in: i64,
 }
 
-refusals!(SignInRefusals = BODY, DATABASE, &[Code::INVALID_CREDENTIALS, Code::OVERLOADED]);
+refusals!(SignInRefusals = BODY, DATABASE, &[Code::RATE_LIMITED, Code::INVALID_CREDENTIALS, Code::OVERLOADED]);
 
 /// Sign in with e-mail or username.
 #[utoipa::path(
@@ -85,6 +85,7 @@ pub async fn signin(
         Ok(Ok(_)) => "ok",
         Ok(Err(AuthError::InvalidCredentials)) => "invalid",
         Ok(Err(AuthError::Overloaded)) => "overloaded",
+        Ok(Err(AuthError::RateLimited { .. })) => "limited",
         Ok(Err(_)) => "unavailable",
         Err(Disconnected) => "gone",
     });

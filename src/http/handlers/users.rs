@@ -6,7 +6,7 @@ use crate::{
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, Body, MemberFaults, Members, presented, read},
+        extract::{Bearer, BearerBody, Body, ClientAddress, MemberFaults, Members, presented, read},
         problem::{Code, MemberFault, Problem},
         refusals::{BEARER, BODY, DATABASE, refusals},
     },
@@ -145,6 +145,7 @@ refusals!(
     BEARER,
     DATABASE,
     &[
+        Code::RATE_LIMITED,
         Code::WEAK_PASSWORD,
         Code::FORBIDDEN,
         Code::REGISTRATION_CLOSED,
@@ -167,9 +168,10 @@ pub async fn create(
     state: Data<State>,
     request: HttpRequest,
     client: ClientConnection,
+    ClientAddress(address): ClientAddress,
     Body(body): Body<CreateRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let registration = state.auth.register(body.try_into()?, presented(&request), state.clock.now());
+    let registration = state.auth.register(body.try_into()?, presented(&request), address, state.clock.now());
     let user = client.cancel_on_disconnect(registration).await??;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
@@ -251,7 +253,7 @@ pub async fn me(Bearer(caller): Bearer) -> HttpResponse {
     HttpResponse::Ok().json(UserResponse::from(caller.user))
 }
 
-refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::USERNAME_TAKEN]);
+refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::RATE_LIMITED, Code::USERNAME_TAKEN]);
 
 /// Change the caller's names.
 #[utoipa::path(
@@ -260,9 +262,10 @@ refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::USERNAME_TAKEN]);
 )]
 pub async fn update_me(
     state: Data<State>,
+    ClientAddress(address): ClientAddress,
     BearerBody(caller, body): BearerBody<ProfileRequest>,
 ) -> Result<HttpResponse, Problem> {
     let update = ProfileUpdate { username: body.username, first_name: body.first_name, last_name: body.last_name };
-    let user = state.auth.update_profile(&caller, update).await?;
+    let user = state.auth.update_profile(&caller, update, address).await?;
     Ok(HttpResponse::Ok().json(UserResponse::from(user)))
 }

@@ -62,6 +62,11 @@ fn rewrite(response: ServiceResponse, base_path: &str, id: &RequestId) -> Servic
     if let Problem::Auth(AuthError::Internal(reason)) = problem {
         tracing::error!(reason, "internal error");
     }
+    if let Problem::Auth(AuthError::RateLimited { limit, .. }) = problem
+        && let Some(state) = response.request().app_data::<Data<State>>()
+    {
+        state.metrics.rate_limited(limit);
+    }
     let mut answer = problem.response(base_path, &id.0);
     for (name, value) in response.headers().iter().filter(|(name, _)| is_of_cors(name)) {
         answer.headers_mut().append(name.clone(), value.clone());

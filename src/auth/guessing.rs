@@ -1,0 +1,135 @@
+//! Limits on guessing: by client address, and by account.
+//!
+//! An attempt for an account is checked in this order, all before its password is hashed:
+//! 1. The client address: from this process's memory, without a query.
+//! 2. Its turn: this replica hashes one attempt at a time for each account and class of addresses.
+//! 3. The delay of the account: the failures in a row are in the database, common to all replicas.
+//!
+//! Addresses that have signed in to the account before are a class of their own. So a stranger who guesses delays other
+//! strangers, and not the owner.
+
+use super::{Auth, AuthError};
+use crate::{
+    domain::{LoginName, Seconds, Timestamp},
+    limits::{AddressLimit, Attempt, network},
+    storage::{AttemptKey, StorageError},
+};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// The label of the limit by account, in metrics.
+pub const ACCOUNT_LIMIT: &str = "account";
+
+/// How many accounts have failures that wait for a database that can be written.
+const MAX_UNWRITTEN: usize = 10_000;
+
+/// Failures that could not be written, until the database can be written again.
+#[derive(Default)]
+pub(super) struct UnwrittenFailures(Mutex<HashMap<AttemptKey, u32>>);
+
+impl UnwrittenFailures {
+    fn count(&self, key: &AttemptKey) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(0)
+    }
+
+    fn set(&self, key: AttemptKey, count: u32) {
+        let mut unwritten = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if count == 0 {
+            unwritten.remove(&key);
+        } else if unwritten.len() < MAX_UNWRITTEN || unwritten.contains_key(&key) {
+            unwritten.insert(key, count);
+        }
+    }
+}
+
+/// An attempt that may be hashed. While it lives, no other attempt of its class is hashed by this replica.
+pub(super) struct AllowedAttempt {
+    key: AttemptKey,
+    failures: u32,
+    _turn: Attempt<AttemptKey>,
+}
+
+impl Auth {
+    /// Counts a request of a client address.
+    ///
+    /// # Errors
+    /// [`AuthError::RateLimited`].
+    pub fn check_address(&self, limit: AddressLimit, address: Option<IpAddr>) -> Result<(), AuthError> {
+        let (Some(limits), Some(address)) = (&self.limits, address) else { return Ok(()) };
+        let checked = limits.addresses.check(limit, address);
+        checked.map_err(|wait| AuthError::RateLimited { limit: limit.name(), retry_after: whole_seconds(wait) })
+    }
+
+    /// Waits for the turn of an attempt to sign in to the account that `login` names, and checks the delay of the account.
+    /// `None` if there are no limits.
+    ///
+    /// # Errors
+    /// [`AuthError::RateLimited`], [`AuthError::Overloaded`], or the database is unavailable.
+    pub(super) async fn begin_attempt(
+        &self,
+        login: &LoginName,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Option<AllowedAttempt>, AuthError> {
+        let Some(limits) = &self.limits else { return Ok(None) };
+        // In a flood a refused sign-in costs no query.
+        if !self.passwords.has_room() {
+            return Err(AuthError::Overloaded);
+        }
+        let network = address.map(network).unwrap_or_default();
+        let is_known = self.storage.knows_network(login, &network).await?;
+        let key = AttemptKey { account: self.tokens.account_mac(login.text()), is_known };
+        let refused = |retry_after| AuthError::RateLimited { limit: ACCOUNT_LIMIT, retry_after };
+        let turn = limits.attempts.wait(key, limits.queue_timeout).await.ok_or_else(|| refused(Seconds(1)))?;
+        // Read after the wait: the attempts before this one count.
+        let mut failures = self.storage.sign_in_failures(&key, now).await?;
+        let unwritten = limits.unwritten.count(&key);
+        if unwritten > 0 {
+            failures.count = failures.count.saturating_add(unwritten);
+            failures.last_at = failures.last_at.max(now);
+        }
+        match limits.delay.wait(failures, now) {
+            Some(wait) => Err(refused(wait)),
+            None => Ok(Some(AllowedAttempt { key, failures: failures.count, _turn: turn })),
+        }
+    }
+
+    /// Counts a wrong password. A failure that cannot be written counts in memory until it can be.
+    pub(super) async fn note_failure(&self, attempt: Option<AllowedAttempt>, now: Timestamp) {
+        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return };
+        let count = limits.unwritten.count(&attempt.key).saturating_add(1);
+        let written = self.storage.add_sign_in_failures(&attempt.key, count, now).await;
+        limits.unwritten.set(attempt.key, if written.is_ok() { 0 } else { count });
+        let failures = attempt.failures.saturating_add(1);
+        // Once for each account and class: later failures only make the delay longer.
+        if failures == limits.delay.free_failures {
+            let [a, b, c, d, ..] = attempt.key.account;
+            tracing::warn!(
+                account = format!("{a:02x}{b:02x}{c:02x}{d:02x}"),
+                is_known_address = attempt.key.is_known,
+                failures,
+                "too many failed sign-ins in a row: the next attempts for this account are delayed"
+            );
+        }
+    }
+
+    /// Forgets the failures of an account from this class of addresses, after a right password.
+    pub(super) async fn note_success(&self, attempt: Option<AllowedAttempt>) -> Result<(), StorageError> {
+        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return Ok(()) };
+        limits.unwritten.set(attempt.key, 0);
+        if attempt.failures == 0 {
+            return Ok(());
+        }
+        self.storage.clear_sign_in_failures(&attempt.key.account, Some(attempt.key.is_known)).await
+    }
+}
+
+/// Rounds up, and to at least a second: a client that waits so long succeeds.
+fn whole_seconds(wait: Duration) -> Seconds {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Seconds(i64::try_from(seconds.max(1)).unwrap_or(i64::MAX))
+}
