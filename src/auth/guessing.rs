@@ -12,12 +12,12 @@ use super::{Auth, AuthError};
 use crate::{
     domain::{LoginName, Seconds, Timestamp},
     limits::{AddressLimit, Attempt, network},
-    storage::{AttemptKey, StorageError},
+    storage::{AttemptKey, Failures, StorageError},
 };
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -29,20 +29,26 @@ const MAX_UNWRITTEN: usize = 10_000;
 
 /// Failures that could not be written, until the database can be written again.
 #[derive(Default)]
-pub(super) struct UnwrittenFailures(Mutex<HashMap<AttemptKey, u32>>);
+pub(super) struct UnwrittenFailures(Mutex<HashMap<AttemptKey, Failures>>);
 
 impl UnwrittenFailures {
-    fn count(&self, key: &AttemptKey) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or(0)
+    fn get(&self, key: &AttemptKey) -> Option<Failures> {
+        self.lock().get(key).copied()
     }
 
-    fn set(&self, key: AttemptKey, count: u32) {
-        let mut unwritten = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if count == 0 {
-            unwritten.remove(&key);
-        } else if unwritten.len() < MAX_UNWRITTEN || unwritten.contains_key(&key) {
-            unwritten.insert(key, count);
+    fn set(&self, key: AttemptKey, failures: Failures) {
+        let mut unwritten = self.lock();
+        if unwritten.len() < MAX_UNWRITTEN || unwritten.contains_key(&key) {
+            unwritten.insert(key, failures);
         }
+    }
+
+    fn remove(&self, key: &AttemptKey) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptKey, Failures>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,10 +93,9 @@ impl Auth {
         let turn = limits.attempts.wait(key, limits.queue_timeout).await.ok_or_else(|| refused(Seconds(1)))?;
         // Read after the wait: the attempts before this one count.
         let mut failures = self.storage.sign_in_failures(&key, now).await?;
-        let unwritten = limits.unwritten.count(&key);
-        if unwritten > 0 {
-            failures.count = failures.count.saturating_add(unwritten);
-            failures.last_at = failures.last_at.max(now);
+        if let Some(unwritten) = limits.unwritten.get(&key) {
+            failures.count = failures.count.saturating_add(unwritten.count);
+            failures.last_at = unwritten.last_at;
         }
         match limits.delay.wait(failures, now) {
             Some(wait) => Err(refused(wait)),
@@ -101,9 +106,11 @@ impl Auth {
     /// Counts a wrong password. A failure that cannot be written counts in memory until it can be.
     pub(super) async fn note_failure(&self, attempt: Option<AllowedAttempt>, now: Timestamp) {
         let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return };
-        let count = limits.unwritten.count(&attempt.key).saturating_add(1);
-        let written = self.storage.add_sign_in_failures(&attempt.key, count, now).await;
-        limits.unwritten.set(attempt.key, if written.is_ok() { 0 } else { count });
+        let count = limits.unwritten.get(&attempt.key).map_or(1, |unwritten| unwritten.count.saturating_add(1));
+        match self.storage.add_sign_in_failures(&attempt.key, count, now).await {
+            Ok(()) => limits.unwritten.remove(&attempt.key),
+            Err(_) => limits.unwritten.set(attempt.key, Failures { count, last_at: now }),
+        }
         let failures = attempt.failures.saturating_add(1);
         // Once for each account and class: later failures only make the delay longer.
         if failures == limits.delay.free_failures {
@@ -120,7 +127,7 @@ impl Auth {
     /// Forgets the failures of an account from this class of addresses, after a right password.
     pub(super) async fn note_success(&self, attempt: Option<AllowedAttempt>) -> Result<(), StorageError> {
         let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return Ok(()) };
-        limits.unwritten.set(attempt.key, 0);
+        limits.unwritten.remove(&attempt.key);
         if attempt.failures == 0 {
             return Ok(());
         }

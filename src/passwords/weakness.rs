@@ -149,8 +149,7 @@ mod tests {
     #[test]
     fn other_passwords_are_accepted() {
         let long = format!("{}, and then a sentence", "a".repeat(100));
-        let accepted =
-            ["correct horse battery", "password123x", "annabelle in a boat", "пароль для работы", &long];
+        let accepted = ["correct horse battery", "password123x", "annabelle in a boat", "пароль для работы", &long];
         for password in accepted {
             assert_eq!(weakness(password), None, "{password}");
         }

@@ -13,6 +13,7 @@ mod metrics;
 mod openapi;
 mod openapi_inputs;
 mod password;
+mod rate_limits;
 mod refresh;
 mod sessions;
 mod signin;
