@@ -50,15 +50,25 @@ pub(super) struct Worker {
     pub hasher: Hasher,
     /// The work of all hashes so far: KiB times passes.
     pub work: u64,
+    /// The CPU time that a refused password usually takes, as a moving average.
+    pub usual_time: Duration,
 }
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT).hasher(), work: 0 }
+        Self {
+            hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT).hasher(),
+            work: 0,
+            usual_time: Duration::ZERO,
+        }
     }
 }
 
 impl Worker {
+    pub(super) fn note_time(&mut self, took: Duration) {
+        self.usual_time = if self.usual_time.is_zero() { took } else { (self.usual_time * 7 + took) / 8 };
+    }
+
     /// Frees the memory if it is more than this many KiB.
     fn keep_at_most(&mut self, memory_kib: u32) {
         if self.hasher.reserved_blocks() > memory_kib as usize {
@@ -177,7 +187,7 @@ impl HashThread {
 }
 
 /// The CPU time of this thread.
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
