@@ -341,14 +341,10 @@ fn risky_or_ineffective_settings_give_warnings() {
     assert!(warnings(&load(&[]).unwrap()).is_empty());
     let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
     assert!(warnings(&monotonous)[0].contains("does not look random"));
-    let inert = [("SIGNET__RATE_LIMIT__ENABLED", "false"), ("SIGNET__AUDIT__KEEP", "5d")];
-    assert_eq!(
-        warnings(&load(&inert).unwrap()),
-        [
-            "rate_limit.enabled (SIGNET__RATE_LIMIT__ENABLED) has no effect in this version",
-            "audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"
-        ]
-    );
+    let unlimited = warnings(&load(&production(&[("SIGNET__RATE_LIMIT__ENABLED", "false")])).unwrap()).join("\n");
+    assert!(unlimited.contains("rate_limit.enabled is false"), "{unlimited}");
+    let inert = load(&[("SIGNET__AUDIT__KEEP", "5d")]).unwrap();
+    assert_eq!(warnings(&inert), ["audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"]);
 }
 
 #[test]
