@@ -87,20 +87,22 @@ async fn the_email_of_another_user_is_refused_as_a_username() {
 #[tokio::test]
 async fn a_password_has_8_to_256_characters() {
     let app = TestApp::start().await;
+    // Long, and not one character alone.
+    let text = |c: &str, length: usize| c.repeat(length - 3) + "#q%";
     let rows: Vec<(String, u16, &str)> = vec![
         (String::new(), 400, "weak-password"),
-        ("a".repeat(7), 400, "weak-password"),
-        ("é".repeat(7), 400, "weak-password"),
+        (text("a", 7), 400, "weak-password"),
+        (text("é", 7), 400, "weak-password"),
         ("e\u{301}".repeat(7), 400, "weak-password"),
-        ("a".repeat(8), 201, ""),
-        ("é".repeat(8), 201, ""),
-        ("👩".repeat(8), 201, ""),
-        ("a".repeat(256), 201, ""),
-        ("👩".repeat(256), 201, ""),
-        ("a".repeat(257), 400, "weak-password"),
+        (text("a", 8), 201, ""),
+        (text("é", 8), 201, ""),
+        (text("👩", 8), 201, ""),
+        (text("a", 256), 201, ""),
+        (text("👩", 256), 201, ""),
+        (text("a", 257), 400, "weak-password"),
         ("a".repeat(1024 * 1024), 413, "payload-too-large"),
         ("a".repeat(9) + "\0", 400, "invalid-request"),
-        ("        ".to_owned(), 201, ""),
+        ("   a    ".to_owned(), 201, ""),
         ("' OR 1=1 --".to_owned(), 201, ""),
         ("\u{202e}abcdefgh".to_owned(), 201, ""),
     ];
