@@ -25,7 +25,7 @@ RUN install -D target/release/signet /image/usr/local/bin/signet \
 # 3. The C library and certificates, no shell, no package manager; user 65532.
 FROM gcr.io/distroless/base-nossl-debian12:nonroot
 LABEL org.opencontainers.image.title="Signet" \
-      org.opencontainers.image.description="Issues tokens: sign up, sign in, refresh, and the users" \
+      org.opencontainers.image.description="Issues tokens: sign-up, sign-in, refresh and user accounts" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="gcr.io/distroless/base-nossl-debian12:nonroot"
 COPY --from=build /image /
