@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
 
-# 1. Dependencies, which change rarely: compiled from the manifests alone, and cached until those change.
+# 1. Dependencies: compiled from the manifests alone, and cached until the manifests change.
 FROM rust:1-bookworm AS build
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
-# Cargo refuses a manifest whose benchmarks are missing, and no benchmark is built here.
+# Cargo refuses a manifest whose benchmarks are missing, and they are not copied here.
 RUN sed -i '/^\[\[bench]]/,/^$/d' Cargo.toml \
     && mkdir src && echo 'fn main() {}' > src/main.rs && touch src/lib.rs \
     && cargo build --release --locked --bin signet \
@@ -25,7 +25,7 @@ RUN install -D target/release/signet /image/usr/local/bin/signet \
 # 3. The C library and certificates, no shell, no package manager; user 65532.
 FROM gcr.io/distroless/base-nossl-debian12:nonroot
 LABEL org.opencontainers.image.title="Signet" \
-      org.opencontainers.image.description="Issues tokens: sign up, sign in, refresh, and the users" \
+      org.opencontainers.image.description="Issues tokens: sign-up, sign-in, refresh and user accounts" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="gcr.io/distroless/base-nossl-debian12:nonroot"
 COPY --from=build /image /

@@ -31,7 +31,7 @@ const EXIT_CONFIG: u8 = 78;
 /// Standard output cannot be written (`EX_IOERR` of sysexits.h).
 const EXIT_IO: i32 = 74;
 
-/// Issues tokens: sign up, sign in, refresh, and the users.
+/// Issues tokens: sign-up, sign-in, refresh and user accounts.
 #[derive(Parser)]
 #[command(
     version,

@@ -10,7 +10,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Signet", description = "Issues tokens: sign up, sign in, refresh, and the users."),
+    info(title = "Signet", description = "Issues tokens: sign-up, sign-in, refresh and user accounts."),
     paths(
         users::create, sign_in::signin, refresh::refresh_access, sign_out::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
@@ -77,10 +77,11 @@ fn split_sign_in(schemas: &mut Value) {
     let description = either["description"].take();
     let example = either.as_object_mut().and_then(|either| either.remove("example"));
     let mut refs = Vec::new();
-    for (name, given, other) in
-        [("EmailSignInRequest", "email", "username"), ("UsernameSignInRequest", "username", "email")]
-    {
-        either["description"] = format!("Credentials with the account's {given}.").into();
+    for (name, given, label, other) in [
+        ("EmailSignInRequest", "email", "e-mail", "username"),
+        ("UsernameSignInRequest", "username", "username", "email"),
+    ] {
+        either["description"] = format!("Credentials with the account's {label}.").into();
         either["required"] = json!([given, "password"]);
         either["properties"][given] = json!({ "type": "string" });
         either["properties"][other] = json!({ "type": "null" });

@@ -66,7 +66,7 @@ codes! {
     OVERLOADED = "overloaded", 503, "Overloaded", "Too many passwords are waiting to be hashed. Try again in a moment.";
     UNAVAILABLE = "unavailable", 503, "Unavailable", "The service cannot use its database. Try again in a moment.";
     REVOCATIONS_STALE = "revocations-stale", 503, "Revocations stale",
-        "The service has not been able to read which sessions have ended, so it trusts no token. Try again in a moment.";
+        "The service has not been able to read which sessions have ended, so it accepts no access token. Try again in a moment.";
 }
 
 /// A fault of one member of a request. It never repeats the value.

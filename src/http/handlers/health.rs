@@ -38,15 +38,15 @@ impl From<Readiness> for Checks {
 
 /// Check that the process is alive.
 #[utoipa::path(get, path = "/livez", tag = "Operations", operation_id = "livez",
-    responses((status = 200, description = "It is.", body = String, content_type = "text/plain", example = "ok")))]
+    responses((status = 200, description = "The process is alive.", body = String, content_type = "text/plain", example = "ok")))]
 pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().insert_header(no_store()).content_type("text/plain; charset=utf-8").body("ok")
 }
 
 /// Check that the service can serve requests.
 #[utoipa::path(get, path = "/readyz", tag = "Operations", operation_id = "readyz", responses(
-    (status = 200, description = "It can.", body = ReadyResponse),
-    (status = 503, description = "It cannot; `checks` names the reason.", body = ReadyResponse),
+    (status = 200, description = "The service can serve requests.", body = ReadyResponse),
+    (status = 503, description = "The service cannot serve requests; `checks` names the reason.", body = ReadyResponse),
 ))]
 pub async fn readyz(state: Data<State>) -> HttpResponse {
     let readiness = state.auth.readiness(state.clock.now()).await;

@@ -19,7 +19,7 @@ use deserr::Deserr;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A session that is alive.
+/// A live session.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Session)]
 pub struct SessionResponse {
@@ -59,7 +59,7 @@ refusals!(ListRefusals = BEARER, DATABASE);
 /// List the caller's sessions.
 #[utoipa::path(
     get, path = "/auth/sessions", tag = "User and Access", operation_id = "sessions", security(("bearer" = [])),
-    responses((status = 200, description = "The sessions that are alive, the newest first.", body = Vec<SessionResponse>), ListRefusals)
+    responses((status = 200, description = "The live sessions, the newest first.", body = Vec<SessionResponse>), ListRefusals)
 )]
 pub async fn list(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResponse, Problem> {
     let sessions = state.auth.list_sessions(&caller, state.clock.now()).await?;
@@ -73,7 +73,7 @@ refusals!(EndRefusals = BEARER, DATABASE, &[Code::NOT_FOUND]);
 #[utoipa::path(
     delete, path = "/auth/sessions/{id}", tag = "User and Access", operation_id = "end_session",
     params(("id" = String, Path, description = "The session's id.")), security(("bearer" = [])),
-    responses((status = 204, description = "It has ended."), EndRefusals)
+    responses((status = 204, description = "The session has ended."), EndRefusals)
 )]
 pub async fn end(state: Data<State>, Bearer(caller): Bearer, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id = SessionId::parse(&id).ok_or(Problem::Plain(Code::NOT_FOUND))?;
@@ -122,7 +122,7 @@ refusals!(
 #[utoipa::path(
     post, path = "/auth/password", tag = "User and Access", operation_id = "change_password",
     security(("bearer" = [])), request_body = PasswordRequest,
-    responses((status = 204, description = "The new password holds."), PasswordRefusals)
+    responses((status = 204, description = "The password is changed."), PasswordRefusals)
 )]
 pub async fn change_password(
     state: Data<State>,

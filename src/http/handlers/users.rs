@@ -70,7 +70,7 @@ pub struct CreateRequest {
     /// Counted in characters, after NFC.
     #[schema(value_type = String, min_length = 8, max_length = 256, pattern = r"^[^\x00]*$")]
     password: Password,
-    /// The e-mail unless given; otherwise letters, marks, digits and `.+-_`.
+    /// By default the e-mail; otherwise letters, marks, digits and `.+-_`.
     #[deserr(default)]
     #[schema(
         min_length = 1,
@@ -182,11 +182,11 @@ pub async fn create(
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[into_params(parameter_in = Query)]
 pub struct UsersQuery {
-    /// How many users: 1 to 200, 50 unless given.
+    /// How many users: 1 to 200; 50 by default.
     #[deserr(default)]
     #[param(value_type = Option<i64>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit>,
-    /// The id of the last user of the previous page; with `q` its e-mail.
+    /// The id of the last user of the previous page; with `q`, that user's e-mail.
     #[deserr(default)]
     #[param(min_length = 1, max_length = 254)]
     after: Option<String>,
@@ -258,7 +258,7 @@ refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::RATE_LIMITED, Code::U
 /// Change the caller's names.
 #[utoipa::path(
     patch, path = "/auth/users/me", tag = "User and Access", operation_id = "update_me", security(("bearer" = [])),
-    request_body = ProfileRequest, responses((status = 200, description = "The caller as changed.", body = UserResponse), UpdateRefusals)
+    request_body = ProfileRequest, responses((status = 200, description = "The caller, with the changes.", body = UserResponse), UpdateRefusals)
 )]
 pub async fn update_me(
     state: Data<State>,

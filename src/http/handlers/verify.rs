@@ -23,7 +23,7 @@ refusals!(VerifyRefusals = BEARER);
 /// are those of the last sign-in or refresh.
 #[utoipa::path(
     get, path = "/auth/verify", tag = "User and Access", operation_id = "verify", security(("bearer" = [])),
-    responses((status = 204, description = "The token is good.", headers(
+    responses((status = 204, description = "The token is valid.", headers(
         ("X-Auth-Subject" = String, description = "The user's id, which never changes."),
         ("Remote-User" = String, description = "The username; characters that are special in headers are percent-encoded."),
         ("Remote-Groups" = String, description = "The roles, separated by commas; empty for none."),
