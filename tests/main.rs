@@ -13,7 +13,7 @@
 
 mod api;
 mod cli;
-mod documents;
+mod docs;
 mod interop;
 mod resilience;
 mod storage;

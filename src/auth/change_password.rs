@@ -33,7 +33,7 @@ impl Auth {
         let attempt = self.begin_attempt(&login, address, now).await?;
         let changed = self.change_if_right(caller, &change, now).await;
         match &changed {
-            Ok(()) => self.note_success(attempt).await?,
+            Ok(()) => self.note_success(attempt).await,
             Err(AuthError::InvalidCredentials) => self.note_failure(attempt, now).await,
             Err(_) => {}
         }

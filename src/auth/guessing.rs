@@ -12,7 +12,7 @@ use super::{Auth, AuthError};
 use crate::{
     domain::{LoginName, Seconds, Timestamp},
     limits::{AddressLimit, Attempt, network},
-    storage::{AttemptKey, Failures, StorageError},
+    storage::{AttemptKey, Failures},
 };
 use std::{
     collections::HashMap,
@@ -124,14 +124,14 @@ impl Auth {
         }
     }
 
-    /// Forgets the failures of an account from this class of addresses, after a right password.
-    pub(super) async fn note_success(&self, attempt: Option<AllowedAttempt>) -> Result<(), StorageError> {
-        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return Ok(()) };
+    /// Forgets the failures of an account from this class of addresses, after a right password. If the database cannot be
+    /// written, which storage logs, they stay: the password was right all the same.
+    pub(super) async fn note_success(&self, attempt: Option<AllowedAttempt>) {
+        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return };
         limits.unwritten.remove(&attempt.key);
-        if attempt.failures == 0 {
-            return Ok(());
+        if attempt.failures > 0 {
+            let _ = self.storage.clear_sign_in_failures(&attempt.key.account, Some(attempt.key.is_known)).await;
         }
-        self.storage.clear_sign_in_failures(&attempt.key.account, Some(attempt.key.is_known)).await
     }
 }
 

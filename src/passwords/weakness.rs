@@ -6,14 +6,20 @@
 use crate::domain::{Password, WeakPassword};
 use std::{
     collections::HashSet,
+    fs::File,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, BufRead, BufReader},
     path::Path,
 };
 use zxcvbn::matching::patterns::MatchPattern;
 
-/// How many characters `zxcvbn` reads. A longer password is refused only if it is one character repeated.
-const MAX_CHARS: usize = 100;
+/// The longest text that `zxcvbn` examines, in characters: no common password is as long.
+const MAX_CHARS: usize = 32;
+
+/// The symbols that `zxcvbn` takes for letters. It tries all combinations of them, which takes half a second for a text with
+/// all of them; a text with more than [`MAX_LETTER_LIKE`] is no common password.
+const LETTER_LIKE: &str = "@({[<&#!|$+%";
+const MAX_LETTER_LIKE: usize = 8;
 
 /// The operator's list of passwords that no user may choose. Of each line it keeps a hash of 64 bits.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +31,12 @@ impl Blocklist {
     /// # Errors
     /// The file cannot be read, or is not UTF-8.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let lines = BufReader::new(std::fs::File::open(path)?).lines();
+        let file = File::open(path)?;
+        // A device could be read for ever.
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let lines = BufReader::new(file).lines();
         lines.map(|line| Ok(Self::hash_of(line?.trim_end_matches('\r')))).collect::<io::Result<_>>().map(Self)
     }
 
@@ -35,7 +46,7 @@ impl Blocklist {
 
     fn hash_of(text: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
-        text.to_lowercase().hash(&mut hasher);
+        lower_case(&Password::attempt(text)).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -45,20 +56,29 @@ impl Blocklist {
 /// # Errors
 /// The reason, which is also what the user is told.
 pub fn check(password: &Password, personal: &[String], blocklist: &Blocklist) -> Result<(), WeakPassword> {
-    let text = String::from_utf8_lossy(password.expose()).to_lowercase();
+    let text = lower_case(password);
     let personal: Vec<String> = personal.iter().flat_map(|name| with_local_part(&name.to_lowercase())).collect();
     for candidate in without_digits(&text) {
-        if blocklist.contains(candidate) {
+        let unit = repeated_unit(candidate);
+        if unit.chars().nth(1).is_none() {
+            return Err(WeakPassword::Repeated);
+        }
+        if blocklist.contains(candidate) || blocklist.contains(unit) {
             return Err(WeakPassword::Common);
         }
-        if personal.iter().any(|name| name == candidate) {
+        if personal.iter().any(|name| name == unit) {
             return Err(WeakPassword::Personal);
         }
-        if let Some(weakness) = pattern_of(candidate) {
+        if let Some(weakness) = pattern_of(unit) {
             return Err(weakness);
         }
     }
     Ok(())
+}
+
+/// The password in NFC and lower case.
+fn lower_case(password: &Password) -> String {
+    String::from_utf8_lossy(password.expose()).to_lowercase()
 }
 
 /// A name, and the part before the `@` where it is an e-mail.
@@ -78,29 +98,28 @@ fn without_digits(text: &str) -> impl Iterator<Item = &str> {
 
 /// The weakness of a text that one pattern covers completely.
 fn pattern_of(text: &str) -> Option<WeakPassword> {
-    let mut chars = text.chars();
-    let first = chars.next()?;
-    if chars.all(|c| c == first) {
-        return Some(WeakPassword::Repeated);
-    }
-    if text.chars().count() > MAX_CHARS {
+    let mut symbols: Vec<char> = text.chars().filter(|c| LETTER_LIKE.contains(*c)).collect();
+    symbols.sort_unstable();
+    symbols.dedup();
+    if text.chars().count() > MAX_CHARS || symbols.len() > MAX_LETTER_LIKE {
         return None;
     }
     let found = zxcvbn::zxcvbn(text, &[]);
     let [only] = found.sequence() else { return None };
-    let pattern = match &only.pattern {
-        // `zxcvbn` reports what is repeated, too.
-        MatchPattern::Repeat(repeat) => match repeat.base_matches.as_slice() {
-            [base] => &base.pattern,
-            _ => return None,
-        },
-        pattern => pattern,
-    };
-    match pattern {
+    match &only.pattern {
         MatchPattern::Dictionary(_) => Some(WeakPassword::Common),
         MatchPattern::Spatial(_) | MatchPattern::Sequence(_) => Some(WeakPassword::Run),
         _ => None,
     }
+}
+
+/// The shortest text whose repetition is `text`; `text` itself if it repeats nothing.
+fn repeated_unit(text: &str) -> &str {
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    ends.filter(|end| text.len().is_multiple_of(*end))
+        .map(|end| &text[..end])
+        .find(|unit| text.as_bytes().chunks(unit.len()).all(|chunk| chunk == unit.as_bytes()))
+        .unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -133,6 +152,7 @@ mod tests {
             ),
             (Common, vec!["our product 2026", "OUR PRODUCT 20267", "p4ssw0rd", "development"]),
             (Repeated, vec!["aaaaaaaa", "AAAAAAAA7", "........", &long]),
+            (Common, vec!["our product 2026our product 2026", "passwordpasswordpasswordpasswordpassword"]),
             (Run, vec!["abcdefgh", "hgfedcba", "abcabcabc", "23456789", "asdfghjkl;'", "zxcvbnm,./1"]),
             (Personal, vec!["ann.ashe@example.com", "Ann.Ashe", "ann.ashe7", "ANN_THE_GREAT", "annabelle99"]),
         ];
@@ -149,7 +169,18 @@ mod tests {
     #[test]
     fn other_passwords_are_accepted() {
         let long = format!("{}, and then a sentence", "a".repeat(100));
-        let accepted = ["correct horse battery", "password123x", "annabelle in a boat", "пароль для работы", &long];
+        // Texts for which `zxcvbn` would take long.
+        let symbols = "4@8({[<369&#!1|0$5+7%2".repeat(11);
+        let accepted = [
+            &symbols[..22],
+            &symbols,
+            &symbols[..241],
+            "correct horse battery",
+            "password123x",
+            "annabelle in a boat",
+            "пароль для работы",
+            &long,
+        ];
         for password in accepted {
             assert_eq!(weakness(password), None, "{password}");
         }

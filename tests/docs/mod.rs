@@ -29,7 +29,7 @@ fn code(cell: &str) -> &str {
 /// Every key and its default, as `config/default.toml` has them; `–` for one that is not set.
 fn defaults() -> BTreeMap<String, String> {
     let (mut section, mut keys) = (String::new(), BTreeMap::new());
-    for line in include_str!("../config/default.toml").lines() {
+    for line in include_str!("../../config/default.toml").lines() {
         if let Some(name) = line.strip_prefix('[') {
             name.trim_end_matches(']').clone_into(&mut section);
         } else if let Some((key, rest)) = line.split_once(" =") {
