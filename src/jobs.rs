@@ -106,7 +106,7 @@ async fn purge_all(storage: &Storage, table: Expiring, now: Timestamp, metrics: 
     Ok(())
 }
 
-/// The earlier time, so that nothing expires early when the clock of this machine is ahead of the database's.
+/// The earlier of this replica's time and the database's, so that a clock that is ahead purges nothing too early.
 async fn earlier_of_both_clocks(storage: &Storage, clock: &Clock) -> Option<Timestamp> {
     let of_database = storage.clock().await.ok()?;
     Some(of_database.map_or(clock.now(), |time| time.min(clock.now())))

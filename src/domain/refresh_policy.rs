@@ -20,7 +20,7 @@ pub enum RefreshVerdict {
     NeverIssued,
 }
 
-/// How long after a rotation a token that is two or more generations old is not a sign of theft.
+/// Within this time after a rotation a token that is two or more generations old comes from a slow client, not from a thief.
 const SUPERSEDED_GRACE: Seconds = Seconds(10);
 
 impl SessionState {

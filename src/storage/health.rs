@@ -7,7 +7,7 @@ use super::{
 use crate::domain::Timestamp;
 
 impl Storage {
-    /// Whether the database answers and accepts writes.
+    /// Whether the database answers and is not a standby.
     ///
     /// # Errors
     /// When it does not answer, or is a standby.

@@ -4,8 +4,8 @@
 //! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the
 //! database could not do its work.
 //!
-//! Every transaction locks the feed's counter before users, and users before sessions, so that no two transactions wait
-//! for each other. (The purge and the deletion of a user may: PostgreSQL ends one of them, and that one is retried.)
+//! A transaction that locks several of these locks the feed's counter first, then users, then sessions, so that no two
+//! deadlock. (A purge and the deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
 //!
 //! This is a unit of work:
 //! ```ignore

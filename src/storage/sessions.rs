@@ -180,8 +180,9 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
 }
 
 impl Storage {
-    /// No token is left of a session that expired before this: its refresh token has expired, even by a clock that is a
-    /// day ahead, and so has its last access token, which may outlive the session by `jwt.access_token_lifetime`.
+    /// A session that expired before this time has no valid token any more. Its refresh token has expired, even if this
+    /// replica's clock is up to a day ahead; and so has its last access token, which can be valid for
+    /// `jwt.access_token_lifetime` after the session has expired.
     fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
         self.revoked.start_of(now).min(now - FAST_CLOCK_MARGIN)
     }
@@ -202,7 +203,7 @@ impl Storage {
     ///
     /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun while
     /// `verified` is still the stored hash and the user is active; `None` otherwise.
-    /// `max_sessions` is given for a user who has as many: then the oldest sessions end. Other sign-ins do not wait for the
+    /// With `max_sessions`, for a user who has reached that number, the oldest sessions end. Other sign-ins do not lock the
     /// feed's counter.
     pub async fn begin_session(
         &self,
@@ -357,7 +358,8 @@ impl Storage {
         let found: Option<(bool, Uuid, i64)> = self.read_one(FIND, |query| query.bind(id.0)).await?;
         match found {
             None => return Ok(()),
-            // Perhaps another replica ended it and this one has not read that yet, but it is about to confirm the end.
+            // Another replica may have ended it, and this one may not have read that yet. After this reply the client relies
+            // on the end, so this replica learns it now.
             Some((true, id, last_used_at)) => {
                 self.learn_revocations(&revocations_at(now, vec![(id, last_used_at)]));
                 return Ok(());

@@ -27,8 +27,7 @@ impl PendingSignIn {
     }
 }
 
-/// Commits the sign-ins of the queue, as long as the runtime lives. (In an orderly stop the runtime of one worker may end
-/// before the last sign-in on another.)
+/// Commits the sign-ins of the queue until the runtime stops.
 pub(super) async fn run(storage: Storage, mut queue: mpsc::UnboundedReceiver<PendingSignIn>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, usize::MAX).await > 0 {

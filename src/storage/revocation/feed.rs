@@ -154,14 +154,15 @@ impl Follower {
 
     /// Adds the rows after the cursor to the set.
     ///
-    /// Reads the whole feed again when the database may have another history than the one read so far:
+    /// Reads the whole feed again after a failed reading, and when the database may have another history than the one that was
+    /// read so far:
     /// - `feed_id` is another one: the database was replaced;
-    /// - the connection is another one: a failover may have lost commits and counted on;
+    /// - the connection is another one: a failover may have lost commits and given their numbers again;
     /// - the row at the cursor is missing: a backup was restored, and other rows may have its number by now. (The purge
     ///   keeps the last row.)
     ///
-    /// Revocations in the set stay there: a client that was told that a session has ended may rely on that, even if the
-    /// database has lost the row.
+    /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has ended
+    /// relies on that.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
         let last_place = self.place.take();

@@ -34,8 +34,8 @@ pub(super) type EndedRow = (Uuid, i64);
 
 /// The revocations of sessions that ended at `now`.
 ///
-/// A session whose last use is later than `now` ends at that use: where this replica's clock is behind, the access token
-/// of that use would outlive a revocation that is dated by this clock.
+/// The set keeps a revocation for one token lifetime after `ended_at`. If the clock of this replica is slow, the session may
+/// have a token that another replica issued after `now`; so `ended_at` is at least the last use, which is exact to a minute.
 pub(super) fn revocations_at(now: Timestamp, ended: Vec<EndedRow>) -> Vec<Revocation> {
     let ended_at = |last_used_at: i64| now.max(Timestamp(last_used_at) + SessionState::USE_IS_EXACT_TO);
     ended.into_iter().map(|(id, last_used_at)| Revocation { id, ended_at: ended_at(last_used_at) }).collect()

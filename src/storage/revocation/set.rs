@@ -42,7 +42,8 @@ pub enum Trust {
 impl Storage {
     /// Whether an access token that verified may be trusted: from memory, without a query and without a lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
-        // Before the look-up: a reading that finishes in between may add to the set but not make this answer wrong.
+        // Asked before the look-up. The other way round, a stale set could be looked up, then become fresh, and a token that
+        // the reading has just revoked would be trusted.
         let is_fresh = self.revoked.is_fresh();
         if self.revoked.has(token.session.0) || self.revoked.has(token.id.0) {
             Trust::Revoked
@@ -100,7 +101,8 @@ impl RevokedSet {
         for Revocation { id, ended_at } in revocations {
             let until = *ended_at + self.reach;
             if self.until.insert_sync(*id, until).is_err()
-                // Known already. A database that lost the first end has a second one, which reaches further.
+                // A database that lost the first revocation (a failover) can have a second one of the same session, which must
+                // be kept for longer.
                 && let Some(mut entry) = self.until.get_sync(id)
                 && *entry.get() < until
             {
