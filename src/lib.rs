@@ -1,4 +1,4 @@
-//! Signet issues tokens: sign up, sign in, refresh, and the users.
+//! Signet issues tokens: sign-up, sign-in, refresh and user accounts.
 //!
 //! # The layers
 //!

@@ -58,11 +58,11 @@ impl Storage {
             // SQLite has no such lock: a second process waits for the one transaction in which the first runs all.
             Pool::Sqlite { write, .. } => {
                 let in_one_transaction = async {
-                    let mut lent = write.acquire().await?;
-                    let mut tx = lent.connection()?.begin_with("BEGIN IMMEDIATE".into_sql_str()).await?;
+                    let mut pooled = write.acquire().await?;
+                    let mut tx = pooled.connection()?.begin_with("BEGIN IMMEDIATE".into_sql_str()).await?;
                     migrator.run(&mut *tx).await?;
                     tx.commit().await?;
-                    lent.give_back();
+                    pooled.give_back();
                     Ok(())
                 };
                 in_one_transaction.await

@@ -20,16 +20,16 @@ macro_rules! send {
         // Until the database has answered: a cancelled future leaves it so.
         *is_reusable = false;
         let outcome = match statement {
-            Statement::Postgres(lent, $statement) => {
-                let $connection = lent.connection()?;
+            Statement::Postgres(pooled, $statement) => {
+                let $connection = pooled.connection()?;
                 let outcome: Result<_, sqlx::Error> = $outcome;
                 if let Err(error) = &outcome {
-                    lent.note_failure(error);
+                    pooled.note_failure(error);
                 }
                 outcome
             }
-            Statement::Sqlite(lent, $statement) => {
-                let $connection = lent.connection()?;
+            Statement::Sqlite(pooled, $statement) => {
+                let $connection = pooled.connection()?;
                 $outcome
             }
         };
@@ -40,24 +40,24 @@ macro_rules! send {
 
 /// A connection in use.
 pub(super) struct Connection {
-    lent: Lent,
+    pooled: EitherConnection,
     is_reusable: bool,
 }
 
-enum Lent {
-    Postgres(postgres::Lent),
-    Sqlite(sqlite::Lent),
+enum EitherConnection {
+    Postgres(postgres::PooledConnection),
+    Sqlite(sqlite::PooledConnection),
 }
 
-impl From<postgres::Lent> for Connection {
-    fn from(lent: postgres::Lent) -> Self {
-        Self { lent: Lent::Postgres(lent), is_reusable: true }
+impl From<postgres::PooledConnection> for Connection {
+    fn from(pooled: postgres::PooledConnection) -> Self {
+        Self { pooled: EitherConnection::Postgres(pooled), is_reusable: true }
     }
 }
 
-impl From<sqlite::Lent> for Connection {
-    fn from(lent: sqlite::Lent) -> Self {
-        Self { lent: Lent::Sqlite(lent), is_reusable: true }
+impl From<sqlite::PooledConnection> for Connection {
+    fn from(pooled: sqlite::PooledConnection) -> Self {
+        Self { pooled: EitherConnection::Sqlite(pooled), is_reusable: true }
     }
 }
 
@@ -78,7 +78,7 @@ impl Connection {
     /// Begins a transaction.
     pub(super) async fn begin(mut self) -> Result<Tx, sqlx::Error> {
         // Immediate: two writers that both began by reading would fail in SQLite instead of waiting.
-        let begin = if matches!(self.lent, Lent::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let begin = if matches!(self.pooled, EitherConnection::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.control(begin, false).await?;
         Ok(Tx(self))
     }
@@ -90,9 +90,9 @@ impl Connection {
     }
 
     fn statement(&mut self, sql: impl SqlSafeStr, is_reusable_after: bool) -> Query<'_> {
-        let statement = match &mut self.lent {
-            Lent::Postgres(lent) => Statement::Postgres(lent, sqlx::query(sql)),
-            Lent::Sqlite(lent) => Statement::Sqlite(lent, sqlx::query(sql)),
+        let statement = match &mut self.pooled {
+            EitherConnection::Postgres(pooled) => Statement::Postgres(pooled, sqlx::query(sql)),
+            EitherConnection::Sqlite(pooled) => Statement::Sqlite(pooled, sqlx::query(sql)),
         };
         Query { statement, is_reusable: &mut self.is_reusable, is_reusable_after }
     }
@@ -101,9 +101,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.is_reusable {
-            match &mut self.lent {
-                Lent::Postgres(lent) => lent.give_back(),
-                Lent::Sqlite(lent) => lent.give_back(),
+            match &mut self.pooled {
+                EitherConnection::Postgres(pooled) => pooled.give_back(),
+                EitherConnection::Sqlite(pooled) => pooled.give_back(),
             }
         }
     }
@@ -147,16 +147,16 @@ pub(super) struct Query<'c> {
 }
 
 enum Statement<'c> {
-    Postgres(&'c mut postgres::Lent, sqlx::query::Query<'static, Postgres, PgArguments>),
-    Sqlite(&'c mut sqlite::Lent, sqlx::query::Query<'static, Sqlite, SqliteArguments>),
+    Postgres(&'c mut postgres::PooledConnection, sqlx::query::Query<'static, Postgres, PgArguments>),
+    Sqlite(&'c mut sqlite::PooledConnection, sqlx::query::Query<'static, Sqlite, SqliteArguments>),
 }
 
 impl Query<'_> {
     /// Binds a value to the next placeholder: the first call to `$1`.
     pub(super) fn bind<'v>(self, value: impl Value<'v>) -> Self {
         let statement = match self.statement {
-            Statement::Postgres(lent, statement) => Statement::Postgres(lent, statement.bind(value)),
-            Statement::Sqlite(lent, statement) => Statement::Sqlite(lent, statement.bind(value)),
+            Statement::Postgres(pooled, statement) => Statement::Postgres(pooled, statement.bind(value)),
+            Statement::Sqlite(pooled, statement) => Statement::Sqlite(pooled, statement.bind(value)),
         };
         Self { statement, ..self }
     }

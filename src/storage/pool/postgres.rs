@@ -66,7 +66,7 @@ struct PerThread {
     opened: Arc<AtomicUsize>,
     /// Whether the last server that answered is in recovery.
     is_in_recovery: Arc<AtomicBool>,
-    breaks: Arc<Breaks>,
+    last_failures: Arc<LastFailures>,
 }
 
 impl Connections {
@@ -80,14 +80,15 @@ impl Connections {
     }
 
     fn with(options: PgPoolOptions, connect: PgConnectOptions) -> Self {
-        let (opened, breaks) = (Arc::new(AtomicUsize::new(0)), Arc::new(Breaks::new()));
+        let (opened, last_failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(LastFailures::new()));
         let is_in_recovery = Arc::new(AtomicBool::new(false));
-        let (counter, reached, suspicion) = (Arc::clone(&opened), Arc::clone(&is_in_recovery), Arc::clone(&breaks));
+        let (counter, reached, failures) =
+            (Arc::clone(&opened), Arc::clone(&is_in_recovery), Arc::clone(&last_failures));
         let options = options
             .after_connect(move |connection, _| {
                 let (counter, reached) = (Arc::clone(&counter), Arc::clone(&reached));
                 Box::pin(async move {
-                    let is_in_recovery = greet(connection).await?;
+                    let is_in_recovery = prepare_connection(connection).await?;
                     reached.store(is_in_recovery, Ordering::Relaxed);
                     if is_in_recovery {
                         // The pool closes it and tries again until `acquire` times out.
@@ -99,17 +100,18 @@ impl Connections {
             })
             .before_acquire(move |connection, use_so_far| {
                 let idle_for = use_so_far.idle_for;
-                let is_outdated = suspicion.plans.is_within(use_so_far.age);
-                let is_sure = idle_for <= Duration::from_secs(1) && !suspicion.connections.is_within(idle_for);
+                let is_outdated = failures.plans.is_within(use_so_far.age);
+                let is_surely_alive = idle_for <= Duration::from_secs(1) && !failures.connections.is_within(idle_for);
                 Box::pin(async move {
                     if is_outdated {
                         return Ok(false);
                     }
                     // A connection that does not answer at once is replaced within the same `acquire`.
-                    Ok(is_sure || matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
+                    Ok(is_surely_alive
+                        || matches!(timeout(Duration::from_millis(500), connection.ping()).await, Ok(Ok(()))))
                 })
             });
-        Self(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), opened, is_in_recovery, breaks }))
+        Self(Arc::new(PerThread { options, connect, pools: ThreadLocal::new(), opened, is_in_recovery, last_failures }))
     }
 
     /// A pool of one connection, which stays the same until it breaks or is too old.
@@ -122,12 +124,14 @@ impl Connections {
     ///
     /// # Errors
     /// When none is free in time, or none can be opened.
-    pub(in crate::storage) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
-        let PerThread { options, connect, pools, is_in_recovery, breaks, .. } = &*self.0;
+    pub(in crate::storage) async fn acquire(&self) -> Result<PooledConnection, sqlx::Error> {
+        let PerThread { options, connect, pools, is_in_recovery, last_failures, .. } = &*self.0;
         let pool = pools.get_or(|| options.clone().connect_lazy_with(connect.clone()));
         // Boxed: this future has 14 KiB, and so would every future of a request.
         match Box::pin(pool.acquire()).await {
-            Ok(connection) => Ok(Lent { connection: Some(connection), breaks: Arc::clone(breaks) }),
+            Ok(connection) => {
+                Ok(PooledConnection { connection: Some(connection), last_failures: Arc::clone(last_failures) })
+            }
             Err(sqlx::Error::PoolTimedOut) if is_in_recovery.load(Ordering::Relaxed) => Err(InRecovery.into()),
             Err(error) => Err(error),
         }
@@ -158,12 +162,12 @@ impl Connections {
 
 /// A connection in use. Dropping it closes it; [`Self::give_back`] is for a connection whose work succeeded. (The pool would
 /// wait without limit for the answer that the last caller gave up waiting for.)
-pub(in crate::storage) struct Lent {
+pub(in crate::storage) struct PooledConnection {
     connection: Option<PoolConnection<Postgres>>,
-    breaks: Arc<Breaks>,
+    last_failures: Arc<LastFailures>,
 }
 
-impl Lent {
+impl PooledConnection {
     pub(in crate::storage) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
     }
@@ -175,15 +179,15 @@ impl Lent {
     /// Notes what the failure of a statement says of other connections.
     pub(in crate::storage) fn note_failure(&self, error: &sqlx::Error) {
         if has_outdated_plan(error) {
-            self.breaks.plans.note();
+            self.last_failures.plans.note();
         }
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.breaks.connections.note();
+            self.last_failures.connections.note();
             drop(connection.detach());
         }
     }
@@ -195,8 +199,8 @@ pub(in crate::storage) fn has_outdated_plan(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
-/// What the failure of one connection says of the others.
-struct Breaks {
+/// The last failures of connections, from which follows which others may have failed, too.
+struct LastFailures {
     /// When a connection last failed. Others may have broken with it, so a connection that has been idle since then is
     /// pinged before it is used again: a restart of PostgreSQL fails the requests in flight and no later ones.
     connections: LastTime,
@@ -204,7 +208,7 @@ struct Breaks {
     plans: LastTime,
 }
 
-impl Breaks {
+impl LastFailures {
     fn new() -> Self {
         Self { connections: LastTime::new(), plans: LastTime::new() }
     }
@@ -244,7 +248,7 @@ fn millis(length: Duration) -> u64 {
 
 /// Sets the isolation level that the transactions of this service need, whatever the role's default is, and asks whether
 /// the server is in recovery.
-async fn greet(connection: &mut PgConnection) -> sqlx::Result<bool> {
+async fn prepare_connection(connection: &mut PgConnection) -> sqlx::Result<bool> {
     const SQL: &str =
         "SELECT pg_is_in_recovery() FROM set_config('default_transaction_isolation', 'read committed', false)";
     sqlx::raw_sql(SQL).fetch_one(connection).await?.try_get(0)

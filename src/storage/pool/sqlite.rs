@@ -127,7 +127,7 @@ impl Connections {
     ///
     /// # Errors
     /// When none is free in time, or none can be opened.
-    pub(in crate::storage) async fn acquire(&self) -> Result<Lent, sqlx::Error> {
+    pub(in crate::storage) async fn acquire(&self) -> Result<PooledConnection, sqlx::Error> {
         let permit = timeout(self.0.acquire_timeout, Arc::clone(&self.0.permits).acquire_owned()).await;
         let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = self.idle().pop();
@@ -136,7 +136,7 @@ impl Connections {
             // Boxed: its future is large and rarely needed.
             None => Box::pin(SqliteConnection::connect_with(&self.0.options)).await?,
         };
-        Ok(Lent { connection: Some(connection), to: self.clone(), _permit: permit })
+        Ok(PooledConnection { connection: Some(connection), to: self.clone(), _permit: permit })
     }
 
     /// How many are in use, and how many are idle.
@@ -162,13 +162,13 @@ impl Connections {
 
 /// A connection in use. Dropping it closes it; [`Self::give_back`] is for a connection whose work succeeded. (When the disk
 /// is full SQLite rolls back by itself, and the driver still believes that it is in a transaction.)
-pub(in crate::storage) struct Lent {
+pub(in crate::storage) struct PooledConnection {
     connection: Option<SqliteConnection>,
     to: Connections,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Lent {
+impl PooledConnection {
     pub(in crate::storage) fn connection(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
