@@ -6,7 +6,7 @@ use sqlx::migrate::MigrateError;
 /// Why the database did not do its work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StorageError {
-    /// It is away, full, locked, or without Signet's tables: the request is fine and may be retried.
+    /// It is unreachable, full, locked, or without Signet's tables: the request is fine and may be retried.
     #[error("the database is unavailable ({0})")]
     Unavailable(String),
     /// It refused a statement that it should accept: a bug in Signet.

@@ -41,7 +41,7 @@ impl Storage {
     /// sign in by e-mail or username, because another user's differs from it in letter case alone.
     ///
     /// # Errors
-    /// When the database is away, or holds tables that this program did not make.
+    /// When the database is unavailable, or has tables that this program did not make.
     pub async fn migrate(&self) -> Result<Vec<UserId>, StorageError> {
         let migrator = self.migrator();
         // No deadline: a large table takes time, and another replica may be migrating.

@@ -8,7 +8,7 @@ use crate::domain::Timestamp;
 pub enum Expiring {
     /// Sessions, ended or not, whose last access token has expired.
     Sessions,
-    /// Revocations that no access token can contain any more, except the last: followers know their place by it.
+    /// Revocations whose access tokens have all expired, except the last row, which shows followers their place.
     Revocations,
     /// Failed sign-ins that are forgotten, and the oldest ones of a full table.
     SignInFailures,

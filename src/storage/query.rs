@@ -1,4 +1,4 @@
-//! Sends one statement to whichever database is configured.
+//! Sends one statement to the configured database.
 //!
 //! The rest of `storage` writes `tx.query(SQL).bind(..).fetch_optional().await?` and does not know the database. A
 //! [`Query`] holds the statement of one of the two drivers; the macro `send` sends it with that driver.

@@ -1,4 +1,4 @@
-//! Sign-ins that share a transaction, in SQLite: a commit waits for the disk once, whatever is in it, and SQLite has one
+//! Sign-ins that share a transaction, in SQLite: a commit waits for the disk once, however much it writes, and SQLite has one
 //! writer. The sign-ins that arrive while one transaction commits go into the next one.
 
 use super::{

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-/// Whether the last unit of work found the database unable to do it. Reads and writes fail apart: with a full disk or a
+/// Whether the last unit of work found the database unable to do it. Reads and writes fail independently: with a full disk or a
 /// locked file the database still answers reads.
 #[derive(Default)]
 pub(super) struct Outages {
@@ -23,7 +23,7 @@ pub(super) struct Outages {
     write: LogOnce,
 }
 
-/// How often a unit of work is tried while the database gives it up through no fault of the request (40001, 40P01 and
+/// How often a unit of work is tried while the database aborts it although the request is valid (40001, 40P01 and
 /// 0A000 in PostgreSQL, busy in SQLite).
 const TRIES: u32 = 4;
 

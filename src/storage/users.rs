@@ -332,7 +332,7 @@ impl Storage {
         .await
     }
 
-    /// Whether there is a superuser, active or not: a restart must not bring a deactivated one back.
+    /// Whether there is a superuser, active or not: a restart must not replace a deactivated superuser.
     pub async fn has_superuser(&self) -> Result<bool, StorageError> {
         const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser";
         let count: Option<(i64,)> = self.read_one(SQL, |query| query).await?;

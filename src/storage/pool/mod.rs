@@ -57,8 +57,8 @@ impl Pool {
         }
     }
 
-    /// How many connections have been opened, where each may lead to another server than the one before. Behind a
-    /// failover PostgreSQL's may; SQLite's file is always the same.
+    /// How many connections have been opened. After a failover a new connection to PostgreSQL may lead to another server;
+    /// SQLite's file is always the same.
     pub(super) fn opened(&self) -> usize {
         match self {
             Self::Postgres(connections) => connections.opened(),

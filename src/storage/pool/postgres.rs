@@ -176,7 +176,7 @@ impl PooledConnection {
         drop(self.connection.take());
     }
 
-    /// Notes what the failure of a statement says of other connections.
+    /// Notes a failed statement that makes other connections suspect.
     pub(in crate::storage) fn note_failure(&self, error: &sqlx::Error) {
         if has_outdated_plan(error) {
             self.last_failures.plans.note();
@@ -199,7 +199,7 @@ pub(in crate::storage) fn has_outdated_plan(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
-/// The last failures of connections, from which follows which others may have failed, too.
+/// The times of the last failures. They tell which other connections may be unusable.
 struct LastFailures {
     /// When a connection last failed. Others may have broken with it, so a connection that has been idle since then is
     /// pinged before it is used again: a restart of PostgreSQL fails the requests in flight and no later ones.

@@ -102,7 +102,7 @@ impl Ending {
         Ok(())
     }
 
-    /// Ends nothing after all, and gives the number back.
+    /// Rolls back: no session ends, and the number is not used.
     pub(in crate::storage) async fn rollback(self) -> Result<(), sqlx::Error> {
         self.tx.rollback().await
     }

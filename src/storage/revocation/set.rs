@@ -40,7 +40,7 @@ pub enum Trust {
 }
 
 impl Storage {
-    /// Whether an access token that verified may be trusted: from memory, without a query and without a lock.
+    /// Whether a verified access token may be trusted: from memory, without a query and without a lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
         // Asked before the look-up. The other way round, a stale set could be looked up, then become fresh, and a token that
         // the reading has just revoked would be trusted.
@@ -69,7 +69,7 @@ impl Storage {
         self.revoked.until.len()
     }
 
-    /// Frees the memory of revocations that no access token can contain any more.
+    /// Frees the memory of revocations whose access tokens have all expired.
     pub fn forget_revocations(&self, now: Timestamp) {
         self.revoked.until.retain_sync(|_, until| *until > now);
     }
@@ -92,7 +92,7 @@ impl RevokedSet {
         }
     }
 
-    /// No access token is left of a session that ended before this.
+    /// A session that ended before this time has no valid access token any more.
     pub(in crate::storage) fn start_of(&self, now: Timestamp) -> Timestamp {
         now - self.reach
     }
