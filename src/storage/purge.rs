@@ -77,7 +77,7 @@ impl Storage {
             Expiring::SignInFailures => SIGN_IN_FAILURES,
         };
         let before = match what {
-            Expiring::Sessions | Expiring::Revocations => self.revoked.start_of(now),
+            Expiring::Sessions | Expiring::Revocations => self.revoked.oldest_relevant(now),
             Expiring::SignInFailures => self.failures_end(now).await?,
         };
         let deleted: Vec<(i64,)> = self

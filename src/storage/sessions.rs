@@ -184,7 +184,7 @@ impl Storage {
     /// replica's clock is up to a day ahead; and so has its last access token, which can be valid for
     /// `jwt.access_token_lifetime` after the session has expired.
     fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
-        self.revoked.start_of(now).min(now - FAST_CLOCK_MARGIN)
+        self.revoked.oldest_relevant(now).min(now - FAST_CLOCK_MARGIN)
     }
 
     /// Ends every session of a user. Sessions without a live token are left to the purge.
@@ -405,7 +405,7 @@ impl Storage {
             FROM sessions
             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
         const END: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
-        let start = self.revoked.start_of(now);
+        let start = self.revoked.oldest_relevant(now);
         // A look-up first: a client that sends random ids must not lock the feed's counter.
         let found: Option<(Uuid,)> = self.read_one(FIND, |query| query.bind(user.0).bind(start.0).bind(id.0)).await?;
         if found.is_none() {

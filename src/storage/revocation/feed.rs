@@ -138,18 +138,18 @@ type Cursor = (i64, Uuid);
 /// Before the first row: no row has a `seq` of 0.
 const START: Cursor = (0, Uuid::nil());
 
-/// A replica's place in the feed, and the connection that it reads the feed on.
+/// How far a replica has read the feed, and from where.
 pub struct Follower {
     storage: Storage,
     /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
-    place: Option<(Uuid, usize)>,
+    source: Option<(Uuid, usize)>,
     cursor: Cursor,
 }
 
 impl Follower {
     pub fn new(storage: &Storage) -> Self {
         let storage = Storage { pool: storage.pool.only_one(), ..storage.clone() };
-        Self { storage, place: None, cursor: START }
+        Self { storage, source: None, cursor: START }
     }
 
     /// Adds the rows after the cursor to the set.
@@ -165,9 +165,9 @@ impl Follower {
     /// relies on that.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
-        let last_place = self.place.take();
-        let place = (self.read_feed_id().await?, self.storage.pool.opened());
-        if last_place != Some(place) {
+        let last_source = self.source.take();
+        let source = (self.read_feed_id().await?, self.storage.pool.opened());
+        if last_source != Some(source) {
             self.cursor = START;
         }
         loop {
@@ -184,12 +184,12 @@ impl Follower {
                 break;
             }
         }
-        self.place = Some(place);
+        self.source = Some(source);
         self.storage.revoked.note_reading(asked_at);
         Ok(())
     }
 
-    /// The `feed_id`. A standby is refused: it answers from the past, and a proxy may have put it in the place of the
+    /// The `feed_id`. A standby is refused: its data may be old, and a proxy may have put it in the place of the
     /// server that answered so far.
     async fn read_feed_id(&self) -> Result<Uuid, StorageError> {
         const FEED: &str = "SELECT feed_id, pg_is_in_recovery() FROM revocation_feed";

@@ -19,14 +19,14 @@ use uuid::Uuid;
 ///
 /// `sid` and `jti` share one table: both are 128 random bits. A reader never waits for a writer.
 pub(in crate::storage) struct RevokedSet {
-    until: HashIndex<Uuid, Timestamp>,
+    expires_at: HashIndex<Uuid, Timestamp>,
     opened_at: Instant,
     /// When the last complete reading of the feed began: milliseconds since `opened_at`, plus one; 0 for never.
     read_at: AtomicU64,
     /// How long ago that may be; `None` for any time.
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
-    reach: Seconds,
+    retention: Seconds,
 }
 
 /// What the set says of an access token whose signature and claims are valid.
@@ -66,12 +66,12 @@ impl Storage {
 
     /// How many revocations are in memory.
     pub fn revoked_count(&self) -> usize {
-        self.revoked.until.len()
+        self.revoked.expires_at.len()
     }
 
     /// Frees the memory of revocations whose access tokens have all expired.
     pub fn forget_revocations(&self, now: Timestamp) {
-        self.revoked.until.retain_sync(|_, until| *until > now);
+        self.revoked.expires_at.retain_sync(|_, until| *until > now);
     }
 }
 
@@ -81,29 +81,29 @@ impl RevokedSet {
         // leeway after its own end.
         let leeway = Seconds(2 * jwt.leeway.0 + MAX_CLOCK_SKEW.0);
         Self {
-            until: HashIndex::default(),
+            expires_at: HashIndex::default(),
             opened_at: Instant::now(),
             read_at: AtomicU64::new(0),
             max_staleness: match max_staleness {
                 MaxStaleness::After(length) => Some(length),
                 MaxStaleness::Never => None,
             },
-            reach: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
+            retention: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
         }
     }
 
     /// A session that ended before this time has no valid access token any more.
-    pub(in crate::storage) fn start_of(&self, now: Timestamp) -> Timestamp {
-        now - self.reach
+    pub(in crate::storage) fn oldest_relevant(&self, now: Timestamp) -> Timestamp {
+        now - self.retention
     }
 
     pub(super) fn add(&self, revocations: &[Revocation]) {
         for Revocation { id, ended_at } in revocations {
-            let until = *ended_at + self.reach;
-            if self.until.insert_sync(*id, until).is_err()
+            let until = *ended_at + self.retention;
+            if self.expires_at.insert_sync(*id, until).is_err()
                 // A database that lost the first revocation (a failover) can have a second one of the same session, which must
                 // be kept for longer.
-                && let Some(mut entry) = self.until.get_sync(id)
+                && let Some(mut entry) = self.expires_at.get_sync(id)
                 && *entry.get() < until
             {
                 entry.update(until);
@@ -112,10 +112,10 @@ impl RevokedSet {
     }
 
     fn has(&self, id: Uuid) -> bool {
-        self.until.contains(&id)
+        self.expires_at.contains(&id)
     }
 
-    /// Notes that a reading of the feed that began at `asked_at` reached its end.
+    /// Records that a reading of the feed, begun at `asked_at`, is complete.
     pub(super) fn note_reading(&self, asked_at: Instant) {
         let since = asked_at.saturating_duration_since(self.opened_at).as_millis();
         self.read_at.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), Ordering::Release);
