@@ -13,7 +13,11 @@ use std::{fs, path::Path, process::Command};
 #[tokio::test]
 async fn keys_are_generated_listed_rotated_and_reloaded() {
     let folder = tempfile::tempdir().unwrap();
-    let environment = [("SIGNET__JWT__KEYS_DIR", "keys"), ("SIGNET__JWT__ALGORITHM", "ES256")];
+    let environment = [
+        ("SIGNET__JWT__KEYS_DIR", "keys"),
+        ("SIGNET__JWT__ALGORITHM", "ES256"),
+        ("SIGNET__SERVER__BIND", "127.0.0.1:0"),
+    ];
     let keys = |arguments: &[&str]| {
         let output = run(folder.path(), &environment, &[&["keys"], arguments].concat(), "");
         (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
