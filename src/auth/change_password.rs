@@ -34,7 +34,7 @@ impl Auth {
         let changed = self.change_if_right(caller, &change, now).await;
         match &changed {
             Ok(()) => self.note_success(attempt).await,
-            Err(AuthError::InvalidCredentials) => self.note_failure(attempt, now).await,
+            Err(AuthError::InvalidCredentials) => self.note_failure(attempt).await,
             Err(_) => {}
         }
         changed

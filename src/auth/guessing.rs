@@ -12,43 +12,64 @@ use super::{Auth, AuthError};
 use crate::{
     domain::{LoginName, Seconds, Timestamp},
     limits::{AddressLimit, Attempt, network},
-    storage::{AttemptKey, Failures},
+    storage::{AttemptKey, FAILURES_LAST, Failures},
 };
+use lru::LruCache;
 use std::{
-    collections::HashMap,
     net::IpAddr,
+    num::NonZero,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// The label of the limit by account, in metrics.
 pub const ACCOUNT_LIMIT: &str = "account";
 
-/// How many accounts have failures that wait for a database that can be written.
-const MAX_UNWRITTEN: usize = 10_000;
+/// For how many accounts failures can wait for a database that can be written; then the oldest are forgotten.
+const MAX_UNWRITTEN: NonZero<usize> = NonZero::new(10_000).unwrap();
 
 /// Failures that could not be written, until the database can be written again.
-#[derive(Default)]
-pub(super) struct UnwrittenFailures(Mutex<HashMap<AttemptKey, Failures>>);
+pub(super) struct UnwrittenFailures(Mutex<LruCache<AttemptKey, Failures>>);
+
+impl Default for UnwrittenFailures {
+    fn default() -> Self {
+        // Without capacity in advance: the table is almost always empty.
+        let mut unwritten = LruCache::unbounded();
+        unwritten.resize(MAX_UNWRITTEN);
+        Self(Mutex::new(unwritten))
+    }
+}
 
 impl UnwrittenFailures {
-    fn get(&self, key: &AttemptKey) -> Option<Failures> {
-        self.lock().get(key).copied()
+    /// The failures for `key` that still count at `now`.
+    fn get(&self, key: &AttemptKey, now: Timestamp) -> Option<Failures> {
+        self.lock().peek(key).copied().filter(|failures| now - failures.last_at < FAILURES_LAST)
     }
 
     fn set(&self, key: AttemptKey, failures: Failures) {
-        let mut unwritten = self.lock();
-        if unwritten.len() < MAX_UNWRITTEN || unwritten.contains_key(&key) {
-            unwritten.insert(key, failures);
-        }
+        self.lock().put(key, failures);
     }
 
     fn remove(&self, key: &AttemptKey) {
-        self.lock().remove(key);
+        self.lock().pop(key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AttemptKey, Failures>> {
+    fn lock(&self) -> MutexGuard<'_, LruCache<AttemptKey, Failures>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When a request came. Its attempt may wait and is hashed after that, so a failure is later than its request.
+#[derive(Clone, Copy)]
+struct Arrival {
+    at: Timestamp,
+    since: Instant,
+}
+
+impl Arrival {
+    fn now(self) -> Timestamp {
+        self.at + Seconds(i64::try_from(self.since.elapsed().as_secs()).unwrap_or(i64::MAX))
     }
 }
 
@@ -56,6 +77,7 @@ impl UnwrittenFailures {
 pub(super) struct AllowedAttempt {
     key: AttemptKey,
     failures: u32,
+    arrival: Arrival,
     _turn: Attempt<AttemptKey>,
 }
 
@@ -86,27 +108,31 @@ impl Auth {
         if !self.passwords.has_room() {
             return Err(AuthError::Overloaded);
         }
+        let arrival = Arrival { at: now, since: Instant::now() };
         let network = address.map(network).unwrap_or_default();
         let is_known = self.storage.knows_network(login, &network).await?;
         let key = AttemptKey { account: self.tokens.account_mac(login.text()), is_known };
         let refused = |retry_after| AuthError::RateLimited { limit: ACCOUNT_LIMIT, retry_after };
         let turn = limits.attempts.wait(key, limits.queue_timeout).await.ok_or_else(|| refused(Seconds(1)))?;
         // Read after the wait: the attempts before this one count.
-        let mut failures = self.storage.sign_in_failures(&key, now).await?;
-        if let Some(unwritten) = limits.unwritten.get(&key) {
-            failures.count = failures.count.saturating_add(unwritten.count);
-            failures.last_at = unwritten.last_at;
+        let now = arrival.now();
+        let written = self.storage.sign_in_failures(&key).await?;
+        let failures = match (written, limits.unwritten.get(&key, now)) {
+            (Some(written), Some(unwritten)) => Some(written.and(unwritten)),
+            (written, unwritten) => written.or(unwritten),
+        };
+        if let Some(wait) = failures.and_then(|failures| limits.delay.wait(failures, now)) {
+            return Err(refused(wait));
         }
-        match limits.delay.wait(failures, now) {
-            Some(wait) => Err(refused(wait)),
-            None => Ok(Some(AllowedAttempt { key, failures: failures.count, _turn: turn })),
-        }
+        let failures = failures.map_or(0, |failures| failures.count);
+        Ok(Some(AllowedAttempt { key, failures, arrival, _turn: turn }))
     }
 
     /// Counts a wrong password. A failure that cannot be written counts in memory until it can be.
-    pub(super) async fn note_failure(&self, attempt: Option<AllowedAttempt>, now: Timestamp) {
+    pub(super) async fn note_failure(&self, attempt: Option<AllowedAttempt>) {
         let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return };
-        let count = limits.unwritten.get(&attempt.key).map_or(1, |unwritten| unwritten.count.saturating_add(1));
+        let now = attempt.arrival.now();
+        let count = limits.unwritten.get(&attempt.key, now).map_or(1, |unwritten| unwritten.count.saturating_add(1));
         match self.storage.add_sign_in_failures(&attempt.key, count, now).await {
             Ok(()) => limits.unwritten.remove(&attempt.key),
             Err(_) => limits.unwritten.set(attempt.key, Failures { count, last_at: now }),

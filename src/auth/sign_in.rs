@@ -71,7 +71,7 @@ impl Auth {
         let begun = self.begin_session(&sign_in, &session, now).await;
         match &begun {
             Ok(_) => self.note_success(attempt).await,
-            Err(AuthError::InvalidCredentials) => self.note_failure(attempt, now).await,
+            Err(AuthError::InvalidCredentials) => self.note_failure(attempt).await,
             Err(_) => {}
         }
         let user = begun?;

@@ -116,6 +116,8 @@ fn ranges(settings: &Settings, rules: &mut Rules) {
         // The longest password, four bytes a character, fits into the 16 KiB of a request.
         passwords.max_length: (..=2048), "at most 2048";
         users.max_sessions: (1..), "at least 1";
+        rate_limit.account_failures: (1..), "at least 1";
+        rate_limit.account_delay_max: (SECOND..=HOUR * 24), "from 1s to 1d";
         revocation.poll_interval: (SECOND / 1000..=HOUR), "from 1ms to 1h";
     }
     let Settings { server, passwords, .. } = settings;

@@ -23,6 +23,7 @@ pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
 pub use refresh_policy::RefreshVerdict;
 pub use session::{NewSession, Session, SessionId, SessionState};
+pub(crate) use text::folded;
 pub use time::{MAX_CLOCK_SKEW, Seconds, Timestamp};
 pub use token::{AccessToken, RefreshToken, TokenId};
 pub use user::{NewUser, Role, User, UserId, UserIdField};

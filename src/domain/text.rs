@@ -15,7 +15,7 @@ pub(super) fn nfc(text: &str) -> String {
 
 /// The form in which unique indexes compare text: NFC after Unicode's case folding, which is not lower case. `ẞ`, `ß` and
 /// `SS` are the same, and so are `Σ`, `σ` and `ς`.
-pub(super) fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }

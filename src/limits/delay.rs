@@ -1,7 +1,7 @@
 //! How long an account refuses attempts after failures in a row.
 
 use crate::{
-    domain::{Seconds, Timestamp},
+    domain::{MAX_CLOCK_SKEW, Seconds, Timestamp},
     storage::{FAILURES_LAST, Failures},
 };
 
@@ -17,13 +17,14 @@ impl DelayPolicy {
     /// free ones: 2 s, 4 s, 8 s, up to the maximum.
     pub fn wait(self, failures: Failures, now: Timestamp) -> Option<Seconds> {
         let beyond = failures.count.checked_sub(self.free_failures)?;
-        // A clock that was set back must not make the wait longer than the delay.
-        let elapsed = (now - failures.last_at).0.max(0);
-        if elapsed >= FAILURES_LAST.0 {
+        let elapsed = now - failures.last_at;
+        // After a clock was set back, one attempt is allowed: if it fails, the failure gets the right time. Otherwise the
+        // account would be locked until the clock has caught up.
+        if elapsed >= FAILURES_LAST || elapsed.0 < -MAX_CLOCK_SKEW.0 {
             return None;
         }
         let delay = (2_i64 << beyond.min(40)).min(self.max_delay.0);
-        Some(Seconds(delay - elapsed)).filter(|wait| wait.0 > 0)
+        Some(Seconds(delay - elapsed.0.max(0))).filter(|wait| wait.0 > 0)
     }
 }
 
@@ -39,7 +40,8 @@ mod tests {
         };
         let waits = [0, 4, 5, 6, 7, 13, 14, 4_000_000_000].map(|count| wait(count, 0));
         assert_eq!(waits, [None, None, Some(2), Some(4), Some(8), Some(512), Some(900), Some(900)]);
-        assert_eq!((wait(6, 3), wait(6, 4), wait(6, -500)), (Some(1), None, Some(4)));
+        assert_eq!((wait(6, 3), wait(6, 4)), (Some(1), None));
+        assert_eq!((wait(6, -60), wait(6, -61)), (Some(4), None), "a clock that was set back locks no account");
         assert_eq!(wait(100, 24 * 60 * 60), None);
     }
 }

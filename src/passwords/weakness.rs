@@ -1,12 +1,13 @@
-//! What makes a new password easy to guess (NIST SP 800-63B-4 §3.1.1.2): it is a common password, or a name of its user. There are no rules about kinds of characters.
+//! What makes a new password easy to guess (NIST SP 800-63B-4 §3.1.1.2): it is a common password, or a name of its user.
+//! There are no rules about kinds of characters.
 //!
 //! The crate `zxcvbn` finds the patterns. A password is refused when one pattern covers all of it; the crate's score is not
 //! used, because it would also refuse uncommon short words and accept common long ones.
 
-use crate::domain::{Password, WeakPassword};
+use crate::domain::{Password, WeakPassword, folded};
 use std::{
     collections::HashSet,
-    fs::File,
+    fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, BufRead, BufReader},
     path::Path,
@@ -26,18 +27,25 @@ const MAX_LETTER_LIKE: usize = 8;
 pub struct Blocklist(HashSet<u64>);
 
 impl Blocklist {
-    /// Reads a file with a password a line, in any letter case.
+    /// Reads a file with a password a line, in any letter case. Blanks around it do not count.
     ///
     /// # Errors
     /// The file cannot be read, or is not UTF-8.
     pub fn read(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        // A device could be read for ever.
-        if !file.metadata()?.is_file() {
+        // Before it is opened: to open a pipe waits for a writer, and a device could be read for ever.
+        if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        let lines = BufReader::new(file).lines();
-        lines.map(|line| Ok(Self::hash_of(line?.trim_end_matches('\r')))).collect::<io::Result<_>>().map(Self)
+        let mut blocked = HashSet::new();
+        for line in BufReader::new(fs::File::open(path)?).lines() {
+            let line = line?;
+            // Editors on Windows begin a file with a byte order mark.
+            let text = line.trim_start_matches('\u{feff}').trim();
+            if !text.is_empty() {
+                blocked.insert(Self::hash_of(text));
+            }
+        }
+        Ok(Self(blocked))
     }
 
     fn contains(&self, text: &str) -> bool {
@@ -46,7 +54,7 @@ impl Blocklist {
 
     fn hash_of(text: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
-        lower_case(&Password::attempt(text)).hash(&mut hasher);
+        folded(text).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -56,8 +64,8 @@ impl Blocklist {
 /// # Errors
 /// The reason, which is also what the user is told.
 pub fn check(password: &Password, personal: &[String], blocklist: &Blocklist) -> Result<(), WeakPassword> {
-    let text = lower_case(password);
-    let personal: Vec<String> = personal.iter().flat_map(|name| with_local_part(&name.to_lowercase())).collect();
+    let text = folded(&String::from_utf8_lossy(password.expose()));
+    let personal: Vec<String> = personal.iter().flat_map(|name| with_local_part(&folded(name))).collect();
     for candidate in without_digits(&text) {
         let unit = repeated_unit(candidate);
         if unit.chars().nth(1).is_none() {
@@ -74,11 +82,6 @@ pub fn check(password: &Password, personal: &[String], blocklist: &Blocklist) ->
         }
     }
     Ok(())
-}
-
-/// The password in NFC and lower case.
-fn lower_case(password: &Password) -> String {
-    String::from_utf8_lossy(password.expose()).to_lowercase()
 }
 
 /// A name, and the part before the `@` where it is an e-mail.
@@ -164,6 +167,17 @@ mod tests {
             }
         }
         println!("weak passwords: {count} cases");
+    }
+
+    #[test]
+    fn a_blocklist_is_a_regular_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&*pipe, folder.path()] {
+            let fault = Blocklist::read(path).unwrap_err();
+            assert_eq!(fault.to_string(), "it is not a regular file");
+        }
     }
 
     #[test]

@@ -1,7 +1,20 @@
 //! Deletes what has expired, a few rows at a time, so that a sign-in waits for no more than one small batch.
 
-use super::{Storage, StorageError};
-use crate::domain::Timestamp;
+use super::{FAILURES_LAST, Storage, StorageError};
+use crate::domain::{Seconds, Timestamp};
+
+/// How long the network of a client is known after the end of its last session.
+const NETWORKS_LAST: Seconds = Seconds(90 * 24 * 60 * 60);
+
+/// The sessions of a batch: those with an end from `$1` to before `$2`.
+macro_rules! expired_sessions {
+    () => {
+        "SELECT id, user_id, network, expires_at FROM sessions
+         WHERE expires_at >= $1 AND expires_at < $2
+         ORDER BY expires_at
+         LIMIT $3"
+    };
+}
 
 /// A table whose rows expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,17 +25,23 @@ pub enum Expiring {
     Revocations,
     /// Failed sign-ins that are forgotten, and the oldest ones of a full table.
     SignInFailures,
+    /// Failed sign-ins of a time that is far away: they were counted by a clock that has been set back.
+    FutureFailures,
+    /// Networks without a session for a long time.
+    KnownNetworks,
 }
 
 impl Expiring {
-    pub const ALL: [Self; 3] = [Self::Sessions, Self::Revocations, Self::SignInFailures];
+    pub const ALL: [Self; 5] =
+        [Self::Sessions, Self::Revocations, Self::SignInFailures, Self::FutureFailures, Self::KnownNetworks];
 
     /// The table's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
             Self::Revocations => "revocations",
-            Self::SignInFailures => "sign_in_failures",
+            Self::SignInFailures | Self::FutureFailures => "sign_in_failures",
+            Self::KnownNetworks => "known_networks",
         }
     }
 }
@@ -44,15 +63,37 @@ impl Storage {
         from: Timestamp,
         now: Timestamp,
     ) -> Result<Purged, StorageError> {
-        const SESSIONS: &str = r"
+        const KEEP_NETWORKS: &str = concat!(
+            r"
+            INSERT INTO known_networks (user_id, network, last_seen_at)
+            SELECT user_id, network, MAX(expires_at) FROM (",
+            expired_sessions!(),
+            r") AS expired
+            WHERE network IS NOT NULL
+            GROUP BY user_id, network
+            ON CONFLICT (user_id, network) DO UPDATE
+            SET last_seen_at = CASE
+                WHEN known_networks.last_seen_at > excluded.last_seen_at THEN known_networks.last_seen_at
+                ELSE excluded.last_seen_at
+            END"
+        );
+        // While another replica purges, these can be other sessions than those of the statement before. A session whose
+        // network was not kept stays for the next batch.
+        const SESSIONS: &str = concat!(
+            r"
             DELETE FROM sessions
             WHERE id IN (
-                SELECT id FROM sessions
-                WHERE expires_at >= $1 AND expires_at < $2
-                ORDER BY expires_at
-                LIMIT $3
+                SELECT id FROM (",
+            expired_sessions!(),
+            r") AS expired
+                WHERE network IS NULL OR EXISTS (
+                    SELECT 1 FROM known_networks
+                    WHERE known_networks.user_id = expired.user_id AND known_networks.network = expired.network
+                      AND known_networks.last_seen_at >= expired.expires_at
+                )
             )
-            RETURNING expires_at";
+            RETURNING expires_at"
+        );
         const REVOCATIONS: &str = r"
             DELETE FROM revocations
             WHERE (seq, value) IN (
@@ -71,20 +112,31 @@ impl Storage {
                 LIMIT $3
             )
             RETURNING last_failed_at";
-        let sql = match what {
-            Expiring::Sessions => SESSIONS,
-            Expiring::Revocations => REVOCATIONS,
-            Expiring::SignInFailures => SIGN_IN_FAILURES,
+        const KNOWN_NETWORKS: &str = r"
+            DELETE FROM known_networks
+            WHERE (user_id, network) IN (
+                SELECT user_id, network FROM known_networks
+                WHERE last_seen_at >= $1 AND last_seen_at < $2
+                ORDER BY last_seen_at
+                LIMIT $3
+            )
+            RETURNING last_seen_at";
+        let all = Timestamp(i64::MIN);
+        let (sql, start, end) = match what {
+            Expiring::Sessions => (SESSIONS, all, self.revoked.oldest_relevant(now)),
+            Expiring::Revocations => (REVOCATIONS, all, self.revoked.oldest_relevant(now)),
+            Expiring::SignInFailures => (SIGN_IN_FAILURES, all, self.failures_end(now).await?),
+            Expiring::FutureFailures => (SIGN_IN_FAILURES, now + FAILURES_LAST, Timestamp(i64::MAX)),
+            Expiring::KnownNetworks => (KNOWN_NETWORKS, all, now - NETWORKS_LAST),
         };
-        let before = match what {
-            Expiring::Sessions | Expiring::Revocations => self.revoked.oldest_relevant(now),
-            Expiring::SignInFailures => self.failures_end(now).await?,
-        };
+        let from = from.max(start);
         let deleted: Vec<(i64,)> = self
             .write(|| async {
                 let mut tx = self.begin().await?;
-                let purge = tx.query(sql).bind(from.0).bind(before.0).bind(i64::from(count));
-                let deleted = purge.fetch_all().await?;
+                if what == Expiring::Sessions {
+                    tx.query(KEEP_NETWORKS).bind(from.0).bind(end.0).bind(i64::from(count)).execute().await?;
+                }
+                let deleted = tx.query(sql).bind(from.0).bind(end.0).bind(i64::from(count)).fetch_all().await?;
                 tx.commit().await?;
                 Ok(deleted)
             })

@@ -19,30 +19,39 @@ pub struct AttemptKey {
     pub is_known: bool,
 }
 
-/// Failures in a row.
+/// Failures in a row: one at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failures {
     pub count: u32,
     pub last_at: Timestamp,
 }
 
+impl Failures {
+    /// The sum of failures that are stored in two places.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), last_at: self.last_at.max(other.last_at) }
+    }
+}
+
 impl Storage {
-    /// Whether a client from `network` has signed in to the account that `login` names, as far as its sessions are stored.
+    /// Whether a client from `network` has signed in to the account that `login` names. The purge of sessions keeps their
+    /// networks for some time.
     pub async fn knows_network(&self, login: &LoginName, network: &str) -> Result<bool, StorageError> {
-        macro_rules! session_of {
+        macro_rules! networks_of {
             ($key:literal) => {
                 concat!(
-                    r"
-                    SELECT 1 FROM sessions
-                    WHERE user_id = (SELECT id FROM users WHERE ",
+                    "SELECT 1 FROM users WHERE ",
                     $key,
-                    r" = $1) AND network = $2
-                    LIMIT 1"
+                    r" = $1 AND (
+                        EXISTS (SELECT 1 FROM sessions WHERE user_id = users.id AND network = $2)
+                        OR EXISTS (SELECT 1 FROM known_networks WHERE user_id = users.id AND network = $2)
+                    )"
                 )
             };
         }
-        const BY_EMAIL: &str = session_of!("COALESCE(email_key, email)");
-        const BY_USERNAME: &str = session_of!("username_key");
+        const BY_EMAIL: &str = networks_of!("COALESCE(email_key, email)");
+        const BY_USERNAME: &str = networks_of!("username_key");
         let Some(key) = login.key() else { return Ok(false) };
         let sql = match login {
             LoginName::Email { .. } => BY_EMAIL,
@@ -52,13 +61,14 @@ impl Storage {
         Ok(found.is_some())
     }
 
-    pub async fn sign_in_failures(&self, key: &AttemptKey, now: Timestamp) -> Result<Failures, StorageError> {
+    /// The failures in a row; `None` without any.
+    pub async fn sign_in_failures(&self, key: &AttemptKey) -> Result<Option<Failures>, StorageError> {
         const SQL: &str = r"
             SELECT failures, last_failed_at FROM sign_in_failures
             WHERE account = $1 AND is_known = $2";
         let row: Option<(i64, i64)> =
             self.read_one(SQL, |query| query.bind(&key.account[..]).bind(key.is_known)).await?;
-        Ok(row.map_or(Failures { count: 0, last_at: now }, |(count, last_at)| Failures {
+        Ok(row.map(|(count, last_at)| Failures {
             count: u32::try_from(count).unwrap_or(u32::MAX),
             last_at: Timestamp(last_at),
         }))
