@@ -1,5 +1,5 @@
-//! Tokens that attackers make. Most rows are signed with the right key, so that only the checks after the signature can
-//! refuse them.
+//! Tokens that attackers make. Most rows are signed with the right key, so that only a check other than that of the
+//! signature can refuse them.
 
 use crate::support::{
     SignedIn, TestApp, all_replies,
