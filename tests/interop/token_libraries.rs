@@ -13,7 +13,7 @@ use std::{
 
 const ISSUER: &str = "https://id.example.com";
 
-/// Gives a program this case and returns the JSON that it prints.
+/// Sends this case to the standard input of a program, and returns the JSON that the program prints.
 fn ask(program: &mut Command, case: &Value) -> Value {
     let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).env("NO_PROXY", "127.0.0.1");
     let mut child = program.spawn().unwrap();
