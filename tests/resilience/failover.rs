@@ -293,8 +293,8 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts `PgBouncer` with `pooling` and the settings that have no default. It has no Unix socket, because the socket
-    /// would outlive the test.
+    /// Starts `PgBouncer` with `pooling` and the settings that have no default. It has no Unix socket, which would
+    /// outlive the test.
     async fn start(program: &Path, postgres: &OwnPostgres, pooling: &str) -> Self {
         let (file, users) = (postgres.folder().join("pgbouncer.ini"), postgres.folder().join("users.txt"));
         fs::write(&users, "\"signet\" \"\"\n").unwrap();
@@ -355,7 +355,8 @@ async fn pgbouncer_with_transaction_pooling_is_503_and_the_log_names_the_pooler(
     let migrated = run(folder.path(), &[("SIGNET__DATABASE__URL", url.as_str())], &["migrate"], "");
     assert!(migrated.status.success(), "{migrated:?}");
     // With one connection to the server, every client finds the statements that another client has prepared. The
-    // requests below query outside a transaction, because PgBouncer closes a connection whose client disconnects in one.
+    // requests below query outside a transaction, because PgBouncer closes a connection whose client disconnects within
+    // one.
     let mut pooling = "pool_mode = transaction\ndefault_pool_size = 1".to_owned();
     if supports_prepared_statements(&program) {
         pooling += "\nmax_prepared_statements = 0";

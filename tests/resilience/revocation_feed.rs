@@ -117,7 +117,7 @@ async fn a_feed_whose_seq_fell_is_read_from_its_start() {
 /// A backup was restored, and sign-outs followed before the next poll: the feed has at least as many commits as before,
 /// but different ones.
 #[tokio::test]
-async fn a_feed_that_lost_a_commit_and_counted_on_is_read_from_its_start() {
+async fn a_feed_that_lost_commits_and_gained_others_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocations SET seq = 4").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 7").await;
@@ -301,7 +301,7 @@ async fn sessions_that_end_in_one_commit_share_one_number() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_dated_now_or_at_the_last_use_of_the_session() {
+async fn a_revocation_is_never_dated_before_the_last_use_of_the_session() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let begun = app.now();
@@ -330,7 +330,7 @@ async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_by_a_slow_clock_stays_ended() {
+async fn a_session_that_a_replica_with_a_slow_clock_ended_stays_ended() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let ann = app.user().await;
