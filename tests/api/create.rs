@@ -326,7 +326,7 @@ async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
 }
 
 #[tokio::test]
-async fn no_reply_repeats_what_was_sent() {
+async fn no_error_reply_repeats_the_request() {
     let app = TestApp::start().await;
     let bodies = [
         json!({"email": "canary-1", "password": "canary-2", "canary-3": "canary-4"}),
@@ -343,7 +343,7 @@ async fn no_reply_repeats_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_email_has_at_most_254_characters_and_a_name_150() {
+async fn an_email_of_254_characters_and_names_of_150_are_accepted() {
     let app = TestApp::start().await;
     let body = json!({
         "email": format!("{}@example.com", "a".repeat(242)), "password": PASSWORD,

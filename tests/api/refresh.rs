@@ -101,7 +101,7 @@ async fn without_rotation_another_generation_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_without_one_refresh_token_is_400() {
+async fn a_malformed_refresh_or_sign_out_body_is_400() {
     let app = TestApp::start().await;
     let rows = [
         ("", vec![]),
@@ -166,7 +166,7 @@ async fn with_rotation_a_refresh_returns_a_new_pair() {
 }
 
 #[tokio::test]
-async fn a_retry_within_the_grace_gets_the_same_pair() {
+async fn a_retry_within_the_grace_period_gets_the_same_pair() {
     let app = rotating().await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
@@ -261,7 +261,7 @@ async fn a_token_two_generations_old_is_superseded_for_ten_seconds_and_then_reus
 }
 
 #[tokio::test]
-async fn without_a_grace_a_refresh_token_works_once() {
+async fn without_a_grace_period_a_refresh_token_works_once() {
     let app = TestApp::with(&[ROTATION, ("JWT__REFRESH_GRACE", "0s")]).await;
     let ann = app.user().await;
     rotated(&app, &ann.refresh).await;

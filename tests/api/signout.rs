@@ -46,7 +46,7 @@ async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() 
 }
 
 #[tokio::test]
-async fn any_other_token_does_not_sign_out() {
+async fn only_a_correctly_signed_refresh_token_signs_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let forged = take_apart(&ann.refresh).sign(SIGNING_KEY);

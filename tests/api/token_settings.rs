@@ -71,7 +71,7 @@ async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
 }
 
 #[tokio::test]
-async fn the_settings_name_the_header_and_its_schemes() {
+async fn settings_choose_the_token_header_and_its_schemes() {
     let app = TestApp::with(&[("JWT__AUTHORIZATION_HEADER", "X-Auth"), ("JWT__AUTH_HEADER_TYPES", "JWT,Token")]).await;
     let ann = app.user().await;
     let rows = [
@@ -105,7 +105,7 @@ async fn the_settings_name_the_header_and_its_schemes() {
 }
 
 #[tokio::test]
-async fn the_settings_set_the_lifetimes() {
+async fn settings_choose_the_lifetimes() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_LIFETIME", "90s"),
         ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
@@ -149,7 +149,7 @@ async fn the_issuer_defaults_to_the_public_url() {
 }
 
 #[tokio::test]
-async fn the_settings_name_additional_claims() {
+async fn settings_add_claims_to_access_tokens() {
     for (field, value) in [("id", "id"), ("email", "email"), ("username", "username")] {
         let app = TestApp::with(&[
             ("JWT__JTI_CLAIM", "token_id"),

@@ -9,7 +9,7 @@ use crate::support::{
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Stdio};
 
 #[tokio::test]
-async fn one_command_serves_and_a_restart_keeps_users_and_tokens() {
+async fn serve_needs_no_settings_and_a_restart_keeps_users_and_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let (access, refresh);
     {

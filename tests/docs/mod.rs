@@ -115,8 +115,9 @@ fn given(file: &str) -> Vec<(String, String)> {
     given
 }
 
+/// The test makes up the production settings that have no default, and writes each secret to a file.
 #[test]
-fn what_containers_are_given_are_settings_that_can_be() {
+fn containers_are_given_valid_settings() {
     let folder = tempfile::tempdir().unwrap();
     let secret = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -245,7 +246,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_leads_to_an_existing_file_and_heading() {
     let documents = documents();
     for name in ["README.md", "SECURITY.md", "docs/README.md", "docs/migrating/from-esmerald.md"] {
         assert!(documents.contains(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)), "{name} is missing");
