@@ -1,4 +1,4 @@
-//! Requests of web pages from other origins
+//! Requests that web pages of other origins send
 
 use crate::support::{TestApp, actor::Reply};
 use reqwest::{Method, RequestBuilder};

@@ -446,7 +446,7 @@ fn log_lines_that_the_operations_page_names_are_in_the_program() {
         &messages,
         |message| (*message).to_owned(),
         |message| {
-            // `…` stands for a variable part. A message that does not start with one follows a quotation mark in the code.
+            // `…` stands for a variable part. A message that does not start with it follows a quotation mark in src.
             let (before, fixed) = match message.strip_prefix("… ") {
                 Some(end) => (" ", end),
                 None => ("\"", *message),

@@ -104,7 +104,7 @@ async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_uses_little
     if let Some((since, before)) = settled {
         let (used, elapsed) = (watched.service.cpu_time().saturating_sub(before), since.elapsed());
         println!("{used:?} of a core in the last {elapsed:?}");
-        // CPU time is counted in hundredths of a second: too coarse for less than a second.
+        // The kernel counts CPU time in hundredths of a second, which is too coarse for less than a second.
         assert!(used * 10 < elapsed.max(Duration::from_secs(1)), "{used:?} of a core in {elapsed:?}");
     }
 }

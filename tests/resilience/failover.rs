@@ -68,7 +68,7 @@ struct Scene {
     before: SignedIn,
     /// The second replica ends this session on the new primary.
     meanwhile: SignedIn,
-    /// When the reply to the sign-out of `meanwhile` came.
+    /// The time of the reply to the sign-out of `meanwhile`.
     ended_at: Cell<Option<Instant>>,
     /// The e-mail of another user, for repeated sign-ins.
     visitor: String,

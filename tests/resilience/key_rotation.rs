@@ -100,13 +100,13 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     let replica = app.replica(&folder.settings()).await;
     let stop = Cell::new(false);
     let first = kids(&key_set(&app).await);
-    let rest = async || tokio::time::sleep(Duration::from_millis(100)).await;
+    let pause = async || tokio::time::sleep(Duration::from_millis(100)).await;
     let signer = async || kid(&app.user().await.access);
     let reload = async || {
         app.reload_key_directory().unwrap();
-        rest().await;
+        pause().await;
         replica.reload_key_directory().unwrap();
-        rest().await;
+        pause().await;
     };
     let advance = async |seconds: i64| {
         for _ in 0..seconds / 10 {
@@ -115,7 +115,7 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
         }
     };
     let operator = async {
-        rest().await;
+        pause().await;
         // A key of another algorithm: the ring knows the algorithm of each key.
         let next = folder.generate(Algorithm::EdDsa, app.now());
         reload().await;
@@ -130,7 +130,7 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "tokens of the first are still accepted");
         advance(600).await;
         assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first key has expired");
-        rest().await;
+        pause().await;
         stop.set(true);
     };
     let used = || use_tokens(&app, &replica, &stop);

@@ -108,7 +108,7 @@ fn tokens(replies: &[Reply]) -> (Vec<String>, Vec<String>) {
     (all("refresh_token"), all("access_token"))
 }
 
-async fn against_refreshes(rotates: &str) {
+async fn race_endings_against_refreshes(rotates: &str) {
     let scene = scene(rotates).await;
     let endings = [
         Ending::SignOut,
@@ -165,12 +165,12 @@ async fn against_refreshes(rotates: &str) {
 
 #[tokio::test]
 async fn with_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
-    against_refreshes("true").await;
+    race_endings_against_refreshes("true").await;
 }
 
 #[tokio::test]
 async fn without_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
-    against_refreshes("false").await;
+    race_endings_against_refreshes("false").await;
 }
 
 /// During a rolling update that changes the cost of a hash, each half of the replicas rehashes what the other hashed.

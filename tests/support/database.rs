@@ -5,8 +5,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use std::{env, process};
 use tempfile::TempDir;
 
-/// A SQLite file in its own folder, which is deleted on drop, or a database on the PostgreSQL server that `scripts/test`
-/// started, which the service reaches through a proxy that can break the connection.
+/// A SQLite file in its own folder, which is deleted on drop, or a database on the PostgreSQL server that
+/// `scripts/test` started, which the service reaches through a proxy that can break the connection.
 pub enum TestDatabase {
     Sqlite { folder: TempDir, lock: Option<TestConnection> },
     Postgres { name: String, server: String, proxy: Proxy },

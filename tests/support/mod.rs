@@ -1,4 +1,4 @@
-//! What tests share: a database, a service on it, a client, and processes.
+//! Shared by the tests: a database, a service on it, a client, and processes.
 
 pub mod actor;
 pub mod app;

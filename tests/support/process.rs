@@ -81,8 +81,8 @@ impl Service {
         Self { child: KillOnDrop(child), welcome, endpoint, log, reader }
     }
 
-    /// Starts `signet` on this database, which it migrates, without rate limits and with the log level `warn`. The names
-    /// of `settings` omit the prefix `SIGNET__`.
+    /// Starts `signet` on this database, which it migrates, without rate limits and with the log level `warn`. The
+    /// names of `settings` omit the prefix `SIGNET__`.
     pub fn with_database(folder: &Path, url: &str, settings: &[(&str, &str)]) -> Self {
         let defaults = [
             ("DATABASE__URL", url),
@@ -174,8 +174,8 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Finds a program on the `PATH` or in `/usr/sbin`, where Debian installs some. If there is none, prints that the test is
-/// skipped.
+/// Finds a program on the `PATH` or in `/usr/sbin`, where Debian installs some. If there is none, prints that the test
+/// is skipped.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);

@@ -64,7 +64,7 @@ impl Proxy {
         self.address
     }
 
-    /// Directs new connections to another server, as a changed DNS record does; open connections stay with their server.
+    /// Directs new connections to another server, as a changed DNS record does; open connections keep their server.
     pub fn point_at(&self, upstream: String) {
         *self.target.upstream.lock().unwrap() = upstream;
     }
