@@ -8,7 +8,7 @@
     clippy::panic,
     clippy::too_many_lines,
     clippy::cast_precision_loss,
-    reason = "a test that cannot go on fails, and tables are long"
+    reason = "a test fails by panicking, and its tables of cases are long"
 )]
 
 mod api;

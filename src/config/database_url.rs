@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_means_what_libpq_makes_of_it() {
+    fn a_database_url_is_read_as_libpq_reads_it() {
         let file = |name: &str| format!("{}/tests/interop/keys/{name}", env!("CARGO_MANIFEST_DIR"));
         let (ca, key, other) = (file("certificate.pem"), file("certificate-key.pem"), file("p384-pkcs8.pem"));
         let taken = [

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_judged_by_its_distance_and_by_time() {
+    fn a_refresh_token_is_judged_by_its_generation_and_age() {
         use RefreshVerdict::{Current, NeverIssued, Retry, Reused, Superseded};
         let at = Timestamp(1000);
         let state =

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_own_address_is_accepted_as_a_username_with_an_at_sign() {
+    fn only_the_users_own_email_is_accepted_as_a_username_with_an_at_sign() {
         assert_eq!(Username::parse("Ann@Example.com", &own()), Ok(Username::of_email(&own())));
         assert!(Username::parse("bob@example.com", &own()).is_err());
     }

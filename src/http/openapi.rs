@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_is_summed_up_and_secured_as_it_is_served() {
+    fn every_operation_has_a_summary_and_the_right_security() {
         let names = TokenNames { access: "at".to_owned(), refresh: "rt".to_owned() };
         let schemes = ["Bearer".to_owned()];
         let passwords = PasswordRules { min_length: 15, max_length: 64 };

@@ -260,7 +260,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn a_code_stands_once() {
+    fn every_error_code_is_unique() {
         let codes: HashSet<_> = Code::ALL.iter().map(|code| code.name).collect();
         assert_eq!(codes.len(), Code::ALL.len());
     }

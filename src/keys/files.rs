@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_development_key_is_made_once_for_its_owner_only() {
+    fn a_development_key_is_generated_once_and_only_its_owner_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("data");
         let key = |name, make| development_key(&folder, name, Algorithm::Hs256, make);

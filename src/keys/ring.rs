@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_names_the_keys_that_came_late() {
+    fn a_reload_reports_the_keys_that_arrived_late() {
         let (old, new, time) = (key(), key(), Timestamp(1100));
         let ring = |keys: &[(&SigningKey, Activation)]| {
             let keys = keys.iter().map(|(key, activation)| ((*key).clone(), *activation)).collect();

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_quota_on_the_way_up_counts() {
+    fn the_lowest_cpu_quota_of_a_cgroup_and_its_ancestors_applies() {
         let root = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| {
             let file = root.path().join(file);

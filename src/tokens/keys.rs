@@ -97,7 +97,7 @@ mod tests {
     use crate::keys::{Activation, generate};
 
     #[test]
-    fn a_change_names_the_keys_that_no_longer_verify() {
+    fn a_reload_reports_the_keys_that_no_longer_verify() {
         let secret = || generate(Algorithm::Hs256).unwrap();
         let text = generate(Algorithm::Rs256).unwrap();
         let access = |algorithm| (SigningKey::parse(&text, algorithm).unwrap(), Activation::ALWAYS);

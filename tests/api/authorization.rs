@@ -93,7 +93,7 @@ async fn every_protected_route_requires_an_access_token() {
     }
 }
 
-/// The token decides first, even when the fault of the body is found earlier.
+/// An invalid token gets 401 even if the service finds the fault of the body first.
 #[tokio::test]
 async fn an_invalid_token_is_refused_before_the_body_is_checked() {
     let app = TestApp::start().await;

@@ -1,4 +1,4 @@
-//! Requests of web pages from other origins
+//! Requests that web pages of other origins send
 
 use crate::support::{TestApp, actor::Reply};
 use reqwest::{Method, RequestBuilder};
@@ -25,7 +25,7 @@ async fn pages_of_an_allowed_origin_can_read_replies_and_errors() {
         let reply = preflight(&app, origin, "GET", "authorization,content-type").await;
         assert_eq!(allowed(&reply), (200, origin));
         assert!(reply.header("vary").contains("Origin") && reply.header("x-request-id").len() == 32, "{reply:?}");
-        assert_eq!(reply.header("access-control-allow-credentials"), "", "the interface uses no cookies");
+        assert_eq!(reply.header("access-control-allow-credentials"), "", "the API uses no cookies");
     }
     for (origin, method, headers) in [
         ("https://evil.example", "GET", ""),
@@ -39,7 +39,10 @@ async fn pages_of_an_allowed_origin_can_read_replies_and_errors() {
         let reply = preflight(&app, origin, method, headers).await;
         assert_eq!((allowed(&reply), reply.code()), ((400, ""), "invalid-request"), "{origin} {method} {headers}");
         assert!(reply.text.contains("CORS (server.cors_allowed_origins): "), "{reply:?}");
-        assert!(reply.header("vary").starts_with("Origin, "), "a cache must keep the origins apart: {reply:?}");
+        assert!(
+            reply.header("vary").starts_with("Origin, "),
+            "a cache must not reuse a reply for another origin: {reply:?}"
+        );
     }
     let ann = app.user().await;
     let from = |origin: &'static str| move |request: RequestBuilder| request.header("origin", origin);

@@ -87,7 +87,7 @@ async fn the_email_of_another_user_is_refused_as_a_username() {
 #[tokio::test]
 async fn a_password_has_8_to_256_characters() {
     let app = TestApp::start().await;
-    // Long, and not one character alone.
+    // Ends in other characters, because one repeated character is refused as weak.
     let text = |c: &str, length: usize| c.repeat(length - 3) + "#q%";
     let rows: Vec<(String, u16, &str)> = vec![
         (String::new(), 400, "weak-password"),
@@ -115,7 +115,7 @@ async fn a_password_has_8_to_256_characters() {
     assert!(short.string("detail").contains("at least 8 characters"), "{short:?}");
 }
 
-/// Bodies that are invalid as a whole or in one member, with the pointers that the reply must have.
+/// Bodies that are invalid as a whole or in some members, with the pointers that the reply must have.
 fn invalid_bodies() -> Vec<(String, Vec<&'static str>)> {
     let with = |member: &str, value: &str| {
         let others = [("email", "\"ann@example.com\""), ("password", "\"correct horse battery\"")];
@@ -226,7 +226,7 @@ fn invalid_bodies() -> Vec<(String, Vec<&'static str>)> {
         rows.push((with("first_name", &format!("\"{name}\"")), vec!["/first_name"]));
         rows.push((with("last_name", &format!("\"{name}\"")), vec!["/last_name"]));
     }
-    // Mass assignment: members outside the contract are unknown, above all the names of columns.
+    // Mass assignment: the names of columns, and other members that the contract does not have.
     for member in [
         "id",
         "is_staff",
@@ -326,7 +326,7 @@ async fn invalid_input_is_400_with_a_pointer_to_each_fault() {
 }
 
 #[tokio::test]
-async fn no_reply_repeats_what_was_sent() {
+async fn no_error_reply_repeats_the_request() {
     let app = TestApp::start().await;
     let bodies = [
         json!({"email": "canary-1", "password": "canary-2", "canary-3": "canary-4"}),
@@ -343,7 +343,7 @@ async fn no_reply_repeats_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_email_has_at_most_254_characters_and_a_name_150() {
+async fn an_email_of_254_characters_and_names_of_150_are_accepted() {
     let app = TestApp::start().await;
     let body = json!({
         "email": format!("{}@example.com", "a".repeat(242)), "password": PASSWORD,

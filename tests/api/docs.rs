@@ -1,4 +1,4 @@
-//! The pages for people: `GET /docs/swagger/` and `GET /docs/errors`
+//! The HTML pages: `GET /docs/swagger/` and `GET /docs/errors`
 
 use crate::support::{TestApp, all, all_replies};
 use signet::http::Code;

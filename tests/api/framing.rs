@@ -36,7 +36,7 @@ async fn until_closed(app: &TestApp, bytes: &str) -> (String, bool) {
     }
 }
 
-/// A proxy that sees another length than the service would give the rest of the reply to another client.
+/// If a proxy and the service disagree about the length of a request, the proxy may send one client's reply to another.
 #[tokio::test]
 async fn ambiguous_framing_is_refused_and_closes_the_connection() {
     let app = TestApp::start().await;
@@ -53,18 +53,18 @@ async fn ambiguous_framing_is_refused_and_closes_the_connection() {
         ("a length with a sign", framed("content-length: +5\r\n", "hello")),
         ("chunked twice", framed("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n", &chunked)),
         ("a body that no route reads", "POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nabcd".to_owned()),
-        ("chunked and not", framed("transfer-encoding: chunked, identity\r\n", &chunked)),
+        ("chunked, then identity", framed("transfer-encoding: chunked, identity\r\n", &chunked)),
         ("nearly chunked", framed("transfer-encoding: xchunked\r\n", &chunked)),
         ("a space before the colon", framed("transfer-encoding : chunked\r\n", &chunked)),
         ("a folded header", framed("transfer-encoding:\r\n chunked\r\n", &chunked)),
-        ("a chunk of no length", framed("transfer-encoding: chunked\r\n", "zz\r\nhello\r\n0\r\n\r\n")),
+        ("a chunk without a valid length", framed("transfer-encoding: chunked\r\n", "zz\r\nhello\r\n0\r\n\r\n")),
         (
-            "a post behind a 401",
+            "a body unread because of a 401",
             "POST /auth/password HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 4\r\n\r\n"
                 .to_owned()
                 + "{}  ",
         ),
-        ("a post behind a 413", framed("content-length: 99999\r\n", "")),
+        ("a body unread because of a 413", framed("content-length: 99999\r\n", "")),
     ];
     let fault = async |(_, request): &(&str, String)| {
         let (reply, is_closed) = until_closed(&app, &format!("{request}{next}")).await;
@@ -73,7 +73,7 @@ async fn ambiguous_framing_is_refused_and_closes_the_connection() {
     };
     all_replies("conflicting framing", rows, |(name, _)| (*name).to_owned(), fault).await;
     let users = app.database.count("users").await;
-    assert_eq!(users, "0", "the bytes after it were never read as a request");
+    assert_eq!(users, "0", "the following bytes were never read as a request");
 }
 
 /// RFC 9112 §9.6: the service ignores input after a request with `connection: close`.
@@ -100,8 +100,8 @@ async fn requests_after_connection_close_are_not_answered() {
         assert!(says_so || reply.starts_with("HTTP/1.0 "), "{request}: {reply}");
     }
     let users = app.database.count("users").await;
-    assert_eq!(users, "0", "the bytes after it were never read as a request");
-    // The last reply is complete, even a long one.
+    assert_eq!(users, "0", "the following bytes were never read as a request");
+    // Even a long last reply is complete.
     let page = "/docs/swagger/swagger-ui-bundle.js";
     let length: usize = app.anon().get(page).await.header("content-length").parse().unwrap();
     let mut stream = connect(&app).await;
@@ -212,19 +212,19 @@ async fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     println!("smuggled requests: {} cases", heads.len());
 }
 
-/// The framework answers these before the service sees a request.
+/// The framework answers these requests before they reach the service.
 #[tokio::test]
 async fn malformed_requests_get_a_status_line_and_close_the_connection() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s")]).await;
     let long = format!("GET /livez HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(200_000));
     let rows = [
-        ("a head that drips", "GET /livez HTTP/1.1\r\nhost:", 408),
-        ("words", "hello there\r\n\r\n", 400),
+        ("an incomplete head", "GET /livez HTTP/1.1\r\nhost:", 408),
+        ("plain text", "hello there\r\n\r\n", 400),
         ("TLS", "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03\r\n\r\n", 400),
         ("another version", "GET / HTTP/9.9\r\n\r\n", 400),
         ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         ("a space in a header's name", "GET /livez HTTP/1.1\r\nho st: a\r\n\r\n", 400),
-        ("a length that is none", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
+        ("a length that is not a number", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
         ("a negative length", "POST /auth/signin HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", 400),
         ("an endless head", &long, 431),
     ];
@@ -253,7 +253,7 @@ async fn a_slow_body_is_408() {
     assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("\"code\":\"request-timeout\""), "{reply}");
 }
 
-/// The framework limits the time of the first head of a connection only.
+/// The framework limits the time only for the first request head of a connection.
 #[tokio::test]
 async fn a_connection_that_stops_sending_is_closed() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;

@@ -1,4 +1,4 @@
-//! Rules of every route: paths, methods, content types, lengths, request ids
+//! Rules for every route: paths, methods, content types, lengths, request ids
 
 use super::framing::{connect, read_head};
 use crate::support::{PASSWORD, TestApp, all_replies, email};
@@ -115,7 +115,7 @@ async fn a_body_over_16_kib_is_413_with_or_without_a_content_length() {
     let app = TestApp::start().await;
     let fits = format!("{{\"refresh_token\":\"{}\"}}", "a".repeat(16 * 1024 - 20));
     assert_eq!(fits.len(), 16 * 1024);
-    assert_eq!(app.anon().post_raw("/auth/signout", fits.clone()).await.status, 401, "16 KiB are read");
+    assert_eq!(app.anon().post_raw("/auth/signout", fits.clone()).await.status, 401, "a body of 16 KiB is read");
     for size in [fits.len() + 1, 1024 * 1024, 20 * 1024 * 1024] {
         let reply = app.anon().post_raw("/auth/signout", "a".repeat(size)).await;
         assert_eq!((reply.status, reply.code()), (413, "payload-too-large"), "{size} bytes");

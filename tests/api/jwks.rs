@@ -47,7 +47,7 @@ async fn the_key_set_verifies_the_tokens_of_every_algorithm() {
             );
         }
 
-        // A retry gets the same pair: the same bytes, unless the algorithm signs with random numbers.
+        // A retry gets the same pair, byte for byte unless the signature algorithm is randomised.
         app.advance(1);
         let [first, again] = [app.refresh(&ann.refresh).await.json, app.refresh(&ann.refresh).await.json];
         let token = |reply: &Value| reply["access_token"].as_str().unwrap().to_owned();
@@ -77,7 +77,7 @@ fn encodings(public: &str, jwk: &Value) -> Vec<(String, Vec<u8>)> {
         }),
         ("DER".to_owned(), der),
         ("JWK".to_owned(), jwk.to_string().into_bytes()),
-        ("the numbers alone".to_owned(), raw.clone()),
+        ("n, x and y alone".to_owned(), raw.clone()),
         ("an uncompressed point".to_owned(), [&[4][..], &raw].concat()),
         ("ssh".to_owned(), format!("ssh-ed25519 {}", URL_SAFE_NO_PAD.encode(&raw)).into_bytes()),
         ("kid".to_owned(), jwk["kid"].as_str().unwrap().as_bytes().to_vec()),
@@ -113,7 +113,7 @@ async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
                 }
             }
         }
-        // The right signature and no signature, each under every name of an algorithm.
+        // The valid signature and no signature, each under every algorithm name.
         let [_, claims, signature] = ann.access.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
         for name in Algorithm::all().map(Algorithm::name).chain(["none", "None", "NONE", "nOnE", "ES256K", ""]) {
             let mut header = parts.header.clone();
@@ -134,9 +134,9 @@ async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
             ("r = 0", [&vec![0; half][..], &bytes[half..]].concat()),
             ("s = 0", [&bytes[..half], &vec![0; half][..]].concat()),
             ("r and s swapped", [&bytes[half..], &bytes[..half]].concat()),
-            ("cut", bytes[..bytes.len() - 1].to_vec()),
-            ("a byte more", [&bytes[..], &[0]].concat()),
-            ("a byte before", [&[0], &bytes[..]].concat()),
+            ("truncated", bytes[..bytes.len() - 1].to_vec()),
+            ("an extra byte at the end", [&bytes[..], &[0]].concat()),
+            ("an extra byte at the start", [&[0], &bytes[..]].concat()),
             ("doubled", [&bytes[..], &bytes[..]].concat()),
             ("empty", vec![]),
         ] {
@@ -169,7 +169,7 @@ async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
         }
         assert_eq!(app.verify(&ann.access).await, 204, "{algorithm}: the valid token still works");
     }
-    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nothing is fetched");
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the service fetches no key");
     all(
         "tokens against key pairs",
         &replies,
@@ -180,7 +180,7 @@ async fn tokens_forged_with_a_public_key_or_a_changed_header_are_refused() {
     );
 }
 
-/// For each ECDSA signature (r, s), (r, -s) is valid, too, so the end of the session must end both forms of the token.
+/// If (r, s) is a valid ECDSA signature, so is (r, -s): the end of the session must end both forms of the token.
 #[tokio::test]
 async fn a_second_form_of_an_ecdsa_signature_ends_with_its_session() {
     let app = signing_with("ES256", include_str!("../interop/keys/p256-pkcs8.pem"), &[]).await;

@@ -64,7 +64,7 @@ async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
     let metrics = within(10, async {
         loop {
             let metrics = app.anon().get("/metrics").await.text;
-            // The first purge comes soon after the start.
+            // The service purges for the first time soon after its start.
             if metrics.contains("signet_purged_rows_total{") {
                 break metrics;
             }
@@ -82,7 +82,7 @@ async fn every_metric_that_a_dashboard_or_an_alert_names_exists() {
     }
     let used: Vec<String> = used.into_iter().collect();
     all("metrics in use", &used, Clone::clone, |name| {
-        (!existing.contains(name.as_str())).then(|| format!("is none of {existing:?}"))
+        (!existing.contains(name.as_str())).then(|| format!("is not among {existing:?}"))
     });
     assert!(used.len() >= 10, "{used:?}");
 }

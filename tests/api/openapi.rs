@@ -12,7 +12,7 @@ async fn the_served_document_is_the_committed_one() {
     assert_eq!((served.header("content-type"), &served.json), ("application/json", &*DOCUMENT));
 }
 
-/// Calls each operation with success. As in every test, the client checks each reply against its schema.
+/// Calls each operation successfully. As in every test, the client checks each reply against its schema.
 #[tokio::test]
 async fn every_operation_of_the_document_can_be_called() {
     let app = TestApp::start().await;

@@ -30,7 +30,7 @@ struct Call {
     operation: &'static str,
     /// Values with which the operation succeeds for this user. They replace generated values of the same name.
     right: fn(&SignedIn, &Members) -> Value,
-    /// Whether generated values are always replaced, because a rule involves two values and the schema cannot state it.
+    /// Whether generated values are always replaced: a schema cannot state a rule that involves two values.
     is_always_right: bool,
 }
 
@@ -58,7 +58,7 @@ const CALLS: &[Call] = &[
     },
     Call {
         operation: "GET /auth/users",
-        // With `q` the list continues after an e-mail, without it after an id.
+        // With `q`, `after` is an e-mail address; without `q`, it is a user id.
         right: |user, query| {
             let after = if query.contains_key("q") { user.email.clone() } else { user.id.to_string() };
             json!({ "after": after })
@@ -104,8 +104,8 @@ fn operations() -> Vec<Operation> {
     operations
 }
 
-/// The parameters of a query as the members of an object; `null` where there are none. The service refuses parameters
-/// that the document does not list.
+/// The query parameters as the members of an object; `null` if there are none. The service refuses parameters that the
+/// document does not list.
 fn query_schema(operation: &Value) -> Value {
     let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
     let query: Vec<&Value> = parameters.iter().filter(|parameter| parameter["in"] == "query").collect();
@@ -124,7 +124,7 @@ impl Operation {
         call.unwrap_or_else(|| panic!("{}: add it to CALLS in tests/api/openapi_inputs.rs", self.name))
     }
 
-    /// Replaces generated values by those with which the operation succeeds.
+    /// Replaces generated values with those that let the operation succeed.
     fn put_right(&self, input: &mut Members, user: &SignedIn) {
         let right = (self.call().right)(user, input);
         for (name, value) in right.as_object().unwrap() {
@@ -206,7 +206,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                 validator.iter_errors(&input).map(|objection| objection.to_string()).collect();
             if !objections.is_empty() {
                 faults
-                    .push(format!("{name}: generated as valid, and invalid to the validator: {input}: {objections:?}"));
+                    .push(format!("{name}: generated as valid, but the validator rejects it: {input}: {objections:?}"));
                 continue;
             }
             let reply = operation.send(&app, &user, &input).await;
@@ -219,11 +219,12 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                 401 | 403 | 409 | 503 => {}
                 // No schema can say which passwords are easy to guess.
                 400 if reply.code() == "weak-password" => {}
-                status => faults.push(format!("{name}: the document allows {input}; {status} {}", reply.text)),
+                status => faults
+                    .push(format!("{name}: the document allows {input}, but the reply is {status} {}", reply.text)),
             }
         }
         if succeeded == 0 {
-            faults.push(format!("{name}: no input succeeded; which values are right?"));
+            faults.push(format!("{name}: no input succeeded; add valid values to CALLS"));
         }
         println!("{name}: {VALID} valid inputs, {succeeded} succeeded, {} faults", faults.len());
         report.extend(faults.into_iter().take(SHOWN));
@@ -267,14 +268,14 @@ async fn an_input_that_the_document_forbids_is_refused() {
             operation.put_right(&mut input, &user);
             let input = mutation.apply(input, &mut runner);
             if validator.is_valid(&input) {
-                faults.push(format!("{name}: {what}: generated as invalid, and valid to the validator: {input}"));
+                faults.push(format!("{name}: {what}: generated as invalid, but the validator accepts it: {input}"));
                 continue;
             }
             let reply = operation.send(&app, &user, &input).await;
             let is_refused = reply.status == 400 || (operation.has_token && reply.status == 401);
             if !is_refused {
                 let (status, text) = (reply.status, reply.text);
-                faults.push(format!("{name}: {what}: the document forbids {input}; {status} {text}"));
+                faults.push(format!("{name}: {what}: the document forbids {input}, but the reply is {status} {text}"));
             }
         }
         println!("{name}: {cases} invalid inputs of {} kinds, {} faults", mutations.len(), faults.len());
@@ -362,7 +363,7 @@ fn is_address(text: &str) -> bool {
 
 // Reading a schema.
 
-/// Keywords that do not restrict values.
+/// Keywords that restrict no values.
 const ANNOTATIONS: &[&str] =
     &["title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly"];
 
@@ -381,7 +382,7 @@ const KEYWORDS: &[&str] = &[
     "maximum",
 ];
 
-/// The schemas of `oneOf` or `anyOf`, or the schema itself: a value must meet one of them.
+/// The schemas of `oneOf` or `anyOf`, or the schema itself: a value must satisfy one of them.
 fn alternatives(schema: &Value) -> Vec<&Value> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = DOCUMENT.pointer(reference.trim_start_matches('#'));
@@ -507,12 +508,12 @@ const ADDRESS_SIGNS: &str = "! # $ % & ' * + / = ? ^ _ ` { | } ~ -";
 const OTHERS: &str = "' \" \\ / @ < % 🦀 👍\u{1f3fd} 👩\u{200d}\u{1f680} \u{a0} \u{2028} \u{200b} \u{202e} \u{feff} \
                       \0 \n \u{1b} \u{85} \u{e000} \u{ffff}";
 
-/// The pieces of generated texts: all of them, or those that the pattern of the schema admits.
+/// The pieces of generated texts: all of them, or those that the pattern of the schema allows.
 fn pieces(schema: &Value) -> Vec<&'static str> {
     let all: Vec<&str> = [LETTERS, SIGNS, OTHERS].into_iter().flat_map(|some| some.split(' ')).chain([" "]).collect();
     let Some(pattern) = schema["pattern"].as_str() else { return all };
     let validator = pattern_validator(pattern);
-    // Where a pattern limits the length, a single piece may be too short.
+    // If a pattern requires a length, a single piece may be too short.
     let is_admitted = |piece: &&str| (1..=40).any(|times| validator.is_valid(&json!(piece.repeat(times))));
     let admitted: Vec<&str> = all.into_iter().filter(is_admitted).collect();
     assert!(!admitted.is_empty(), "the generator has no text for the pattern {pattern}");
@@ -558,7 +559,7 @@ fn addresses_of(length: usize) -> BoxedStrategy<String> {
 
 // Invalid values.
 
-/// One step from a valid input to an invalid one.
+/// A change that makes a valid input invalid.
 struct Mutation {
     what: String,
     /// The valid inputs to which it applies.
@@ -602,7 +603,7 @@ fn mutations(schema: &Value, is_json: bool) -> Vec<Mutation> {
                 push(format!("{name} {what}"), Change::With(name.clone(), values));
             }
         }
-        // Members of the other alternative are added, too: a client must not send both.
+        // Members of another alternative are added, too: a client must not send both.
         let names = alternatives.iter().flat_map(|other| properties(other)).map(|(name, _)| name.as_str());
         for name in names.filter(|name| schema["properties"][*name].is_null()).chain(["unknown"]) {
             push(format!("{name} is added"), Change::With(name.to_owned(), Just(json!("x")).boxed()));
@@ -625,7 +626,7 @@ fn wrong_values(property: &Value, is_json: bool) -> WrongValues {
     let wrong_types = wrong_types(&kinds, is_json).into_iter();
     let mut wrong: WrongValues = wrong_types.map(|value| (format!("is {value}"), Just(value).boxed())).collect();
     let mut bounded = alternatives.into_iter().filter(|schema| types(schema) != ["null"]);
-    // A value outside the bounds of one alternative may meet another.
+    // A value outside the bounds of one alternative may satisfy another.
     if let (Some(schema), None) = (bounded.next(), bounded.next()) {
         wrong.extend(out_of_bounds(schema));
     }

@@ -49,9 +49,9 @@ async fn of_concurrent_password_changes_one_succeeds_and_the_rest_are_401() {
     let bodies: Vec<_> =
         (0..6).map(|n| json!({"current_password": PASSWORD, "new_password": format!("{NEW} {n}")})).collect();
     let replies = join_all(bodies.iter().map(|body| ann.actor.post("/auth/password", body))).await;
-    let held: Vec<usize> = (0..6).filter(|n| replies[*n].status == 204).collect();
-    assert_eq!(held.len(), 1, "{replies:?}");
+    let succeeded: Vec<usize> = (0..6).filter(|n| replies[*n].status == 204).collect();
+    assert_eq!(succeeded.len(), 1, "{replies:?}");
     assert_eq!(replies.iter().filter(|reply| reply.code() == "invalid-credentials").count(), 5);
-    let body = json!({"email": ann.email, "password": bodies[held[0]]["new_password"]});
+    let body = json!({"email": ann.email, "password": bodies[succeeded[0]]["new_password"]});
     assert_eq!(app.anon().post("/auth/signin", &body).await.status, 200);
 }

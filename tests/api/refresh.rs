@@ -101,7 +101,7 @@ async fn without_rotation_another_generation_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_without_one_refresh_token_is_400() {
+async fn a_malformed_refresh_or_sign_out_body_is_400() {
     let app = TestApp::start().await;
     let rows = [
         ("", vec![]),
@@ -134,13 +134,14 @@ async fn rotating() -> TestApp {
     TestApp::with(&[ROTATION]).await
 }
 
-/// Refreshes with success and returns the new refresh token.
+/// Refreshes successfully and returns the new refresh token.
 async fn rotated(app: &TestApp, token: &str) -> String {
     let reply = app.refresh(token).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.string("refresh_token").to_owned()
 }
 
+/// Refreshes, expects 401 and returns the error code.
 async fn refused(app: &TestApp, token: &str) -> String {
     let reply = app.refresh(token).await;
     assert_eq!(reply.status, 401, "{reply:?}");
@@ -165,7 +166,7 @@ async fn with_rotation_a_refresh_returns_a_new_pair() {
 }
 
 #[tokio::test]
-async fn a_retry_within_the_grace_gets_the_same_pair() {
+async fn a_retry_within_the_grace_period_gets_the_same_pair() {
     let app = rotating().await;
     let ann = app.user().await;
     let first = app.refresh(&ann.refresh).await;
@@ -191,7 +192,7 @@ async fn a_retry_reads_the_current_roles_and_keeps_every_other_claim() {
     assert_eq!((&first["roles"], &again["roles"]), (&json!([]), &json!(["staff"])));
 }
 
-/// All replies have the same pair, and the session has this generation.
+/// Asserts that all replies have the same pair and that the session has this generation; returns the refresh token.
 async fn assert_one_pair(app: &TestApp, replies: &[Reply], generation: i64) -> String {
     let pairs: Vec<[&Value; 2]> =
         replies.iter().map(|reply| [&reply.json["access_token"], &reply.json["refresh_token"]]).collect();
@@ -252,15 +253,15 @@ async fn a_token_two_generations_old_is_superseded_for_ten_seconds_and_then_reus
     let third = rotated(&app, &second).await;
     app.advance(9);
     assert_eq!(refused(&app, &ann.refresh).await, "refresh-superseded");
-    assert_eq!(rotated(&app, &second).await, third, "the token before is a retry");
+    assert_eq!(rotated(&app, &second).await, third, "the previous token counts as a retry");
     let fourth = rotated(&app, &third).await;
     app.advance(10);
-    assert_eq!(refused(&app, &second).await, "refresh-reused", "ten seconds later it counts as a copy");
+    assert_eq!(refused(&app, &second).await, "refresh-reused", "after ten seconds the token counts as a copy");
     assert_eq!(refused(&app, &fourth).await, "invalid-token");
 }
 
 #[tokio::test]
-async fn without_a_grace_a_refresh_token_works_once() {
+async fn without_a_grace_period_a_refresh_token_works_once() {
     let app = TestApp::with(&[ROTATION, ("JWT__REFRESH_GRACE", "0s")]).await;
     let ann = app.user().await;
     rotated(&app, &ann.refresh).await;
@@ -314,7 +315,7 @@ async fn rotation_never_moves_the_absolute_end_of_a_session() {
 async fn a_deleted_inactive_or_signed_out_user_neither_rotates_nor_retries() {
     let app = rotating().await;
     let (signed_out, inactive, deleted) = (app.user().await, app.user().await, app.user().await);
-    // Each user has a newest token and an older one, with which a retry could get the pair again.
+    // Each user has the newest token and the previous one, with which a retry could get the pair again.
     let mut newest = Vec::new();
     for user in [&signed_out, &inactive, &deleted] {
         newest.push(rotated(&app, &user.refresh).await);
@@ -324,7 +325,7 @@ async fn a_deleted_inactive_or_signed_out_user_neither_rotates_nor_retries() {
     app.database.execute(&format!("DELETE FROM users WHERE id = {}", deleted.id)).await;
     for (user, newest) in [&signed_out, &inactive, &deleted].into_iter().zip(&newest) {
         assert_eq!(refused(&app, newest).await, "invalid-token", "the newest token");
-        assert_eq!(refused(&app, &user.refresh).await, "invalid-token", "the token before");
+        assert_eq!(refused(&app, &user.refresh).await, "invalid-token", "the previous token");
     }
     let generation = app.database.value("SELECT CAST(MAX(generation) AS TEXT) FROM sessions").await;
     assert_eq!(generation, "1", "no session was rotated");
@@ -344,7 +345,7 @@ async fn a_clock_that_is_two_hours_off_ends_no_session() {
     let third = rotated(&app, &second).await;
     app.advance(-2 * 3600);
     assert_eq!(refused(&app, &third).await, "invalid-token", "issued in the future");
-    assert_eq!(rotated(&app, &second).await, third, "a rotation in the future counts as one just now");
+    assert_eq!(rotated(&app, &second).await, third, "a rotation in the future counts as one that happens now");
     app.advance(2 * 3600);
     let fourth = rotated(&app, &third).await;
     app.advance(60);
@@ -360,7 +361,7 @@ async fn a_restart_keeps_the_rotation_state() {
     let again = app.refresh(&ann.refresh).await;
     assert_eq!(first.json["refresh_token"], again.json["refresh_token"], "a retry gets the same pair");
     app.advance(60);
-    assert_eq!(refused(&app, &ann.refresh).await, "refresh-reused", "a copy is still noticed");
+    assert_eq!(refused(&app, &ann.refresh).await, "refresh-reused", "a copy is still detected");
 }
 
 #[tokio::test]

@@ -25,7 +25,11 @@ async fn a_user_lists_their_live_sessions() {
     };
     assert_eq!((reply.status, &reply.json), (200, &json!([session(&second, 0, true), session(&first, -10, false)])));
     app.sign_out(&first.refresh).await;
-    assert_eq!(second.actor.get("/auth/sessions").await.json.as_array().unwrap().len(), 1, "only live sessions");
+    assert_eq!(
+        second.actor.get("/auth/sessions").await.json.as_array().unwrap().len(),
+        1,
+        "only live sessions are listed"
+    );
 }
 
 #[tokio::test]
@@ -43,7 +47,7 @@ async fn a_user_can_end_only_their_own_sessions() {
     };
     all_replies("sessions of other users, and invalid ids", rows, Clone::clone, fault).await;
     assert!(app.is_alive(&stranger).await);
-    assert_eq!(end(&laptop, &laptop.sid()).await, 204, "the session of the caller");
+    assert_eq!(end(&laptop, &laptop.sid()).await, 204, "the caller may end its own session");
     assert!(!app.is_alive(&laptop).await);
 }
 
@@ -62,7 +66,7 @@ async fn signout_all_ends_every_session_of_the_caller_and_no_other() {
 async fn a_sign_in_beyond_max_sessions_ends_the_oldest_session() {
     let app = TestApp::with(&[("USERS__MAX_SESSIONS", "3")]).await;
     let mut sessions = vec![app.user().await];
-    // Also within one second, the order is that of the sign-ins.
+    // The order of the sign-ins decides even within one second.
     for pause in [0, 0, 1, 0] {
         app.advance(pause);
         sessions.push(app.sign_in(&sessions[0].email).await);

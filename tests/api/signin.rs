@@ -50,7 +50,7 @@ async fn tokens_have_the_claims_of_the_contract() {
         })
     );
     let again = app.sign_in(&ann.email).await;
-    assert_ne!(take_apart(&again.access).claims["sid"], *sid, "each sign-in is a session of its own");
+    assert_ne!(take_apart(&again.access).claims["sid"], *sid, "each sign-in begins its own session");
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     assert!(tries.iter().all(Result::is_ok), "{tries:?}");
 }
 
-/// The right password is accepted although a sign-in replaces the stored hash meanwhile.
+/// The right password is accepted even if a concurrent sign-in replaces the stored hash.
 #[tokio::test]
 async fn a_password_change_succeeds_while_sign_ins_rehash_the_password() {
     let app = TestApp::start().await;
@@ -219,7 +219,7 @@ async fn a_password_change_succeeds_while_sign_ins_rehash_the_password() {
     }
 }
 
-/// Signs in at another cost of hashes and returns the stored hash.
+/// Signs in at another hash cost and returns the hash that is stored afterwards.
 async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16")]);
     let storage = Storage::open(&settings, 1).await.unwrap();

@@ -33,7 +33,7 @@ async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() 
     let app = TestApp::start().await;
     let ann = app.user().await;
     app.advance(40 * 86_400);
-    assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "expired");
+    assert_eq!(app.sign_out(&ann.refresh).await.status, 204, "of an expired session");
     let mut token = take_apart(&ann.refresh);
     token.claims["gen"] = 7.into();
     assert_eq!(app.sign_out(&token.sign(REFRESH_KEY)).await.status, 204, "of another generation");
@@ -46,7 +46,7 @@ async fn a_correctly_signed_refresh_token_signs_out_at_any_age_and_generation() 
 }
 
 #[tokio::test]
-async fn any_other_token_does_not_sign_out() {
+async fn only_a_correctly_signed_refresh_token_signs_out() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let forged = take_apart(&ann.refresh).sign(SIGNING_KEY);
@@ -54,5 +54,5 @@ async fn any_other_token_does_not_sign_out() {
         let reply = app.sign_out(token).await;
         assert_eq!((reply.status, reply.code()), (401, "invalid-token"), "{token}");
     }
-    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "the session goes on");
+    assert_eq!(app.refresh(&ann.refresh).await.status, 200, "the session has not ended");
 }

@@ -71,7 +71,7 @@ async fn token_names_apply_to_replies_the_token_type_claim_and_the_document() {
 }
 
 #[tokio::test]
-async fn the_settings_name_the_header_and_its_schemes() {
+async fn settings_choose_the_token_header_and_its_schemes() {
     let app = TestApp::with(&[("JWT__AUTHORIZATION_HEADER", "X-Auth"), ("JWT__AUTH_HEADER_TYPES", "JWT,Token")]).await;
     let ann = app.user().await;
     let rows = [
@@ -105,7 +105,7 @@ async fn the_settings_name_the_header_and_its_schemes() {
 }
 
 #[tokio::test]
-async fn the_settings_set_the_lifetimes() {
+async fn settings_choose_the_lifetimes() {
     let app = TestApp::with(&[
         ("JWT__ACCESS_TOKEN_LIFETIME", "90s"),
         ("JWT__REFRESH_TOKEN_LIFETIME", "2h"),
@@ -149,7 +149,7 @@ async fn the_issuer_defaults_to_the_public_url() {
 }
 
 #[tokio::test]
-async fn the_settings_name_additional_claims() {
+async fn settings_add_claims_to_access_tokens() {
     for (field, value) in [("id", "id"), ("email", "email"), ("username", "username")] {
         let app = TestApp::with(&[
             ("JWT__JTI_CLAIM", "token_id"),
@@ -203,10 +203,10 @@ async fn custom_claims_appear_at_the_next_refresh_and_replace_no_other_claim() {
         assert_eq!(claims[name], plain[name], "{name}");
     }
     assert_eq!(app.verify(token).await, 204);
-    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "claims are not part of a user");
+    assert!(ann.actor.get("/auth/users/me").await.json["claims"].is_null(), "the reply does not contain the claims");
     assert_eq!(app.refresh(&ann.refresh).await.json, refreshed, "a retry gets the same reply");
 
-    // The longest claims that the database accepts still make a token that the service verifies.
+    // A token with the longest claims that the database accepts is still accepted.
     let longest = json!({ "text": "x".repeat(4096 - r#"{"text":""}"#.len()) }).to_string();
     app.database.execute(&format!("UPDATE users SET claims = '{longest}' WHERE id = {}", ann.id)).await;
     let long = app.sign_in(&ann.email).await.access;
@@ -262,7 +262,8 @@ async fn the_database_refuses_custom_claims_that_are_not_an_object() {
     }
 }
 
-/// Some numbers are short in the database and long in a token. A token above the accepted length would lock its user out.
+/// Some numbers are short in the database and long in a token. A user whose tokens exceed the accepted length could not
+/// use the service.
 #[tokio::test]
 async fn custom_claims_too_long_for_a_token_are_left_out() {
     let app = TestApp::start().await;

@@ -1,4 +1,5 @@
-//! Tokens of attackers. Most rows are signed with the right key, so only the checks of Signet can refuse them.
+//! Tokens that attackers make. Most rows are signed with the right key, so that only a check other than that of the
+//! signature can refuse them.
 
 use crate::support::{
     SignedIn, TestApp, all_replies,
@@ -77,7 +78,7 @@ impl Kind<'_> {
     fn without(&self, part: &str, name: &str) -> String {
         let mut parts = take_apart(self.good);
         let object = if part == "header" { &mut parts.header } else { &mut parts.claims };
-        object.as_object_mut().unwrap().remove(name).expect("a member that is there");
+        object.as_object_mut().unwrap().remove(name).expect("the member exists");
         parts.sign(self.key)
     }
 
@@ -247,7 +248,9 @@ impl Kind<'_> {
                 claim("client_id", client.into());
             }
         }
-        for (name, twice) in [("one that means nothing", r#""x":1,"x":1"#), ("one in escapes", r#""x":1,"\u0078":1"#)] {
+        for (name, twice) in
+            [("an unknown claim", r#""x":1,"x":1"#), ("a claim with an escaped name", r#""x":1,"\u0078":1"#)]
+        {
             let header = take_apart(self.good).header.to_string();
             let twice = format!("{{{twice},{}", &good.to_string()[1..]);
             rows.push((format!("{name} twice"), sign_text(&header, &twice, self.key)));
@@ -304,7 +307,8 @@ impl Kind<'_> {
             tail.push(if last == 'A' { 'B' } else { 'A' });
             tail
         };
-        // An HMAC-SHA256 fills 43 characters and leaves two bits, so other last characters could decode to the same bytes.
+        // An HMAC-SHA256 takes 43 characters, of which the last has two unused bits: other last characters could decode
+        // to the same bytes.
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let last = alphabet.find(s.chars().last().unwrap()).unwrap();
         let unused_bit = format!("{}{}", &s[..s.len() - 1], &alphabet[last ^ 1..=last ^ 1]);
@@ -315,17 +319,17 @@ impl Kind<'_> {
             ("empty", String::new()),
             ("dots", "..".to_owned()),
             ("none without signature", format!("{none}.")),
-            ("none with the old one", format!("{none}.{s}")),
+            ("none with the old signature", format!("{none}.{s}")),
             ("four parts", format!("{}.{s}", self.good)),
             ("five parts, as JWE", format!("{h}.{c}.{s}.{c}.{s}")),
             ("leading dot", format!(".{}", self.good)),
             ("trailing dot", format!("{}.", self.good)),
             ("another signature", format!("{h}.{c}.{other_tail}")),
-            ("a cut signature", format!("{h}.{c}.{}", &s[..20])),
+            ("a truncated signature", format!("{h}.{c}.{}", &s[..20])),
             ("a doubled signature", format!("{h}.{c}.{s}{s}")),
             ("padding", format!("{h}.{c}.{s}=")),
             ("an unused bit", format!("{h}.{c}.{unused_bit}")),
-            ("swapped", format!("{c}.{h}.{s}")),
+            ("header and claims swapped", format!("{c}.{h}.{s}")),
             ("the standard alphabet", self.good.replace('-', "+").replace('_', "/") + "+"),
             ("quoted", format!("\"{}\"", self.good)),
             ("percent-encoded", self.good.replace('.', "%2E")),
@@ -374,7 +378,7 @@ async fn hostile_refresh_tokens_are_refused() {
     assert_eq!(app.refresh(&again).await.status, 200);
 }
 
-/// A clipboard, a line break or a proxy may damage a token; no session ends by it.
+/// A clipboard, a line break or a proxy may damage a token. A damaged token ends no session.
 #[tokio::test]
 async fn a_damaged_refresh_token_neither_refreshes_nor_signs_out() {
     let app = TestApp::start().await;
@@ -451,7 +455,7 @@ async fn access_and_refresh_tokens_are_not_interchangeable() {
     let reply = app.bearer(&ann.refresh).get("/auth/users/me").await;
     assert_eq!((reply.status, reply.code()), (401, "wrong-token-type"));
     assert_eq!(reply.json["detail"], "Refresh tokens cannot be used for operations.");
-    // An expired token of the other kind is only invalid.
+    // An expired token of the other kind gets `invalid-token`.
     app.advance(301);
     assert_eq!(app.refresh(&ann.access).await.code(), "invalid-token");
     app.advance(86_400);

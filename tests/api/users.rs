@@ -166,7 +166,7 @@ async fn a_user_changes_their_own_names() {
 }
 
 #[tokio::test]
-async fn a_user_cannot_change_anything_else() {
+async fn a_user_can_change_only_their_own_names() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     bob.actor.patch("/auth/users/me", &json!({"username": "bob"})).await;

@@ -73,7 +73,7 @@ async fn every_way_to_end_a_session_stops_its_access_token_at_once() {
     assert_eq!(
         (app.verify(&phone.access).await, app.verify(&laptop.access).await),
         (401, 401),
-        "signed out everywhere"
+        "every session signed out"
     );
 
     let (phone, laptop) = (app.sign_in(&ann.email).await, app.sign_in(&ann.email).await);

@@ -1,4 +1,4 @@
-//! `signet serve` and the commands beside it
+//! `signet serve`, `healthcheck` and `openapi`
 
 use crate::support::{
     SignedIn,
@@ -9,7 +9,7 @@ use crate::support::{
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Stdio};
 
 #[tokio::test]
-async fn one_command_serves_and_a_restart_keeps_users_and_tokens() {
+async fn serve_needs_no_settings_and_a_restart_keeps_users_and_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let (access, refresh);
     {
@@ -46,7 +46,7 @@ async fn healthcheck_exits_with_0_only_when_the_service_is_ready() {
     assert_eq!(check(&address).status.code(), Some(1));
 }
 
-/// Numbers about users are not public: production serves them only at an address of their own.
+/// Metrics reveal how many users there are and what they do: production serves them only at their own address.
 #[tokio::test]
 async fn production_serves_metrics_only_at_metrics_bind() {
     let folder = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ fn openapi_prints_the_document_without_settings() {
     assert_eq!(text(&output.stdout), include_str!("../../openapi/openapi.json"));
 }
 
-/// In `signet … | head` a closed pipe is no fault; a full disk is one.
+/// In `signet … | head`, `head` closes the pipe, which is not an error. A full disk is one.
 #[test]
 fn a_closed_pipe_is_success_and_a_full_disk_is_exit_code_74() {
     for arguments in [&["openapi"][..], &["config", "print"], &["config", "check"], &["keys", "generate"]] {

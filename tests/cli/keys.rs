@@ -8,8 +8,8 @@ use crate::support::{
 use serde_json::{Value, json};
 use std::{fs, path::Path, process::Command};
 
-/// An operator replaces the first key of a directory by a second. The service reads the directory every ten seconds, and
-/// at once at SIGHUP.
+/// An operator replaces the first key of a directory with a second. The service reads the directory every ten seconds,
+/// and at once at SIGHUP.
 #[tokio::test]
 async fn keys_are_generated_listed_rotated_and_reloaded() {
     let folder = tempfile::tempdir().unwrap();
@@ -27,7 +27,7 @@ async fn keys_are_generated_listed_rotated_and_reloaded() {
     };
     let states = || json(&["list", "--json"]).iter().map(|key| key["state"].clone()).collect::<Vec<_>>();
 
-    // Without a key no command starts, and the message names the cause.
+    // Without a key these commands fail, and the message names the cause.
     let (code, said) = keys(&["list"]);
     assert!(code == 78 && said.contains("the folder cannot be read"), "{said}");
     let output = run(folder.path(), &environment, &[], "");

@@ -87,7 +87,7 @@ fn environment_variables_set_every_kind_of_value() {
     .unwrap();
     assert!(!settings.server.docs);
     assert_eq!(settings.jwt.auth_header_types, ["Bearer", "JWT"]);
-    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits are a string");
+    assert_eq!(settings.jwt.audience.as_deref(), Some("123"), "digits stay a string");
     assert_eq!(settings.jwt.leeway.0, 5);
     assert_eq!(settings.database.acquire_timeout.as_millis(), 500);
     assert_eq!(settings.issuer(), "signet", "an empty value counts as absent");
@@ -273,7 +273,7 @@ fn an_invalid_value_is_refused_with_its_source() {
     );
 }
 
-/// The driver reads these variables, too, and would connect otherwise than the URL says.
+/// The driver also reads these variables, and would not connect as the URL says.
 #[test]
 fn tls_is_configured_only_in_the_database_url() {
     let postgres = ("SIGNET__DATABASE__URL", "postgres://u:p@host/a");

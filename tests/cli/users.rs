@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::process::Output;
 use tempfile::TempDir;
 
-/// The command line of an operator, and its database.
+/// The command line of an operator, and the database that it uses.
 struct Operator {
     folder: TempDir,
     environment: Vec<(&'static str, String)>,
@@ -97,11 +97,7 @@ async fn the_operator_creates_changes_and_deletes_users() {
     assert_eq!(operator.user(&["deactivate", "2"], "")["is_active"], false);
     assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));
     assert_eq!(operator.user(&["activate", "2"], "")["is_active"], true);
-    assert_eq!(
-        (me(&before).await, sign_in("another horse").await.status),
-        (401, 200),
-        "ended sessions do not come back"
-    );
+    assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 200), "ended sessions stay ended");
     let before = token(sign_in("another horse").await);
     assert_eq!(operator.user(&["delete", "2"], "")["id"], 2);
     assert_eq!((me(&before).await, sign_in("another horse").await.status), (401, 401));

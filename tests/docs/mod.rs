@@ -1,4 +1,4 @@
-//! What the documents say is what the program knows: settings, errors, tests that are named, links, and the commands of the
+//! Compares the documents with the program: settings, errors, routes, names of tests, links, and the commands of the
 //! README.
 
 use crate::support::{TestApp, all};
@@ -16,7 +16,7 @@ fn read(file: &str) -> String {
         .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The cells of each row of a table whose first is code.
+/// The cells of each table row whose first cell is code.
 fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     let lines = text.lines().filter(|line| line.starts_with("| `"));
     lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
@@ -26,7 +26,7 @@ fn code(cell: &str) -> &str {
     cell.trim_matches('`')
 }
 
-/// Every key and its default, as `config/default.toml` has them; `–` for one that is not set.
+/// Every key and its default from `config/default.toml`; `–` for a key that is not set.
 fn defaults() -> BTreeMap<String, String> {
     let (mut section, mut keys) = (String::new(), BTreeMap::new());
     for line in include_str!("../../config/default.toml").lines() {
@@ -54,7 +54,7 @@ fn every_setting_is_explained_with_its_default() {
         .filter(|(key, _)| key.contains('.'))
         .collect();
     assert_eq!(explained, defaults());
-    // And these are all that the program reads.
+    // The program reads these keys and no others.
     let settings = signet::app::load_settings(&Sources { directory: None, environment: Vec::new() }).unwrap();
     let printed = settings.print();
     let known: Vec<&str> = printed
@@ -89,8 +89,7 @@ fn every_route_is_explained() {
     });
 }
 
-/// Settings that a container is given, as far as the file names them: those of production that have no default are
-/// made up, and a secret comes from a file.
+/// The settings that a file gives to a container: names and values.
 fn given(file: &str) -> Vec<(String, String)> {
     let text = read(file);
     let word = |text: &str| text.trim().trim_matches('"').to_owned();
@@ -116,8 +115,9 @@ fn given(file: &str) -> Vec<(String, String)> {
     given
 }
 
+/// The test makes up the production settings that have no default, and writes each secret to a file.
 #[test]
-fn what_containers_are_given_are_settings_that_can_be() {
+fn containers_are_given_valid_settings() {
     let folder = tempfile::tempdir().unwrap();
     let secret = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -130,12 +130,12 @@ fn what_containers_are_given_are_settings_that_can_be() {
         ["Dockerfile", "docker-compose.yml", "deploy/kubernetes/deployment.yaml", "deploy/kubernetes/migrate.yaml"]
     {
         let given = given(file);
-        assert!(!given.is_empty(), "{file} gives no setting");
+        assert!(!given.is_empty(), "{file} sets no setting");
         let mut environment = vec![("SIGNET_PROFILE".to_owned(), "production".to_owned())];
         for (name, value) in &given {
             let words = name.trim_start_matches("SIGNET__").trim_end_matches("_FILE").to_lowercase();
             let key = words.replacen("__", ".", 1);
-            assert!(known.contains_key(&key), "{file}: {name} is no setting");
+            assert!(known.contains_key(&key), "{file}: {name} is not a setting");
             count += 1;
             let value = match (key.as_str(), name.ends_with("_FILE")) {
                 ("database.url", true) => secret("url", "postgres://signet:secret@db/signet"),
@@ -143,7 +143,7 @@ fn what_containers_are_given_are_settings_that_can_be() {
                 ("jwt.signing_key", true) => secret("signing", "a key that only this test knows: signing"),
                 ("jwt.refresh_key", true) => secret("refresh", "a key that only this test knows: refresh"),
                 (_, is_file) => {
-                    assert!(!is_file, "{file}: {name} is read from a file, and this test does not know it");
+                    assert!(!is_file, "{file}: {name} is read from a file that this test does not create");
                     value.clone()
                 }
             };
@@ -162,7 +162,7 @@ fn what_containers_are_given_are_settings_that_can_be() {
     println!("settings that containers are given: {count}");
 }
 
-/// Every document for people: those at the root, and those of `docs` and `deploy` with their folders.
+/// Every Markdown document at the root, and in `docs` and `deploy` with their subfolders.
 fn documents() -> Vec<PathBuf> {
     fn collect(folder: &Path, has_folders: bool, documents: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -192,10 +192,10 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Columns of the table `users`, which has the name of a section.
+/// Columns of the table `users`: a section of the settings has the same name.
 const COLUMNS: [&str; 3] = ["users.claims", "users.email_key", "users.password_hash"];
 
-/// A setting that a document names exists, as `section.key` and as a variable of the environment.
+/// Documents name a setting as `section.key` or as an environment variable.
 #[test]
 fn settings_that_documents_name_exist() {
     let known = defaults();
@@ -211,7 +211,7 @@ fn settings_that_documents_name_exist() {
     let mut named = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        // Code of other languages has words of that form, too.
+        // Only the prose: code in other languages has words of the form `section.key`, too.
         let words = prose(&text).flat_map(|line| line.split(|c: char| !(c.is_ascii_lowercase() || "_.".contains(c))));
         named.extend(words.map(|word| word.trim_matches('.')).filter(|word| is_setting(word)).map(str::to_owned));
         let upper = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
@@ -224,7 +224,7 @@ fn settings_that_documents_name_exist() {
     named.dedup();
     assert!(named.len() > 40, "{named:?}");
     all("settings that documents name", &named, String::clone, |name| {
-        (!known.contains_key(name)).then(|| "is no setting".to_owned())
+        (!known.contains_key(name)).then(|| "is not a setting".to_owned())
     });
 }
 
@@ -246,7 +246,7 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn every_link_leads_to_an_existing_file_and_heading() {
     let documents = documents();
     for name in ["README.md", "SECURITY.md", "docs/README.md", "docs/migrating/from-esmerald.md"] {
         assert!(documents.contains(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name)), "{name} is missing");
@@ -279,7 +279,6 @@ fn links_lead_somewhere() {
     );
 }
 
-/// The index of the documents names every one of them.
 #[test]
 fn the_index_names_every_page() {
     let index = read("docs/README.md");
@@ -303,7 +302,7 @@ fn blocks(text: &str, heading: &str) -> Vec<(String, String)> {
     fenced.map(|block| block.split_once('\n').unwrap()).map(|(kind, text)| (kind.to_owned(), text.to_owned())).collect()
 }
 
-/// Whether a reply is what a document shows. `…` at the end of a text stands for any text.
+/// Whether a reply matches the one that a document shows. `…` at the end of a text stands for any text.
 fn is_shown(shown: &Value, reply: &Value) -> bool {
     match (shown, reply) {
         (Value::String(shown), Value::String(reply)) => match shown.strip_suffix('…') {
@@ -350,7 +349,7 @@ async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
     all(
         "replies of the README",
         &rows,
-        |((_, shown), reply)| format!("{shown}is shown, and this came: {reply}"),
+        |((_, shown), reply)| format!("{shown}is shown, but the reply is {reply}"),
         |((kind, shown), reply)| {
             let is_shown = match kind.as_str() {
                 "json" => match (serde_json::from_str(shown), serde_json::from_str(reply)) {
@@ -359,12 +358,12 @@ async fn the_flow_of_the_readme_gives_the_replies_that_it_shows() {
                 },
                 _ => shown.trim() == *reply,
             };
-            (!is_shown).then(|| "is another reply".to_owned())
+            (!is_shown).then(|| "differs".to_owned())
         },
     );
 }
 
-/// The sources in a folder and in its folders, by path.
+/// The sources in a folder and its subfolders, by path.
 fn sources(folder: &str) -> BTreeMap<String, String> {
     fn collect(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -383,12 +382,12 @@ fn sources(folder: &str) -> BTreeMap<String, String> {
     sources
 }
 
-/// What stands in backticks.
+/// The texts in backticks.
 fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// A threat that a test is said to cover is covered by a test that exists, in the file that is named before it.
+/// The threat model names tests for each threat. Each test must exist, in the file that is named before it.
 #[test]
 fn tests_and_files_that_the_threat_model_names_exist() {
     let code: BTreeMap<String, String> = ["src", "tests"].into_iter().flat_map(sources).collect();
@@ -424,17 +423,17 @@ fn tests_and_files_that_the_threat_model_names_exist() {
         code_spans(&text).filter(|name| name.starts_with("src/") || name.starts_with("tests/")).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     all(
-        "files that it names",
+        "files that the threat model names",
         &files,
         |file| (*file).to_owned(),
-        |file| (!root.join(file).exists()).then(|| "is none".to_owned()),
+        |file| (!root.join(file).exists()).then(|| "does not exist".to_owned()),
     );
 }
 
-/// Operators alert on lines of the log by their message: each that the page names is in the program, by its first words.
+/// Operators alert on the messages of log lines. The first words of each message on the page must occur in the program.
 #[test]
 fn log_lines_that_the_operations_page_names_are_in_the_program() {
-    // A text that goes on in the next line is one text.
+    // Joins the lines of a string literal that continues on the next line.
     let code: String = sources("src").into_values().collect::<Vec<_>>().join("\n").replace("\\\n", "");
     let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
     let text = read("docs/operations.md");
@@ -447,7 +446,7 @@ fn log_lines_that_the_operations_page_names_are_in_the_program() {
         &messages,
         |message| (*message).to_owned(),
         |message| {
-            // `…` stands for what differs; before it a message of the program begins with a quotation mark.
+            // `…` stands for a variable part. A message that does not start with it follows a quotation mark in src.
             let (before, fixed) = match message.strip_prefix("… ") {
                 Some(end) => (" ", end),
                 None => ("\"", *message),

@@ -1,4 +1,4 @@
-//! The nginx configuration of docs/verify-tokens.md in a real nginx, with a service behind it that trusts its headers.
+//! Runs the nginx configuration of docs/verify-tokens.md in nginx, in front of a service that trusts its headers.
 
 use super::{header, http_server};
 use crate::support::{
@@ -16,24 +16,24 @@ use tempfile::TempDir;
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify-tokens.md"));
 
-/// nginx, where it is installed or `scripts/test` has unpacked it.
+/// Finds the nginx that `scripts/test` has unpacked, or an installed one.
 fn nginx() -> Option<PathBuf> {
     let unpacked = env::var_os("SIGNET_TEST_NGINX").map(PathBuf::from);
     unpacked.filter(|program| program.is_file()).or_else(|| find_program("nginx"))
 }
 
-/// A service behind the proxy that replies with the length of the body and the value of `remote-user`.
+/// A service behind nginx. It replies with the length of the body and the value of `remote-user`.
 fn service_behind() -> String {
     http_server(|head, body| format!("{} bytes of {}", body.len(), header(head, "remote-user").unwrap_or_default()))
 }
 
-/// The `server` block of the page that has `/_verify`, for these addresses and without TLS.
+/// The `server` block with `/_verify` from the page, with these addresses and without TLS.
 fn configuration(listen: &str, signet: &str, service: &str, folder: &TempDir) -> String {
     let block = PAGE.split("```nginx\n").skip(1).find(|block| block.contains("location = /_verify")).unwrap();
     let block = block.split("```").next().unwrap();
     let block = block.lines().filter(|line| !line.contains("ssl_certificate")).collect::<Vec<_>>().join("\n");
     let block = block.replace("listen 443 ssl;", &format!("listen {listen};"));
-    // A service that accepts uploads has this limit; `/_verify` has its own.
+    // An operator sets such a limit for a service that accepts uploads; `/_verify` has its own limit.
     let block = block.replace("location / {", "location / {\n        client_max_body_size 50m;");
     let block = block.replace("http://127.0.0.1:9000", &format!("http://{service}"));
     let folder = folder.path().display();

@@ -15,7 +15,8 @@ use std::{
     thread,
 };
 
-/// The folder where `scripts/test` has installed the programs and libraries; says so where it could not.
+/// The folder where `scripts/test` has installed the programs and libraries. If they are not installed, prints that the
+/// test is skipped.
 fn installed() -> Option<PathBuf> {
     let installed = env::var_os("SIGNET_TEST_OTHERS").map(PathBuf::from);
     if installed.is_none() {
@@ -24,7 +25,7 @@ fn installed() -> Option<PathBuf> {
     installed
 }
 
-/// A file that such a program reads.
+/// A file in `tests/interop/programs`, for one of these programs.
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/programs").join(name)
 }
@@ -59,7 +60,7 @@ fn http_server(reply: impl Fn(&str, &[u8]) -> String + Send + Sync + 'static) ->
     address
 }
 
-/// The value of a header in a head in lower case.
+/// The value of a header in a request head that is in lower case.
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }

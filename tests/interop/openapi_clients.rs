@@ -5,7 +5,7 @@ use crate::support::TestApp;
 use std::{path::Path, process::Command, time::Duration};
 use tokio::time::sleep;
 
-/// Runs a program in `folder`, where it may leave files; unless it succeeds the test fails with its output.
+/// Runs a program in `folder`, where it may write files. If the program fails, the test fails with its output.
 async fn succeeds(mut program: Command, folder: &Path) {
     program.current_dir(folder).env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
     let output = tokio::task::spawn_blocking(move || program.output()).await.unwrap().unwrap();

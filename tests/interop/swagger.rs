@@ -34,7 +34,7 @@ impl Browser {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("Debian's package chromium-driver; scripts/test installs it");
+            .expect("chromedriver starts; scripts/test installs it (Debian's package chromium-driver)");
         let output = BufReader::new(driver.stdout.take().unwrap());
         let driver = KillOnDrop(driver);
         let port = output
@@ -61,7 +61,7 @@ impl Browser {
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
-            .expect("Debian's package chromium; scripts/test installs it");
+            .expect("Chromium starts; scripts/test installs it (Debian's package chromium)");
         let timeouts = TimeoutConfiguration::new(None, None, Some(Duration::from_secs(0)));
         client.update_timeouts(timeouts).await.unwrap();
         let database = env::var("SIGNET_TEST_DATABASE").unwrap_or_else(|_| "sqlite".to_owned());
@@ -73,12 +73,12 @@ impl Browser {
 
     async fn find(&self, css: &str) -> Element {
         let wait = self.client.wait().at_most(Duration::from_secs(20)).every(Duration::from_millis(50));
-        wait.for_element(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css} is not there: {error}"))
+        wait.for_element(Locator::Css(css)).await.unwrap_or_else(|error| panic!("{css} does not appear: {error}"))
     }
 
     async fn click(&self, css: &str) {
         let element = self.find(css).await;
-        // Elements outside the view, or under a sticky bar, are scrolled to the middle first.
+        // The element may be outside the view or under a sticky bar.
         let script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
         self.client.execute(script, vec![serde_json::to_value(&element).unwrap()]).await.unwrap();
         element.click().await.unwrap_or_else(|error| panic!("{css} cannot be clicked: {error}"));
@@ -149,7 +149,7 @@ async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     assert_eq!(status, "200");
     assert!(body.contains("\"email\": \"ann@example.com\""), "{body}");
 
-    // With an invalid token the reply says so.
+    // With an invalid token the reply says that it is invalid.
     browser.click("button.authorize").await;
     browser.click(".auth-btn-wrapper button.auth:not(.authorize)").await;
     browser.type_text(".auth-container input", "not.a.token").await;

@@ -1,4 +1,4 @@
-//! The libraries `PyJWT`, `joserfc` and `jose` verify tokens with the key set, the issuer and the audience, as a service does.
+//! The libraries `PyJWT`, `joserfc` and `jose` verify tokens with the key set, the issuer and the audience.
 
 use super::{file, installed};
 use crate::support::{
@@ -13,7 +13,7 @@ use std::{
 
 const ISSUER: &str = "https://id.example.com";
 
-/// Gives a program this case and returns the JSON that it prints.
+/// Sends this case to the standard input of a program, and returns the JSON that the program prints.
 fn ask(program: &mut Command, case: &Value) -> Value {
     let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).env("NO_PROXY", "127.0.0.1");
     let mut child = program.spawn().unwrap();
@@ -66,7 +66,7 @@ async fn pyjwt_joserfc_and_jose_accept_valid_tokens_and_refuse_the_rest() {
             "secret": algorithm.starts_with("HS").then_some(LONG_SECRET),
             "tokens": tokens.iter().map(|(name, token)| json!({"name": name, "token": token})).collect::<Vec<_>>(),
         });
-        // The libraries fetch the key set, so the service must be able to answer meanwhile.
+        // The programs block until the libraries have fetched the key set.
         let (python, libraries) = (installed.join("venv/bin/python"), installed.clone());
         let replies = tokio::task::spawn_blocking(move || {
             let node = ask(Command::new("node").arg(file("verify.mjs")).arg(libraries), &case);

@@ -53,7 +53,7 @@ async fn a_collector_receives_a_span_for_each_part_of_a_request() {
         resources.iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).collect();
     let named = |name: &str| spans.iter().filter(|span| span.name == name).copied().collect::<Vec<_>>();
     let sign_in = named("POST /auth/signin")[0];
-    assert_eq!(sign_in.trace_id, TRACE.to_be_bytes(), "it belongs to the trace of the caller");
+    assert_eq!(sign_in.trace_id, TRACE.to_be_bytes(), "the span belongs to the trace of the client");
     assert_eq!(attribute(&sign_in.attributes, "http.response.status_code"), Some(&Any::IntValue(200)));
     assert_eq!(attribute(&sign_in.attributes, "http.route"), Some(&Any::StringValue("/auth/signin".to_owned())));
     for part in ["hash", "database"] {
@@ -64,7 +64,7 @@ async fn a_collector_receives_a_span_for_each_part_of_a_request() {
     assert!(!format!("{collected:?}").contains("canary"), "no secret and no e-mail address");
 }
 
-/// Only a proxy of the operator begins a trace.
+/// Only a trusted proxy may choose the trace of a request.
 #[tokio::test]
 async fn a_traceparent_from_an_untrusted_client_is_ignored() {
     let (endpoint, collected) = collector();

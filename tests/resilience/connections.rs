@@ -51,7 +51,7 @@ impl Watched {
     }
 }
 
-/// Sends as much of this as the connection accepts.
+/// Sends as many of these bytes as the connection accepts.
 async fn push(client: &mut TcpStream, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         // The service may stop reading or close the connection.
@@ -104,7 +104,7 @@ async fn a_client_that_pipelines_and_never_reads_is_disconnected_and_uses_little
     if let Some((since, before)) = settled {
         let (used, elapsed) = (watched.service.cpu_time().saturating_sub(before), since.elapsed());
         println!("{used:?} of a core in the last {elapsed:?}");
-        // CPU time is counted in hundredths of a second: too coarse for less than a second.
+        // The kernel counts CPU time in hundredths of a second, which is too coarse for less than a second.
         assert!(used * 10 < elapsed.max(Duration::from_secs(1)), "{used:?} of a core in {elapsed:?}");
     }
 }
@@ -123,7 +123,7 @@ async fn clients_that_pipeline_and_do_not_read_take_less_than_a_mebibyte_each() 
         push(&mut client, &requests).await;
         clients.push(client);
     }
-    // The service is done with them when no byte has moved for a second.
+    // The service has finished with these clients when no byte has moved for a second.
     let queues = || clients.iter().map(|client| watched.queues(client.local_addr().unwrap())).collect::<Vec<_>>();
     let (mut most, mut last, mut last_change) = (watched.service.memory_kib("VmRSS"), queues(), Instant::now());
     within(20, async {
@@ -137,7 +137,7 @@ async fn clients_that_pipeline_and_do_not_read_take_less_than_a_mebibyte_each() 
         }
     })
     .await;
-    assert!(last.iter().all(Option::is_some), "no connection was closed so early");
+    assert!(last.iter().all(Option::is_some), "every connection is still open");
     let grown = most.saturating_sub(before);
     println!("{CLIENTS} clients that do not read: the service grew by {} KiB each", grown / CLIENTS);
     assert!(grown < CLIENTS * 1024, "{grown} KiB for {CLIENTS} clients");

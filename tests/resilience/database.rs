@@ -1,11 +1,12 @@
-//! The database goes away, stalls, is slow, or changes under the service
+//! The database becomes unreachable, stalls, is slow, or changes while the service runs
 
 use crate::support::{Actor, PASSWORD, TestApp, TestDatabase, app::settings, email, eventually, within};
 use futures_util::future::join_all;
 use serde_json::json;
 use signet::storage::{Storage, StorageError};
 
-/// Waits until a request gets this status. `readyz` compares clocks, so the service's is kept right meanwhile.
+/// Waits until a request gets this status. `readyz` compares clocks, so the clock of the service follows the system
+/// time meanwhile.
 async fn becomes(app: &TestApp, actor: &Actor, path: &str, status: u16) {
     eventually(status, async || {
         app.sync_clock();
@@ -56,7 +57,7 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
     }
     assert_eq!(app.anon().get("/livez").await.status, 200);
     if !app.database.is_sqlite() {
-        // A writer of SQLite does not block readers; without PostgreSQL nothing can be read.
+        // A SQLite writer does not block readers; without PostgreSQL the service can read nothing.
         let ready = within(6, app.anon().get("/readyz")).await;
         assert_eq!((ready.status, &ready.json["checks"]["database"]), (503, &json!("unavailable")));
         assert_eq!(within(6, ann.actor.get("/auth/users/me")).await.code(), "unavailable");
@@ -74,7 +75,7 @@ async fn outage(begin: impl AsyncFnOnce(&mut TestDatabase)) {
 async fn the_service_starts_without_a_database_and_waits_for_it() {
     let mut database = TestDatabase::create().await;
     if database.is_sqlite() {
-        // A file is not waited for: one that cannot be opened is reported, and the service does not start.
+        // The service does not wait for a file: if it cannot open the file, it reports that and does not start.
         let file = settings(&database, &[("DATABASE__URL", "sqlite:///proc/nowhere/signet.db")]);
         let error = Storage::open(&file, 1).await.err().expect("no such folder").to_string();
         assert!(error.contains("database.url") && error.contains("/proc/nowhere"), "{error}");
@@ -88,7 +89,7 @@ async fn the_service_starts_without_a_database_and_waits_for_it() {
     assert_eq!(app.create("ann@example.com").await.code(), "unavailable");
     app.database.restore().await;
     becomes(&app, &app.anon(), "/readyz", 200).await;
-    // The start goes on: tables and first superuser are created.
+    // Then the service creates the tables and the first superuser.
     eventually(200, async || app.try_sign_in("root@example.com", PASSWORD).await.status).await;
 }
 
@@ -98,7 +99,7 @@ async fn a_database_without_tables_is_reported_with_the_migrate_command() {
     let storage = Storage::open(&settings(&database, &[]), 1).await.unwrap();
     match storage.has_superuser().await {
         Err(StorageError::Unavailable(reason)) => assert!(reason.contains("signet migrate"), "{reason}"),
-        // SQLite has no error code for it, and the service always migrates SQLite.
+        // SQLite has no error code for a missing table, and the service always migrates SQLite.
         other => assert!(database.is_sqlite() && other == Err(StorageError::Fault("code 1".to_owned())), "{other:?}"),
     }
 }

@@ -81,7 +81,7 @@ impl Load {
         lost
     }
 
-    /// Every reply was 201 or 503, and the database was away for some.
+    /// Asserts that every reply was 201 or 503, and that the database was unavailable for some.
     fn assert_201_or_503(&self) {
         let answers = self.answers.borrow();
         let only_these = answers.keys().all(|answer| ["201", "503"].contains(&answer.as_str()));
@@ -192,7 +192,7 @@ async fn a_locked_table_is_503_until_it_is_unlocked() {
         let lock = database.begin(lock).await;
         sleep(Duration::from_secs(3)).await;
         assert_eq!(service.anon().get("/livez").await.status, 200);
-        // A writer of SQLite does not block readers.
+        // A SQLite writer does not block readers.
         let readiness = if database.is_sqlite() { 200 } else { 503 };
         assert_eq!(within(4, service.anon().get("/readyz")).await.status, readiness);
         lock.commit().await;
@@ -305,7 +305,7 @@ async fn with_96_file_descriptors_requests_succeed_once_idle_connections_time_ou
     assert_eq!(service.create(&email()).await.status, 201);
 }
 
-/// A name server that receives queries and never replies. Only root can replace the machine's.
+/// A name server that receives queries and never replies. Only root can set it up.
 #[tokio::test]
 async fn a_silent_name_server_delays_neither_requests_nor_shutdown() {
     let silent = std::net::UdpSocket::bind("127.0.0.5:53");

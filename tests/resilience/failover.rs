@@ -1,4 +1,4 @@
-//! A replica reaches another database server than before: a server in recovery, a promoted standby, or a pooler.
+//! A replica connects to a different database server: a server in recovery, a promoted standby, or a pooler.
 //!
 //! In a failover a standby is promoted, the old primary returns as a standby, and the DNS name of the database moves, in
 //! any order. A replica that connects meanwhile may reach a lagging server in recovery, whose revocation feed misses
@@ -68,7 +68,7 @@ struct Scene {
     before: SignedIn,
     /// The second replica ends this session on the new primary.
     meanwhile: SignedIn,
-    /// When the reply to the sign-out of `meanwhile` came.
+    /// The time of the reply to the sign-out of `meanwhile`.
     ended_at: Cell<Option<Instant>>,
     /// The e-mail of another user, for repeated sign-ins.
     visitor: String,
@@ -293,8 +293,8 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts it with `pooling` and the settings that have no default. It has no Unix socket, which would outlive the
-    /// test.
+    /// Starts `PgBouncer` with `pooling` and the settings that have no default. It has no Unix socket, which would
+    /// outlive the test.
     async fn start(program: &Path, postgres: &OwnPostgres, pooling: &str) -> Self {
         let (file, users) = (postgres.folder().join("pgbouncer.ini"), postgres.folder().join("users.txt"));
         fs::write(&users, "\"signet\" \"\"\n").unwrap();
@@ -354,8 +354,9 @@ async fn pgbouncer_with_transaction_pooling_is_503_and_the_log_names_the_pooler(
     let url = postgres.url();
     let migrated = run(folder.path(), &[("SIGNET__DATABASE__URL", url.as_str())], &["migrate"], "");
     assert!(migrated.status.success(), "{migrated:?}");
-    // With one connection to the server, every client meets the statements that another client has prepared. The
-    // requests below query outside a transaction, because PgBouncer closes a connection whose client leaves within one.
+    // With one connection to the server, every client finds the statements that another client has prepared. The
+    // requests below query outside a transaction, because PgBouncer closes a connection whose client disconnects within
+    // one.
     let mut pooling = "pool_mode = transaction\ndefault_pool_size = 1".to_owned();
     if supports_prepared_statements(&program) {
         pooling += "\nmax_prepared_statements = 0";

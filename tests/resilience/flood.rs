@@ -17,7 +17,7 @@ const THREADS: usize = 2;
 /// KiB of one hash at the default cost.
 const MEMORY: usize = 19_456;
 
-/// The most KiB that everything else uses, in a build without optimisation.
+/// KiB that everything but the hashes uses at most, in a build without optimisation.
 const REST: usize = 120 * 1024;
 
 /// A service in its own process, so that its CPU time and memory can be measured, with password hashes of the production
@@ -57,7 +57,7 @@ impl Flooded {
         reply.status
     }
 
-    /// Sends so many sign-ins at once and counts the replies by status.
+    /// Sends `count` sign-ins at once and counts the replies by status.
     async fn at_once(&self, count: usize) -> BTreeMap<u16, usize> {
         let mut statuses = BTreeMap::new();
         for status in join_all((0..count).map(|_| self.sign_in())).await {
@@ -76,15 +76,15 @@ async fn two_thousand_concurrent_sign_ins_are_hashed_or_refused_in_bounded_memor
     let statuses = within(60, flooded.at_once(2000)).await;
     let (seconds, most) = (began.elapsed().as_secs_f64(), flooded.service.memory_kib("VmHWM"));
     println!("2000 sign-ins at once: {statuses:?} in {seconds:.2} s; {} MiB, {} MiB before", most / 1024, idle / 1024);
-    // Every sign-in that found a place in the queue was hashed.
+    // Every queued sign-in was hashed.
     assert!(statuses[&200] >= THREADS * 32, "{statuses:?}");
     assert_eq!(statuses.values().sum::<usize>(), statuses[&200] + statuses.get(&503).unwrap_or(&0), "no other status");
     assert!(most <= THREADS * MEMORY + REST, "{most} KiB");
-    assert_eq!(flooded.sign_in().await, 200, "the service goes on");
+    assert_eq!(flooded.sign_in().await, 200, "the service still hashes");
 }
 
-/// Stored hashes of 64 MiB, as another system or other settings make them: a thread frees its usual memory before it
-/// allocates theirs, and frees theirs afterwards.
+/// Stored hashes need 64 MiB, because another system or other settings made them. A hash thread frees its usual memory
+/// before it allocates the 64 MiB, and frees these afterwards.
 #[tokio::test]
 async fn a_hash_of_another_size_holds_its_memory_only_while_it_is_computed() {
     const LARGE: usize = 65_536;
@@ -190,7 +190,7 @@ async fn a_password_of_a_disconnected_client_is_not_hashed() {
         );
         assert!(all < one * CLIENTS / 2, "{path}, resets {resets}");
     }
-    // Disconnected clients are no overload: an operator must not get an alert.
+    // Disconnected clients do not count as overload, so that the operator gets no alert.
     let counted = async |outcome: &str| {
         let metrics = flooded.service.anon().get("/metrics").await.text;
         let start = format!("signet_signin_total{{outcome=\"{outcome}\"}} ");

@@ -100,13 +100,13 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
     let replica = app.replica(&folder.settings()).await;
     let stop = Cell::new(false);
     let first = kids(&key_set(&app).await);
-    let rest = async || tokio::time::sleep(Duration::from_millis(100)).await;
+    let pause = async || tokio::time::sleep(Duration::from_millis(100)).await;
     let signer = async || kid(&app.user().await.access);
     let reload = async || {
         app.reload_key_directory().unwrap();
-        rest().await;
+        pause().await;
         replica.reload_key_directory().unwrap();
-        rest().await;
+        pause().await;
     };
     let advance = async |seconds: i64| {
         for _ in 0..seconds / 10 {
@@ -115,11 +115,11 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
         }
     };
     let operator = async {
-        rest().await;
+        pause().await;
         // A key of another algorithm: the ring knows the algorithm of each key.
         let next = folder.generate(Algorithm::EdDsa, app.now());
         reload().await;
-        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, and not signing");
+        assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "published, but not yet signing");
         assert_eq!(signer().await, first[0]);
         assert_eq!(folder.rotate(app.now()), next);
         reload().await;
@@ -130,7 +130,7 @@ async fn a_rotation_under_load_loses_no_request_and_no_session() {
         assert_eq!(kids(&key_set(&app).await), [&first[0][..], &next], "tokens of the first are still accepted");
         advance(600).await;
         assert_eq!(kids(&key_set(&app).await), [&next[..]], "the last token of the first key has expired");
-        rest().await;
+        pause().await;
         stop.set(true);
     };
     let used = || use_tokens(&app, &replica, &stop);
@@ -180,7 +180,7 @@ async fn a_token_of_a_retiring_key_verifies_until_it_expires() {
     assert_eq!((app.verify(&last).await, replica.verify(&last).await), (401, 401));
 }
 
-/// A replica that starts in the middle of a rotation reads the same names, so it signs with the same key.
+/// A replica that starts during a rotation reads the same file names, so it signs with the same key.
 #[tokio::test]
 async fn a_restart_keeps_every_key_state() {
     let (folder, app) = with_one_key().await;
@@ -221,7 +221,7 @@ async fn unreadable_keys_leave_the_key_set_unchanged() {
     let (folder, app) = with_one_key().await;
     let ann = app.user().await;
     let before = key_set(&app).await;
-    // When the directory is read, and at SIGHUP.
+    // The regular read of the directory and SIGHUP report the same fault.
     let faults = |expected: &str| {
         let faults = [app.reload_key_directory().err(), app.reload_keys(&folder.settings()).err()];
         for fault in faults.map(|fault| fault.expect("a fault").to_string()) {
@@ -245,7 +245,7 @@ async fn unreadable_keys_leave_the_key_set_unchanged() {
     fs::rename(&elsewhere, &folder.path).unwrap();
     let next = folder.generate(Algorithm::Es256, app.now());
     app.reload_key_directory().unwrap();
-    assert!(kids(&key_set(&app).await).contains(&next), "the directory is back and read again");
+    assert!(kids(&key_set(&app).await).contains(&next), "the restored directory is read again");
 }
 
 #[tokio::test]
@@ -281,7 +281,7 @@ async fn a_leaked_key_is_replaced_at_once() {
     assert_ne!(new, kid(&ann.access));
     assert_eq!(app.verify(&ann.access).await, 401);
     let again = app.refresh(&ann.refresh).await;
-    assert_eq!((again.status, kid(again.string("access_token"))), (200, new), "the session goes on");
+    assert_eq!((again.status, kid(again.string("access_token"))), (200, new), "the session has not ended");
 }
 
 /// One replica signs with the new refresh key, another still with the old one: each verifies both.

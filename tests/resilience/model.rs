@@ -1,4 +1,4 @@
-//! Sessions compared with a simple model, over random histories of sign-ins, refreshes, retries, thefts, endings and time.
+//! Compares sessions with a simple model, over random histories of sign-ins, refreshes, retries, thefts and endings.
 //! `SIGNET_TEST_SEED` repeats a run.
 
 use crate::support::{
@@ -24,8 +24,9 @@ struct Lifetimes {
 }
 
 const USUAL: Lifetimes = Lifetimes { access: 300, refresh: 3600, session: 4 * 3600 };
-/// An access token outlives the refresh token by more than a day, in the second the session, too.
+/// Access tokens outlive refresh tokens by more than a day.
 const LONG_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 72 * 3600 };
+/// The lifetime of access tokens exceeds even that of the session, which limits it.
 const LONGEST_ACCESS: Lifetimes = Lifetimes { access: 48 * 3600, refresh: 3600, session: 28 * 3600 };
 
 const GRACE: i64 = 30;
@@ -40,8 +41,8 @@ enum Step {
         user: Index,
         knows_password: bool,
     },
-    /// Refreshes with the token of so many generations ago: 0 is a client, 1 a retry or a thief, 2 and more a slow tab or
-    /// a thief.
+    /// Refreshes with the token of `behind` generations ago: a client uses 0, a retry or a thief 1, a slow browser tab
+    /// or a thief 2 or more.
     Refresh {
         session: Index,
         behind: usize,
@@ -114,7 +115,7 @@ impl Session {
         !self.has_ended && now < self.expires_at && now < self.absolute_end
     }
 
-    /// Whether a client may hold a valid access token, by a clock that differs by up to a minute.
+    /// Whether a client may hold a valid access token, if clocks differ by up to a minute.
     fn has_tokens(&self, lifetimes: Lifetimes, now: i64) -> bool {
         !self.has_ended && now < self.expires_at + lifetimes.access + 60
     }
@@ -333,7 +334,7 @@ impl History<'_> {
         Ok(())
     }
 
-    /// After the grace, a live session accepts its newest refresh token only, and an ended session none.
+    /// After the grace period, a live session accepts its newest refresh token only, and an ended session none.
     async fn check_refresh_tokens(&mut self) -> Checked {
         self.now += GRACE;
         for number in 0..self.sessions.len() {
@@ -422,7 +423,7 @@ fn histories_of_sessions(name: &str, lifetimes: Lifetimes, cases: u32) {
     println!("{} steps", steps.get());
 }
 
-/// Replies get lost and the client retries with the token that it has, always within the grace.
+/// Replies get lost, and the client retries with the token that it has, always within the grace period.
 #[test]
 fn an_honest_client_is_never_signed_out() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -442,7 +443,7 @@ fn an_honest_client_is_never_signed_out() {
                 client.now += wait;
                 let mut first_try = None;
                 let mut answer = Err(AuthError::InvalidToken);
-                // Only the last reply arrives. Every try is within the grace of the first.
+                // Only the last reply arrives. Every try is within the grace period of the first.
                 for gap in std::iter::once(0).chain(retries) {
                     if client.now + gap - first_try.unwrap_or(client.now) >= GRACE {
                         break;

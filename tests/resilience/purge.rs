@@ -45,7 +45,7 @@ async fn a_revocation_is_purged_after_its_tokens_expired() {
     }
     let purge = async |now: i64| storage.purge(Expiring::Revocations, 10, FIRST, Timestamp(now)).await.unwrap().rows;
     assert_eq!((purge(now + 360).await, purge(now + 361).await), (0, 1));
-    assert_eq!(purge(now + 1000).await, 0, "the last row stays: followers compare their position with it");
+    assert_eq!(purge(now + 1000).await, 0, "the last row stays: replicas compare their position in the feed with it");
     assert_eq!(storage.revoked_count(), 2);
     storage.forget_revocations(Timestamp(now + 359));
     assert_eq!(storage.revoked_count(), 2);
@@ -96,7 +96,7 @@ async fn the_service_purges_expired_sessions_and_counts_them() {
     })
     .await;
     for user in [&ann, &bob] {
-        assert_eq!(app.refresh(&user.refresh).await.status, 200, "other sessions stay");
+        assert_eq!(app.refresh(&user.refresh).await.status, 200, "other sessions are not purged");
     }
 }
 

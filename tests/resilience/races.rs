@@ -82,17 +82,17 @@ impl Scene {
         }
     }
 
-    /// Neither replica accepts any of these tokens.
-    async fn assert_dead(&self, refresh: &[String], access: &[String], what: &str) {
+    /// Asserts that neither replica accepts any of these tokens.
+    async fn assert_refused(&self, refresh: &[String], access: &[String], what: &str) {
         for token in refresh {
             let reply = self.app.refresh(token).await;
-            assert_eq!(reply.status, 401, "{what}: a refresh token survived: {reply:?}");
+            assert_eq!(reply.status, 401, "{what}: a refresh token is still accepted: {reply:?}");
         }
         for token in access {
             assert_eq!(
                 self.app.bearer(token).get("/auth/users/me").await.status,
                 401,
-                "{what}: an access token survived"
+                "{what}: an access token is still accepted"
             );
             eventually(401, async || self.app.verify(token).await).await;
             eventually(401, async || self.replica.verify(token).await).await;
@@ -108,7 +108,7 @@ fn tokens(replies: &[Reply]) -> (Vec<String>, Vec<String>) {
     (all("refresh_token"), all("access_token"))
 }
 
-async fn against_refreshes(rotates: &str) {
+async fn race_endings_against_refreshes(rotates: &str) {
     let scene = scene(rotates).await;
     let endings = [
         Ending::SignOut,
@@ -155,7 +155,7 @@ async fn against_refreshes(rotates: &str) {
                 list.sort();
                 list.dedup();
             }
-            scene.assert_dead(&refresh, &access, &format!("{ending:?}")).await;
+            scene.assert_refused(&refresh, &access, &format!("{ending:?}")).await;
         }
     }
     let count = endings.len();
@@ -165,12 +165,12 @@ async fn against_refreshes(rotates: &str) {
 
 #[tokio::test]
 async fn with_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
-    against_refreshes("true").await;
+    race_endings_against_refreshes("true").await;
 }
 
 #[tokio::test]
 async fn without_rotation_no_refresh_survives_a_concurrent_end_of_its_session() {
-    against_refreshes("false").await;
+    race_endings_against_refreshes("false").await;
 }
 
 /// During a rolling update that changes the cost of a hash, each half of the replicas rehashes what the other hashed.
@@ -194,7 +194,7 @@ async fn sign_ins_succeed_while_replicas_hash_at_different_costs() {
     assert!(good > 72 * ROUNDS);
 }
 
-/// The other endings end only the sessions that exist: a sign-in that is still hashing may begin its session afterwards.
+/// The other endings end only existing sessions: a sign-in that is still hashing may begin its session afterwards.
 #[tokio::test]
 async fn no_sign_in_survives_a_concurrent_password_change_deactivation_or_deletion() {
     let scene = scene("true").await;
@@ -215,7 +215,7 @@ async fn no_sign_in_survives_a_concurrent_password_change_deactivation_or_deleti
             answered += replies.iter().filter(|reply| reply.status == 200).count();
             refused += replies.iter().filter(|reply| reply.status == 401).count();
             let (refresh, access) = tokens(&replies);
-            scene.assert_dead(&refresh, &access, &format!("{ending:?}")).await;
+            scene.assert_refused(&refresh, &access, &format!("{ending:?}")).await;
         }
     }
     println!("4 endings, {ROUNDS} rounds each, against sign-ins: {answered} answered, {refused} refused");

@@ -76,8 +76,8 @@ async fn a_replica_that_starts_later_knows_earlier_revocations() {
     }
 }
 
-/// A replica has read the feed up to the fourth commit. Then the database changes: its only revocation is another first
-/// commit, and `history` changes the numbers.
+/// A replica has read the feed up to commit 4. Then the feed is replaced: its only revocation belongs to a different
+/// commit 1, and `history` changes the numbers.
 async fn another_history(
     replica: &[(&str, &str)],
     history: impl Fn(&TestDatabase) -> &'static str,
@@ -114,9 +114,10 @@ async fn a_feed_whose_seq_fell_is_read_from_its_start() {
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
-/// A backup was restored, and new sign-outs came before the next poll: at least as many commits as before, but others.
+/// A backup was restored, and sign-outs followed before the next poll: the feed has at least as many commits as before,
+/// but different ones.
 #[tokio::test]
-async fn a_feed_that_lost_a_commit_and_counted_on_is_read_from_its_start() {
+async fn a_feed_that_lost_commits_and_gained_others_is_read_from_its_start() {
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocations SET seq = 4").await;
     eventually(401, async || replica.verify(&eve.access).await).await;
     let (_app, replica, eve) = another_history(&[], |_| "UPDATE revocation_feed SET seq = 7").await;
@@ -132,14 +133,14 @@ async fn a_commit_that_ends_no_session_takes_no_number() {
     assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "1");
 }
 
-/// A client that gets 204 from a replica may rely on that replica, even if the session had ended before.
+/// After a 204, the replica that sent it refuses the tokens, even if the session had ended earlier on another replica.
 #[tokio::test]
 async fn a_repeated_sign_out_takes_effect_at_once_on_the_replica_that_answers() {
     let app = TestApp::start().await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
-    assert_eq!(replica.verify(&ann.access).await, 204, "it has not read the feed yet");
+    assert_eq!(replica.verify(&ann.access).await, 204, "this replica has not read the feed yet");
     let again = serde_json::json!({ "refresh_token": ann.refresh });
     assert_eq!(replica.anon().post("/auth/signout", &again).await.status, 204);
     assert_eq!(replica.verify(&ann.access).await, 401);
@@ -159,19 +160,19 @@ async fn a_feed_with_another_id_is_read_from_its_start() {
     eventually(401, async || replica.verify(&eve.access).await).await;
 }
 
-/// A failover lost commits, and new ones came before the next poll: the number did not fall, so only the new connection
-/// shows it.
+/// A failover lost commits, and new ones followed before the next poll: the number did not fall, so only the new
+/// connection reveals the loss.
 #[tokio::test]
 async fn on_a_new_connection_the_feed_is_read_from_its_start() {
     // The interval is so long that the connection is replaced before a poll fails.
     let poll = [("REVOCATION__POLL_INTERVAL", "2s")];
     let (mut app, replica, eve) = another_history(&poll, |_| "UPDATE revocation_feed SET seq = 9").await;
     if app.database.is_sqlite() {
-        // A file has no other server behind it.
+        // SQLite has no server that could fail over.
         return;
     }
     app.database.interrupt().await;
-    // Each connection breaks when it is used next.
+    // The service finds its connections broken when it next uses them.
     assert_eq!(app.anon().get("/readyz").await.status, 503);
     app.database.restore().await;
     eventually(401, async || replica.verify(&eve.access).await).await;
@@ -207,7 +208,11 @@ async fn a_feed_that_cannot_be_read_within_max_staleness_is_503() {
     let ready = app.anon().get("/readyz").await;
     assert_eq!((ready.status, &ready.json["checks"]["revocations"]), (503, &"stale".into()));
     assert_eq!(app.refresh(&ann.refresh).await.status, 200, "a refresh queries the database itself");
-    assert_eq!((unlimited.verify(&ann.access).await, unlimited.verify(&bob.access).await), (204, 401), "`never`");
+    assert_eq!(
+        (unlimited.verify(&ann.access).await, unlimited.verify(&bob.access).await),
+        (204, 401),
+        "`never` is no limit"
+    );
     app.database.execute("ALTER TABLE elsewhere RENAME TO revocation_feed").await;
     eventually(204, async || app.verify(&ann.access).await).await;
     eventually(200, async || {
@@ -296,7 +301,7 @@ async fn sessions_that_end_in_one_commit_share_one_number() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_dated_now_or_at_the_last_use_of_the_session() {
+async fn a_revocation_is_never_dated_before_the_last_use_of_the_session() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.user().await, app.user().await);
     let begun = app.now();
@@ -309,7 +314,7 @@ async fn a_revocation_is_dated_now_or_at_the_last_use_of_the_session() {
     assert_eq!(ended().await, begun + 3600);
     app.advance(-2 * 3600);
     app.sign_out(&bob.refresh).await;
-    assert_eq!(ended().await, begun + 60, "by a slow clock: the last use, which is exact to a minute");
+    assert_eq!(ended().await, begun + 60, "the clock is slow, so the last use counts, which is exact to a minute");
 }
 
 #[tokio::test]
@@ -325,7 +330,7 @@ async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_ended_by_a_slow_clock_stays_ended() {
+async fn a_session_that_a_replica_with_a_slow_clock_ended_stays_ended() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let ann = app.user().await;

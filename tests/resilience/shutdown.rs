@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-/// The background jobs begin with a query that the database has not answered yet.
+/// At that time the first queries of the background jobs are still unanswered.
 #[tokio::test]
 async fn a_service_can_stop_right_after_its_start() {
     for _ in 0..5 {
@@ -68,7 +68,7 @@ async fn replies_during_a_shutdown_close_the_connection() {
         replies.push(ask(&mut stream).await);
     }
     assert!(replies.iter().all(|reply| reply.starts_with("HTTP/1.1 200 ")), "{:?}", replies.last());
-    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the connection is closed after it");
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the connection is closed after that reply");
     app.service.stop();
 }
 

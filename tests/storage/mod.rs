@@ -17,7 +17,7 @@ const NOW: Timestamp = Timestamp(1_795_000_000);
 
 struct Fixture {
     storage: Storage,
-    /// Deleted when dropped.
+    /// Kept because the SQLite file is deleted, or the proxy closes, when this is dropped.
     database: TestDatabase,
 }
 
@@ -58,7 +58,7 @@ impl Fixture {
         }
     }
 
-    /// Begins a session after the password hash "old" was verified.
+    /// Begins a session as a sign-in does that has verified the password hash "old".
     async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
         self.storage.begin_session(user.id, &hash("old"), None, session, None, NOW).await
     }
@@ -95,8 +95,8 @@ async fn migrations_can_run_concurrently_and_repeatedly() {
     assert_eq!(database.count("_sqlx_migrations").await, files);
 }
 
-/// Users from a version that compared e-mails in lower case: from before migration 6, or created by an old replica
-/// during an update.
+/// Earlier versions compared e-mails in lower case only. Such users were created before migration 6, or by an old
+/// replica during an update.
 #[tokio::test]
 async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_other() {
     let Fixture { storage, database } = fixture().await;
@@ -120,8 +120,8 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
         let found = storage.find_user(&UserRef::Name(LoginName::email(email))).await.unwrap();
         found.map(|user| user.email.as_str().to_owned())
     };
-    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "its key is right already");
-    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "the e-mails of the others equal their keys");
+    assert_eq!(find("anna@example.com").await.as_deref(), Some("anna@example.com"), "its key is already right");
+    assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "only these users conflict with another");
     assert_eq!(find("ΝΊΚΟΣ@münchen.example").await.as_deref(), Some("νίκος@xn--mnchen-3ya.example"));
     let named = async |email: &str| {
         let found = storage.credentials(&LoginName::email(email), 10, NOW).await.unwrap();
@@ -129,7 +129,7 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
     };
     assert_eq!(named("straße@example.com").await, Some(UserId(1)), "its own spelling still finds it");
     assert_eq!(named("STRASSE@example.com").await, Some(UserId(2)));
-    // The list in pages of one user shows each user once.
+    // In pages of one user, the list shows each user once.
     let (mut after, mut listed) = (None, Vec::new());
     loop {
         let cursor = UserCursor::parse(Some("s"), after.as_deref()).unwrap();
@@ -193,7 +193,7 @@ async fn a_password_change_during_hashing_prevents_the_session() {
     assert_eq!(fixture.begin(&user, &session).await.unwrap(), None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
     let stored = fixture.database.value("SELECT password_hash FROM users").await;
-    assert_eq!(stored, "new", "the old hash does not come back");
+    assert_eq!(stored, "new", "the old hash is not stored again");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
         let new = hash("new");
         let sign_in = |session| fixture.begin(&user, session);
-        // Some before and some after, in the order in which SQLite's one writer takes them.
+        // Four sign-ins before and four after the change, in the order in which SQLite's single writer executes them.
         let (before, changed, after) = tokio::join!(
             join_all(sessions[..4].iter().map(sign_in)),
             fixture.storage.set_password(user.id, &new, NOW),
@@ -229,8 +229,7 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     }
 }
 
-/// SQLite begins these sessions in one transaction: also for a user who signs in twice, and for one whose password has
-/// changed.
+/// SQLite begins these sessions in one transaction. One user signs in twice; the password of another has changed.
 #[tokio::test]
 async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {
     let fixture = fixture().await;
@@ -292,7 +291,7 @@ async fn a_locked_user_row_delays_no_other_user() {
     assert!(waiting.await.unwrap().is_some());
 }
 
-/// A client that got 503 must not leave a session without a holder.
+/// The client got 503 and no token, so its session must not remain.
 #[tokio::test]
 async fn a_sign_in_cancelled_in_a_waiting_transaction_has_no_session() {
     let fixture = fixture().await;
@@ -351,7 +350,7 @@ async fn a_session_is_refreshable_until_it_expires() {
     assert!(at(0).await && at(99).await);
     assert!(!at(100).await);
     let other = RefreshToken { user: fixture.user().await.id, ..token };
-    assert!(fixture.storage.live_session(&other, NOW).await.unwrap().is_none(), "of another user");
+    assert!(fixture.storage.live_session(&other, NOW).await.unwrap().is_none(), "the session belongs to another user");
 }
 
 #[tokio::test]
@@ -365,7 +364,7 @@ async fn only_the_first_superuser_is_promoted() {
     assert!(!fixture.is_alive(&token).await, "the sessions of the earlier user have ended");
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
-    // A deactivated superuser still counts: no restart activates it again with the configured password.
+    // A deactivated superuser still counts: no restart reactivates it with the configured password.
     fixture.storage.deactivate(ann.id, NOW).await.unwrap();
     assert!(fixture.storage.has_superuser().await.unwrap());
     assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap(), None);

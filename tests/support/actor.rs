@@ -48,12 +48,12 @@ impl Reply {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// The reply, unless it has this status and this code.
+    /// Describes the reply if its status or its code differs from these.
     pub fn differs_from(&self, status: u16, code: &str) -> Option<String> {
         ((self.status, self.code()) != (status, code)).then(|| format!("{} {}", self.status, self.text))
     }
 
-    /// A member that is a string.
+    /// The value of a member that is a string.
     pub fn string(&self, member: &str) -> &str {
         self.json[member].as_str().unwrap_or_else(|| panic!("no {member}: {self:?}"))
     }
@@ -122,7 +122,8 @@ async fn read(path: &str, response: Response) -> Reply {
 pub static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap());
 
-/// The document describes each reply of a route, except that a method may be missing there; the body meets its schema.
+/// Checks that the document describes the reply, and that the body conforms to its schema. Accepts a reply to a path or
+/// method that is not in the document, and a 404 that is not.
 fn check_documented(method: &Method, path: &str, reply: &Reply, token_names: TokenNames) {
     let path = path.split('?').next().unwrap();
     let matches = |template: &str| {
@@ -156,7 +157,7 @@ fn check_documented(method: &Method, path: &str, reply: &Reply, token_names: Tok
         jsonschema::draft202012::new(&schema).unwrap()
     });
     let faults: Vec<String> = schema.iter_errors(&reply.json).map(|fault| fault.to_string()).collect();
-    assert!(faults.is_empty(), "{method} {path} does not answer what its schema says: {faults:?}: {reply:?}");
+    assert!(faults.is_empty(), "the reply to {method} {path} does not conform to its schema: {faults:?}: {reply:?}");
 }
 
 static SCHEMAS: LazyLock<Mutex<HashMap<String, jsonschema::Validator>>> = LazyLock::new(Mutex::default);
@@ -168,7 +169,7 @@ pub enum TokenNames {
     Custom,
 }
 
-/// The rules of the contract for every reply.
+/// Checks the rules that the contract sets for every reply.
 fn check(path: &str, reply: &Reply) {
     assert!(!reply.header("x-request-id").is_empty(), "{path}: no request id: {reply:?}");
     assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
@@ -181,7 +182,7 @@ fn check(path: &str, reply: &Reply) {
     check_problem(path, reply);
 }
 
-/// The rules of the contract for every error.
+/// Checks the rules that the contract sets for every error.
 fn check_problem(path: &str, reply: &Reply) {
     assert_ne!(reply.status, 500, "{path}: no request of a client causes a 500: {reply:?}");
     assert_eq!(reply.header("content-type"), "application/problem+json", "{path}: {reply:?}");

@@ -158,7 +158,7 @@ impl TestApp {
         self
     }
 
-    /// Another service on the same database, with the same clock.
+    /// Starts another replica on the same database, with the same clock.
     pub async fn replica(&self, changes: &[(&str, &str)]) -> Replica {
         Replica::start(&self.database, changes, &self.now).await
     }
@@ -173,7 +173,7 @@ impl TestApp {
         self.now.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// Sets the clock of the service to the system's.
+    /// Sets the clock of the service to the system time.
     pub fn sync_clock(&self) {
         self.now.store(Clock::System.now().0, Ordering::SeqCst);
     }
@@ -182,19 +182,19 @@ impl TestApp {
         self.now.load(Ordering::SeqCst)
     }
 
-    /// A user with the rights of staff, given in the database.
+    /// Signs a new user up and in, and makes it staff in the database.
     pub async fn staff(&self) -> SignedIn {
         let user = self.user().await;
         self.database.execute(&format!("UPDATE users SET is_staff = TRUE WHERE id = {}", user.id)).await;
         user
     }
 
-    /// The database, as a command beside the service opens it.
+    /// Opens the database as a `signet` command does while the service runs.
     pub async fn storage(&self) -> Storage {
         Storage::open(&settings(&self.database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap()
     }
 
-    /// What `signet user` uses beside the service.
+    /// The use cases of `signet user`, on the database of the running service.
     pub async fn user_admin(&self) -> UserAdmin {
         let settings = settings(&self.database, &[]);
         let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();

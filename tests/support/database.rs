@@ -1,12 +1,12 @@
-//! A database for one test, deleted with it.
+//! A database for one test.
 
 use super::proxy::Proxy;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use std::{env, process};
 use tempfile::TempDir;
 
-/// SQLite in a folder of its own, or a database of its own in the PostgreSQL that `scripts/test` started,
-/// reached through a proxy that can break the connection.
+/// A SQLite file in its own folder, which is deleted on drop, or a database on the PostgreSQL server that
+/// `scripts/test` started, which the service reaches through a proxy that can break the connection.
 pub enum TestDatabase {
     Sqlite { folder: TempDir, lock: Option<TestConnection> },
     Postgres { name: String, server: String, proxy: Proxy },
@@ -40,7 +40,7 @@ impl TestDatabase {
         matches!(self, Self::Sqlite { .. })
     }
 
-    /// A connection of the test, beside those of the service.
+    /// Opens a connection for the test itself; it bypasses the proxy.
     async fn connect(&self) -> TestConnection {
         match self {
             Self::Sqlite { .. } => TestConnection::Sqlite(SqliteConnection::connect(&self.url()).await.unwrap()),
@@ -55,7 +55,7 @@ impl TestDatabase {
         self.connect().await.try_execute(sql).await.unwrap()
     }
 
-    /// Whether the database accepts this statement.
+    /// Executes a statement and returns whether the database accepted it.
     pub async fn try_execute(&self, sql: &str) -> bool {
         self.connect().await.try_execute(sql).await.is_ok()
     }
@@ -85,7 +85,8 @@ impl TestDatabase {
         transaction
     }
 
-    /// Makes every write fail: a transaction of the test holds SQLite's lock, PostgreSQL's connections are closed.
+    /// Makes every write fail: on SQLite a transaction of the test holds the write lock; on PostgreSQL the proxy closes
+    /// every connection.
     pub async fn interrupt(&mut self) {
         let transaction = self.begin("SELECT 1").await;
         match self {
@@ -94,7 +95,7 @@ impl TestDatabase {
         }
     }
 
-    /// Resets PostgreSQL's connections, and each new one.
+    /// Resets open and new connections to PostgreSQL.
     pub fn reset(&self) {
         if let Self::Postgres { proxy, .. } = self {
             proxy.reset();
@@ -108,7 +109,7 @@ impl TestDatabase {
         }
     }
 
-    /// Makes every write wait: PostgreSQL's connections stay open and carry no data.
+    /// Makes every write wait: on SQLite as `interrupt` does; connections to PostgreSQL stay open and carry no data.
     pub async fn stall(&mut self) {
         match self {
             Self::Sqlite { .. } => self.interrupt().await,
@@ -125,7 +126,7 @@ impl TestDatabase {
     }
 }
 
-/// A connection of the test, with an open transaction when it comes from [`TestDatabase::begin`].
+/// A connection that the test opened; [`TestDatabase::begin`] returns it with an open transaction.
 pub enum TestConnection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),

@@ -82,7 +82,7 @@ impl Endpoint {
         self.anon().get("/readyz").await.status
     }
 
-    /// Whether a session is live; both of its tokens must agree.
+    /// Whether a session is live. Asserts that its refresh token and its access token agree.
     pub async fn is_alive(&self, session: &SignedIn) -> bool {
         let refreshes = self.refresh(&session.refresh).await.status == 200;
         assert_eq!(session.actor.get("/auth/users/me").await.status == 200, refreshes, "both tokens end together");

@@ -1,4 +1,4 @@
-//! What tests share: a database, a service on it, a client, and processes.
+//! Shared by the tests: a database, a service on it, a client, and processes.
 
 pub mod actor;
 pub mod app;
@@ -27,7 +27,7 @@ pub fn seed() -> Option<u64> {
     std::env::var("SIGNET_TEST_SEED").ok().map(|seed| seed.parse().unwrap())
 }
 
-/// A source of random test values that depends on the seed only.
+/// A generator of test values that depend on the seed only.
 pub fn runner(seed: u64, mut config: Config) -> TestRunner {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -44,12 +44,14 @@ pub fn email() -> String {
     format!("user{}@example.com", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Fails the test if `work` takes longer.
+/// Fails the test if `work` takes longer than `seconds`.
 pub async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or_else(|_| panic!("not within {seconds} s"))
+    tokio::time::timeout(Duration::from_secs(seconds), work)
+        .await
+        .unwrap_or_else(|_| panic!("took longer than {seconds} s"))
 }
 
-/// Asks until the answer is the expected one, for at most ten seconds; returns how long that took.
+/// Repeats `ask` until it returns `expected`, for at most ten seconds; returns how long that took.
 pub async fn eventually<T: PartialEq>(expected: T, ask: impl AsyncFn() -> T) -> Duration {
     eventually_within(10, expected, ask).await
 }
@@ -79,7 +81,7 @@ pub async fn all_replies<T>(
     all(table, &checked, |(name, _)| name.clone(), |(_, fault)| fault.clone());
 }
 
-/// Checks every row of a table, prints how many there are, and names each that fails.
+/// Checks every row of a table, prints the number of rows, and fails with the name and fault of each bad row.
 pub fn all<T>(table: &str, rows: &[T], name: impl Fn(&T) -> String, fault: impl Fn(&T) -> Option<String>) {
     let faults: Vec<String> =
         rows.iter().filter_map(|row| fault(row).map(|fault| format!("{}: {fault}", name(row)))).collect();

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of one test, which the test may stop, kill, freeze, copy and promote.
+//! A PostgreSQL server for one test, which can stop, kill, freeze, copy and promote it.
 
 use super::{
     eventually,
@@ -27,7 +27,7 @@ pub struct OwnPostgres {
 }
 
 impl OwnPostgres {
-    /// `None` on SQLite.
+    /// Starts a new server; `None` when the tests run on SQLite.
     pub async fn start() -> Option<Self> {
         let bin = env::var("SIGNET_TEST_POSTGRES_BIN").ok()?;
         if env::var("SIGNET_TEST_DATABASE").as_deref() != Ok("postgres") {
@@ -58,8 +58,8 @@ impl OwnPostgres {
         standby
     }
 
-    /// Replaces the files of this server, which does not run, by a copy of the primary's, and starts it as a streaming
-    /// standby of that primary.
+    /// Replaces the data of this stopped server with a copy of the primary's, and starts it as a streaming standby of
+    /// that primary.
     pub async fn follow(&mut self, primary: &Self) {
         let (data, port) = (self.data(), primary.port.to_string());
         if Path::new(&data).exists() {
@@ -76,18 +76,18 @@ impl OwnPostgres {
         assert_eq!(self.value("SELECT CAST(pg_is_in_recovery() AS TEXT)").await, "true");
     }
 
-    /// Waits until it answers queries: it accepts connections before that.
+    /// Waits until the server accepts a client; its port is open earlier.
     async fn until_it_answers(&self) {
         let url = self.url();
         eventually(true, async || Box::pin(PgConnection::connect(&url)).await.is_ok()).await;
     }
 
-    /// Makes a standby the primary, and waits until it is.
+    /// Promotes a standby to primary, and waits until the promotion is complete.
     pub async fn promote(&self) {
         assert_eq!(self.value("SELECT CAST(pg_promote() AS TEXT)").await, "true");
     }
 
-    /// Makes a standby lag: it applies nothing that it receives from now on.
+    /// Makes a standby lag: it still receives changes but no longer applies them.
     pub async fn pause_replay(&self) {
         self.execute("SELECT pg_wal_replay_pause()").await;
         eventually("paused".to_owned(), async || self.value("SELECT pg_get_wal_replay_pause_state()").await).await;
@@ -111,7 +111,7 @@ impl OwnPostgres {
         connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     }
 
-    /// The folder of this server; its user owns it.
+    /// The folder of this server, owned by the user that the server runs as.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -124,7 +124,7 @@ impl OwnPostgres {
         self.as_server(format!("{}/{program}", self.bin))
     }
 
-    /// A program that runs as the user of this server, because it refuses to run as root.
+    /// A program that runs as the user of this server, because the program refuses to run as root.
     pub fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = match &self.user {
             Some(user) => {
@@ -142,7 +142,7 @@ impl OwnPostgres {
         command
     }
 
-    /// Starts the server; tries again while remains of the one before block it.
+    /// Starts the server; tries again while leftovers of its previous process prevent the start.
     pub async fn serve(&mut self) {
         self.child = None;
         within(20, async {
@@ -162,7 +162,7 @@ impl OwnPostgres {
         .await;
     }
 
-    /// Stops the server at once, as a crash does, and waits for its end.
+    /// Stops the server immediately, as a crash does, and waits until its process has exited.
     pub async fn stop(&mut self) {
         self.signal("QUIT", false);
         let mut child = self.child.take().unwrap();
@@ -182,7 +182,7 @@ impl OwnPostgres {
         format!("postgres://signet@{}/postgres", self.address())
     }
 
-    /// Sends a signal to the server process alone, or to each of its processes.
+    /// Sends a signal to the main process of the server, and if `to_all` to its child processes, too.
     pub fn signal(&self, name: &str, to_all: bool) {
         let server = self.child.as_ref().unwrap().0.id();
         let mut pids = vec![server];
@@ -196,7 +196,7 @@ impl OwnPostgres {
         }
         let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
         let kill = format!("kill -{name} {}", pids.join(" "));
-        // A process may have ended meanwhile.
+        // A process may have exited meanwhile.
         let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap();
     }
 }

@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, time::sleep};
 pub const CHEAP_HASHES: [(&str, &str); 2] = [("PASSWORDS__MEMORY_KIB", "8"), ("PASSWORDS__ITERATIONS", "1")];
 
 pub fn signet(folder: &Path, environment: &[(&str, &str)]) -> Command {
-    // A session of its own, as a service has: Linux shares the cores out among sessions (autogroup).
+    // Gives the program its own session, as an init system does: Linux divides CPU time between sessions (autogroup).
     let mut command = Command::new("setsid");
     command.arg(env!("CARGO_BIN_EXE_signet"));
     command.current_dir(folder).env_clear().envs(environment.iter().copied());
@@ -30,7 +30,7 @@ pub fn run(folder: &Path, environment: &[(&str, &str)], arguments: &[&str], inpu
     let mut command = signet(folder, environment);
     let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // A command that does not read its input may have ended already.
+    // A command that does not read its input may have exited already.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -68,9 +68,9 @@ impl Service {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut welcome = String::new();
         while !welcome.contains("Ctrl-C") {
-            assert_ne!(output.read_line(&mut welcome).unwrap(), 0, "it ended: {welcome}");
+            assert_ne!(output.read_line(&mut welcome).unwrap(), 0, "the service ended: {welcome}");
         }
-        // The service would block on a pipe that is not read.
+        // Reads the log continuously: the service drops log lines when the pipe is full.
         let log = Arc::new(Mutex::new(String::new()));
         let lines = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
@@ -81,8 +81,8 @@ impl Service {
         Self { child: KillOnDrop(child), welcome, endpoint, log, reader }
     }
 
-    /// Starts `signet` on this database, which it migrates, without rate limits and with warnings in the log. The names
-    /// of `settings` have no `SIGNET__`.
+    /// Starts `signet` on this database, which it migrates, without rate limits and with the log level `warn`. The
+    /// names of `settings` omit the prefix `SIGNET__`.
     pub fn with_database(folder: &Path, url: &str, settings: &[(&str, &str)]) -> Self {
         let defaults = [
             ("DATABASE__URL", url),
@@ -113,7 +113,7 @@ impl Service {
         self.child.send_signal(name);
     }
 
-    /// Sends a signal, waits for the end and returns the exit code.
+    /// Sends a signal, waits until the process exits, and returns the exit code.
     pub fn end_with(&mut self, signal: &str) -> Option<i32> {
         self.child.end_with(signal)
     }
@@ -134,23 +134,23 @@ impl Service {
     }
 }
 
-/// A process that ends with its test.
+/// A process that is killed when this value is dropped.
 pub struct KillOnDrop(pub Child);
 
 impl KillOnDrop {
-    /// Uses the `kill` of the shell, because the program `kill` may be missing.
+    /// Uses the shell's built-in `kill`, because the program `kill` may be missing.
     pub fn send_signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.0.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
-    /// Sends a signal, waits for the end and returns the exit code.
+    /// Sends a signal, waits until the process exits, and returns the exit code.
     pub fn end_with(&mut self, signal: &str) -> Option<i32> {
         self.send_signal(signal);
         self.0.wait().unwrap().code()
     }
 
-    /// Waits until the process accepts connections there; `false` when it ends before that.
+    /// Waits until the process accepts connections at `address`; `false` if it exits first.
     pub async fn accepts_connections(&mut self, address: &str) -> bool {
         while self.0.try_wait().unwrap().is_none() {
             if TcpStream::connect(address).await.is_ok() {
@@ -169,12 +169,13 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// A port that is free now; another process may have taken it when it is used.
+/// A port that is free now; another process may take it before the test uses it.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A program on the `PATH` or in `/usr/sbin`, where Debian installs some; says so where there is none.
+/// Finds a program on the `PATH` or in `/usr/sbin`, where Debian installs some. If there is none, prints that the test
+/// is skipped.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);

@@ -30,14 +30,14 @@ enum Mode {
 
 const DELAY: Duration = Duration::from_millis(150);
 
-/// Runs on its own thread, so it lives as long as the test, not as long as one of its runtimes.
+/// Runs on its own thread, so that it outlives each async runtime of the test.
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     target: Arc<Target>,
 }
 
-/// The server of new connections, and how many have been made.
+/// The server to which new connections go, and the number of connections made so far.
 struct Target {
     upstream: Mutex<String>,
     connections: AtomicUsize,
@@ -64,12 +64,12 @@ impl Proxy {
         self.address
     }
 
-    /// Connects new connections to another server, as a moved DNS name does; open ones stay where they are.
+    /// Directs new connections to another server, as a changed DNS record does; open connections keep their server.
     pub fn point_at(&self, upstream: String) {
         *self.target.upstream.lock().unwrap() = upstream;
     }
 
-    /// How many connections have been made to a server so far.
+    /// The number of connections made to any server so far.
     pub fn connections(&self) -> usize {
         self.target.connections.load(Ordering::Relaxed)
     }

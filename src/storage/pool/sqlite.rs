@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_given_back_is_used_again_and_what_is_not_is_closed() {
+    async fn a_connection_that_is_given_back_is_reused_and_any_other_is_closed() {
         let connections = connections(2);
         let (one, mut other) = (connections.acquire().await.unwrap(), connections.acquire().await.unwrap());
         sqlx::query("CREATE TABLE mark (id INTEGER)").execute(other.connection().unwrap()).await.unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_for_a_connection_ends() {
+    async fn waiting_for_a_connection_times_out() {
         let connections = connections(1);
         let only = connections.acquire().await.unwrap();
         assert!(matches!(connections.acquire().await, Err(sqlx::Error::PoolTimedOut)));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_waits_for_those_in_use() {
+    async fn closing_the_pool_waits_for_the_connections_in_use() {
         let connections = connections(2);
         let mut used = connections.acquire().await.unwrap();
         let closing = tokio::spawn({

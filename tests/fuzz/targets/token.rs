@@ -50,8 +50,8 @@ fn sign(header: &[u8], claims: &[u8], key: &str) -> String {
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// A part of an accepted token: one JSON object in strict base64url. Members without a meaning may have numbers that
-/// `serde_json` cannot read, such as 6e733361760.
+/// A part of an accepted token: one JSON object in strict base64url. Unknown members may have numbers that `serde_json`
+/// cannot read, such as 6e733361760.
 struct Part(HashMap<String, Box<RawValue>>);
 
 impl Part {
@@ -65,7 +65,7 @@ impl Part {
     }
 }
 
-fn look(token: &str) {
+fn check(token: &str) {
     let now = Timestamp(NOW);
     let access = TOKENS.verify_access(token, now);
     let refresh = TOKENS.verify_refresh(token, now);
@@ -91,13 +91,13 @@ fuzz_target!(|data: &[u8]| {
         if kind & 1 == 0 { (SIGNING_KEY, "at+jwt", &KIDS[0]) } else { (REFRESH_KEY, "rt+jwt", &KIDS[1]) };
     match kind >> 1 & 3 {
         // The text as a token.
-        0 => look(&String::from_utf8_lossy(rest)),
+        0 => check(&String::from_utf8_lossy(rest)),
         // The text as claims, with the right header and signature.
-        1 => look(&sign(format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"{typ}"}}"#).as_bytes(), rest, key)),
+        1 => check(&sign(format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"{typ}"}}"#).as_bytes(), rest, key)),
         // The text as header and claims, with the right signature.
         _ => {
             let at = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-            look(&sign(&rest[..at], rest.get(at + 1..).unwrap_or_default(), key));
+            check(&sign(&rest[..at], rest.get(at + 1..).unwrap_or_default(), key));
         }
     }
 });
