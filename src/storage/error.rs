@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unavailable_database_is_told_from_a_refused_statement() {
+    fn an_unavailable_database_is_distinguished_from_a_refused_statement() {
         for code in [
             "08006", "08P01", "26000", "42P05", "25006", "28P01", "3D000", "40001", "42P01", "42501", "53300", "55P03",
             "57P01", "58030", "5", "13", "2570", "14",

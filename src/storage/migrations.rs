@@ -156,7 +156,7 @@ mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     #[test]
-    fn every_file_is_listed_and_both_folders_have_the_same_names() {
+    fn every_migration_is_listed_and_exists_for_both_databases() {
         let names = |folder: &str| -> BTreeSet<String> {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()

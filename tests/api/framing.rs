@@ -255,7 +255,7 @@ async fn a_slow_body_is_408() {
 
 /// The framework limits the time only for the first request head of a connection.
 #[tokio::test]
-async fn a_connection_that_stops_sending_is_closed() {
+async fn a_connection_whose_client_stops_sending_is_closed() {
     let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "1s"), ("SERVER__KEEP_ALIVE", "2s")]).await;
     let refused = "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
     let rows = [

@@ -223,7 +223,7 @@ async fn a_feed_that_cannot_be_read_within_max_staleness_is_503() {
 }
 
 #[tokio::test]
-async fn no_token_is_accepted_before_the_feed_was_read() {
+async fn no_token_is_accepted_before_the_feed_has_been_read() {
     let mut app = TestApp::start().await;
     if app.database.is_sqlite() {
         // On SQLite the service reads the feed before it starts.

@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_ends_with_its_empty_line_wherever_it_is_cut() {
+    fn the_end_of_a_head_is_found_however_it_is_split_into_reads() {
         let text = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\n\nrest";
         for cut in 0..text.len() {
             let (mut head_end, mut ends, mut from) = (HeadEnd::default(), Vec::new(), 0);
