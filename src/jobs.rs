@@ -48,7 +48,7 @@ async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     }
 }
 
-/// Stores the keys of the names of users that a replica of an earlier version created.
+/// Stores the keys by which names are compared, for users that a replica of an earlier version created.
 async fn fold_names(storage: &Storage) -> Infallible {
     let (log, mut known) = (LogOnce::default(), Vec::new());
     loop {
