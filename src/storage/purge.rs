@@ -8,9 +8,9 @@ use crate::domain::Timestamp;
 pub enum Expiring {
     /// Sessions, ended or not, whose last access token has expired.
     Sessions,
-    /// Revocations whose access tokens have all expired, except the last row, which shows followers their place.
+    /// Revocations whose access tokens have all expired, except the last row, by which followers find their place.
     Revocations,
-    /// Failed sign-ins that are forgotten, and the oldest ones of a full table.
+    /// Failed sign-ins that no longer count, and the oldest ones of a full table.
     SignInFailures,
 }
 
@@ -31,7 +31,7 @@ impl Expiring {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purged {
     pub rows: usize,
-    /// Where the next batch begins, so that it skips what this one left behind in the index.
+    /// Where the next batch begins, so that it skips the index entries of the rows that this one deleted.
     pub up_to: Timestamp,
 }
 
