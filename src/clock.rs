@@ -1,4 +1,4 @@
-//! The time. Handlers and jobs read the clock and pass the time to the functions that they call.
+//! The clock. Handlers and jobs read it and pass the time to the functions that they call.
 
 use crate::domain::Timestamp;
 use std::{
@@ -14,7 +14,7 @@ use std::{
 pub enum Clock {
     /// The clock of this machine.
     System,
-    /// A clock that a test sets, in seconds since 1970.
+    /// A clock that a test sets, in seconds since the Unix epoch.
     Manual(Arc<AtomicI64>),
 }
 

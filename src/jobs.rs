@@ -10,7 +10,7 @@ use futures_util::future::join4;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// How often the service looks for expired rows.
+/// How often each job runs, except the one that follows the feed.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// How many rows one statement deletes: few enough that a sign-in which waits for it is not delayed noticeably.
 const BATCH: u32 = 200;
@@ -28,7 +28,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Runs until it is dropped. A transaction that is not complete then is rolled back.
+    /// Runs until the future is dropped. An open transaction is then rolled back.
     pub async fn run(self) -> Infallible {
         let Self { storage, follower, poll_interval, clock, metrics } = self;
         let following = follow(follower, poll_interval);
@@ -39,7 +39,7 @@ impl Jobs {
     }
 }
 
-/// Reads the feed of revocations. `Storage::trust` refuses tokens when it cannot be read for too long.
+/// Polls the feed of revocations. `Storage::trust` refuses tokens when the feed has been unreadable for too long.
 async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     let log = LogOnce::default();
     loop {
@@ -48,7 +48,7 @@ async fn follow(mut follower: Follower, poll_interval: Duration) -> Infallible {
     }
 }
 
-/// Stores the keys of the names of users that a replica of an earlier version created.
+/// Stores the keys by which names are compared, for users that a replica of an earlier version created.
 async fn fold_names(storage: &Storage) -> Infallible {
     let (log, mut known) = (LogOnce::default(), Vec::new());
     loop {
@@ -112,7 +112,7 @@ async fn earlier_of_both_clocks(storage: &Storage, clock: &Clock) -> Option<Time
     Some(of_database.map_or(clock.now(), |time| time.min(clock.now())))
 }
 
-/// Logs a fault once until it is over. (The storage itself logs that the database is unavailable.)
+/// Logs a fault once until the operation succeeds again. (`storage` itself logs that the database is unavailable.)
 fn log_fault<T>(log: &LogOnce, what: &str, result: Result<T, StorageError>) -> Option<T> {
     match &result {
         Err(error @ StorageError::Fault(_)) if log.fails() => tracing::error!("{what}: {error}"),

@@ -2,7 +2,7 @@
 //!
 //! # The layers
 //!
-//! A module uses those in rows below it, and no other. A test checks that.
+//! A module uses only modules in rows below it; a test checks this.
 //!
 //! | module | task |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | [`app`] | builds the service from its parts and runs it |
 //! | [`jobs`] | background work on the database: follow the feed of revocations, purge expired rows |
 //! | [`http`] | routes, extractors, handlers, problem+json; only this module uses actix-web and utoipa |
-//! | [`auth`] | the use cases: a file each |
+//! | [`auth`] | the use cases, one file each |
 //! | [`limits`] | limits on guessing, by client address and by account |
 //! | [`tokens`] | mints and verifies tokens |
 //! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
@@ -22,8 +22,8 @@
 //! | [`clock`], [`random`] | the only clock, passed to `App::build`; the only source of random bytes |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
-//! A request passes the layers down and up once: bytes → request → domain types → use case → outcome → response. A handler
-//! parses the request, calls `auth.verb(input, now)` and maps the outcome.
+//! A request passes down through the layers, and its response passes up: bytes → request → domain types → use case →
+//! outcome → response. A handler parses the request, calls `auth.verb(input, now)` and maps the outcome.
 
 pub mod app;
 pub mod auth;

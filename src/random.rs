@@ -1,4 +1,4 @@
-//! Random bytes from the operating system. Nothing else asks for them.
+//! Random bytes from the operating system. Only this module requests them.
 
 /// Random bytes that cannot be guessed.
 ///

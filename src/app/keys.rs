@@ -35,7 +35,7 @@ pub enum KeysError {
     Folder(String, KeyFault),
 }
 
-/// The keys of both kinds of token. The development profile makes those that are missing.
+/// The keys of access and refresh tokens. The development profile generates those that are missing.
 ///
 /// # Errors
 /// A key is missing or cannot be used.
@@ -43,15 +43,16 @@ pub(super) fn load(settings: &Settings, now: Timestamp) -> Result<Keys, KeysErro
     load_or_make(settings, true, now)?.ok_or_else(|| KeyFault("a key is missing".to_owned()).into())
 }
 
-/// Checks that the keys which the settings name can be used. Makes none.
+/// Checks that the keys that the settings name can be used. Generates none.
 ///
 /// # Errors
-/// As the start of the service.
+/// When the service would not start with these keys.
 pub fn check_keys(settings: &Settings, now: Timestamp) -> Result<(), KeysError> {
     load_or_make(settings, false, now).map(drop)
 }
 
-/// Loads the keys. `make` makes those that no setting names; without it `None` if one of them was not made before.
+/// Loads the keys. With `make`, generates those that no setting names; without it, returns `None` if one of them does
+/// not exist yet.
 fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Option<Keys>, KeysError> {
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| files::development_key(&settings.data_dir(), name, algorithm, make);
@@ -75,7 +76,7 @@ fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Optio
     Ok(Some(Keys::new(access, refresh, now)?))
 }
 
-/// The files of a folder and the state of each key, whether or not one is active.
+/// The files of a folder and the state of each key, even if no key is active.
 ///
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
@@ -109,10 +110,10 @@ impl KeyReloader {
         Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
-    /// Loads the keys that these settings name, and uses nothing else of them. Returns the `kid` of the active key.
+    /// Loads the keys that these settings name; ignores all other settings. Returns the `kid` of the active key.
     ///
     /// # Errors
-    /// A key is missing or cannot be used. The service keeps its keys.
+    /// A key is missing or cannot be used. The service then keeps its keys.
     pub fn reload(&self, settings: &Settings) -> Result<String, KeysError> {
         let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = load(settings, self.clock.now())?;

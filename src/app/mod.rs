@@ -31,7 +31,7 @@ use std::{
 };
 use tokio::task::spawn_blocking;
 
-/// A service that is bound to its port. It serves when it is run.
+/// The service, bound to its port. It serves requests when it is run.
 pub struct App {
     address: SocketAddr,
     /// The socket that `server` accepts from.
@@ -88,7 +88,7 @@ impl App {
 
         let workers = settings.server.workers();
         let hash_waits = HashWaits::default();
-        // At the same time: each takes several milliseconds.
+        // Concurrently: each takes several milliseconds.
         let (options, waits) = (settings.passwords.clone(), hash_waits.clone());
         let passwords = spawn_blocking(move || start_passwords(&options, waits));
         let storage = Storage::open(settings, workers).await?;
@@ -151,7 +151,7 @@ impl App {
             tokio::spawn(server.inspect_err(|error| tracing::error!("metrics are no longer served: {error}")));
         }
         let mut serving = tokio::spawn(server).map(|ended| ended.map_err(io::Error::other).flatten());
-        // The jobs go on until the last request is answered.
+        // The jobs continue until the last request is answered.
         let mut working = Box::pin(work(startup, jobs, key_reloader).fuse());
         let reason_to_stop = tokio::select! {
             ended = &mut serving => return ended.map_err(StartError::Server),
@@ -180,7 +180,7 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
     http::listen(bind).map_err(|error| StartError::Bind(setting, bind, error))
 }
 
-/// Wires the use cases.
+/// Builds the use cases.
 ///
 /// # Errors
 /// When a key cannot be used.
@@ -190,7 +190,8 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
     Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
 }
 
-/// The function that hides the names of accounts with failed sign-ins, as the service with these settings does.
+/// The function with which a service of these settings computes the MACs of account names that it stores for failed
+/// sign-ins.
 ///
 /// # Errors
 /// When a key cannot be used.

@@ -16,12 +16,12 @@ use std::io;
 /// Loads the settings.
 ///
 /// # Errors
-/// Every fault at once, those of keys and claims included.
+/// Every fault at once, including those of keys, the blocklist and claim names.
 pub fn load_settings(sources: &Sources) -> Result<Settings, Faults> {
     Settings::load(sources, problems)
 }
 
-/// The problems of keys and claims.
+/// The problems of keys, the blocklist and claim names.
 fn problems(settings: &Settings) -> Vec<Problem> {
     let jwt = &settings.jwt;
     let mut problems = Vec::new();
@@ -49,7 +49,7 @@ fn problems(settings: &Settings) -> Vec<Problem> {
 
 const SIGNING_KEY: &[&str; 1] = &["jwt.signing_key"];
 
-/// The keys that are set, and what each signs with.
+/// The keys that are set, and the algorithm of each.
 fn keys(settings: &Settings) -> impl Iterator<Item = (&'static [&'static str; 1], &SecretString, Algorithm)> {
     let jwt = &settings.jwt;
     let keys: [(_, _, Algorithm); 3] = [
@@ -60,11 +60,11 @@ fn keys(settings: &Settings) -> impl Iterator<Item = (&'static [&'static str; 1]
     keys.into_iter().filter_map(|(name, key, algorithm)| Some((name, key.as_ref()?, algorithm)))
 }
 
-/// What the settings allow but deserves a line at the start.
+/// Settings that are allowed but deserve a warning at the start.
 pub fn warnings(settings: &Settings) -> Vec<String> {
     let guessable = keys(settings)
         .filter(|(_, key, _)| is_monotonous(key))
-        .map(|([name], ..)| format!("{name} does not look random; `openssl rand -base64 48` makes one that is"));
+        .map(|([name], ..)| format!("{name} does not look random; `openssl rand -base64 48` generates a random one"));
     guessable.chain(settings.warnings()).collect()
 }
 
@@ -86,7 +86,7 @@ pub(super) fn issuer(settings: &Settings) -> Issuer {
 /// Starts the hash threads.
 ///
 /// # Errors
-/// As [`Passwords::start`].
+/// When the blocklist cannot be read, or as [`Passwords::start`].
 pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Result<Passwords> {
     let blocklist = settings.blocklist_file.as_deref().map_or_else(|| Ok(Blocklist::default()), Blocklist::read)?;
     let threads = settings.hash_threads();
@@ -103,8 +103,8 @@ pub fn start_passwords(settings: &config::Passwords, waits: HashWaits) -> io::Re
     Passwords::start(hashing, blocklist, waits)
 }
 
-/// How long a hash thread sleeps after each hash, as a share of the core's time that the hash took. All hash threads
-/// together leave a tenth of a container's CPU quota to the other threads: Linux stops a container that has used up its
+/// How long a hash thread sleeps after each hash, as a multiple of the CPU time of the hash. All hash threads together
+/// leave a tenth of a container's CPU quota to the other threads: Linux throttles a container that has used up its
 /// quota until the next period, whatever the priority of its threads.
 fn cooldown(threads: usize, cpu_quota: Option<f64>) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "at most 1024 threads")]

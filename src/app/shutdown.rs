@@ -31,8 +31,8 @@ pub(super) async fn drain(
     // Clients and proxies that still connect are served, and `connection: close` tells them to connect to another replica.
     state.stop();
     sleep(ACCEPT_GRACE).await;
-    // A server that stops drops connections that it has accepted and not begun to serve. So it pauses first; then the port
-    // is closed, and the connections accepted by then are served.
+    // A server that stops drops connections that it has accepted but not begun to serve. So it first pauses; then the
+    // port is closed, and the connections accepted by then are served.
     server.pause().await;
     sleep(PAUSE_GRACE).await;
     http::close(listener);

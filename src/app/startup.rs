@@ -65,7 +65,7 @@ impl Startup {
                 tracing::error!(user.id = user.0, "{}", storage::NAME_CONFLICT);
             }
         }
-        // Before the service accepts the first token.
+        // The service must know all revocations before it accepts the first token.
         follower.catch_up().await?;
         if let Some((email, password)) = self.settings.first_superuser() {
             match self.auth.user_admin().bootstrap(&email, &password, self.clock.now()).await {

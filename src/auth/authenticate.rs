@@ -1,4 +1,4 @@
-//! An access token is verified, and its user and session are looked up.
+//! Verifies an access token, and looks up its user and session.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -25,8 +25,8 @@ pub struct Caller {
 }
 
 impl Auth {
-    /// Verifies an access token from memory: signature, claims, and whether its session has ended. It needs no query and no
-    /// lock. Username and roles in the token are those of the last refresh.
+    /// Verifies an access token in memory: its signature, its claims, and whether its session has ended. Needs no query
+    /// and no lock. The username and roles in the token are those of the last refresh.
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`], or
@@ -48,8 +48,8 @@ impl Auth {
         }
     }
 
-    /// Reads the user and the session of a verified token, in one query: a deactivated or deleted user, or one whose
-    /// session has ended, is refused from that moment on every replica.
+    /// Reads the user and the session of a verified token, in one query. So every replica at once refuses a user who
+    /// was deactivated or deleted, or whose session has ended.
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`], or the database is unavailable.

@@ -1,4 +1,4 @@
-//! Everything that a use case can refuse or fail at. `http/problem.rs` maps it to status codes and replies.
+//! The errors of all use cases. `http/problem.rs` maps them to status codes and replies.
 
 use crate::{
     domain::{Invalid, Seconds, WeakPassword},
@@ -7,7 +7,7 @@ use crate::{
     tokens::SigningFailed,
 };
 
-/// Why a use case did not do what it was asked to.
+/// Why a use case refused a request or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// The JSON pointer to a member, and its fault.

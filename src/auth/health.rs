@@ -1,4 +1,4 @@
-//! Whether this replica can serve, and what it holds: for the routes of operators.
+//! The readiness and the gauges of this replica, for the operators' routes.
 
 use super::Auth;
 use crate::{

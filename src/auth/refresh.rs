@@ -22,7 +22,7 @@ pub struct Refreshed {
 pub enum RefreshKind {
     /// The session has a new generation.
     Rotated,
-    /// The session had it already: the client got the same pair again.
+    /// The session had its new generation already: the client got the same pair again.
     Repeated,
     /// Without rotation: an access token alone.
     Renewed,
@@ -56,7 +56,7 @@ impl Auth {
         match session.state.judge_refresh(token.generation, self.policy.refresh_grace, now) {
             // The client lost the reply and retries, or has a second tab: it gets the same pair, made from the row.
             RefreshVerdict::Retry => self.pair(token, &session, RefreshKind::Repeated, now),
-            // A slow second tab: the client has a newer token, so nothing ends.
+            // A slow second tab: the client has a newer token, so the session continues.
             RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
             // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session ends
             // for both.
@@ -65,8 +65,8 @@ impl Auth {
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
                 Err(AuthError::RefreshReused)
             }
-            // A generation that this database does not know: it was restored from a backup. Nothing ends. (A token of the
-            // current generation was rotated above.)
+            // A generation that this database does not know, because it was restored from a backup. The session
+            // continues. (A token of the current generation was rotated above.)
             RefreshVerdict::NeverIssued | RefreshVerdict::Current => Err(AuthError::InvalidToken),
         }
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::net::IpAddr;
 
-/// The values of a new account. It has no rights.
+/// The values of a new account.
 #[derive(Debug, Clone)]
 pub struct SignUp {
     pub email: Email,
@@ -19,7 +19,7 @@ pub struct SignUp {
 }
 
 impl Auth {
-    /// Creates a user without rights, if `registration.mode` allows it to this caller.
+    /// Creates a user without rights, if `registration.mode` allows this caller to.
     ///
     /// # Errors
     /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service is overloaded

@@ -12,7 +12,7 @@ impl Auth {
         Ok(self.storage.list_sessions(caller.user.id, now).await?)
     }
 
-    /// Ends one of the caller's sessions: its refresh and access tokens.
+    /// Ends one of the caller's sessions, and with it its refresh and access tokens.
     ///
     /// # Errors
     /// [`AuthError::NotFound`] if the session does not exist, has ended or belongs to another user, or the database is

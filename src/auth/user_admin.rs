@@ -105,8 +105,8 @@ impl UserAdmin {
         Ok(self.storage.deactivate(id, now).await?)
     }
 
-    /// Forgets the failed sign-ins of a user, by each name that it can sign in with. `mac` hides a name, as
-    /// [`Tokens::account_mac`](crate::tokens::Tokens::account_mac) does.
+    /// Clears the failed sign-ins of a user, under each name that the user can sign in with. `mac` is
+    /// [`Tokens::account_mac`](crate::tokens::Tokens::account_mac).
     ///
     /// # Errors
     /// If the database is unavailable.
@@ -133,7 +133,7 @@ impl UserAdmin {
         Ok(self.storage.delete_user(id, now).await?)
     }
 
-    /// Creates the first superuser while there is none: a new user, or the user with this e-mail, who gets this password.
+    /// Creates a superuser if there is none. If a user has this e-mail, promotes that user and sets this password.
     ///
     /// # Errors
     /// The password is weak, or the service is overloaded or unavailable.

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::net::IpAddr;
 
-/// The changes of a profile; `None` keeps a value.
+/// The changes to a profile; `None` keeps a value.
 #[derive(Debug, Clone, Default)]
 pub struct ProfileUpdate {
     /// Not parsed yet: the rules for a username depend on the caller's e-mail.

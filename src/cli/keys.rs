@@ -17,13 +17,14 @@ use std::path::Path;
 
 #[derive(Subcommand)]
 pub(super) enum KeysCommand {
-    /// Generate a key: the first is active at once, a later one is next
+    /// Generate a key: the first key is active at once, a later one is next
     Generate(Output),
     /// List every key with its state
     List(Output),
     /// Activate the next key once it has been published for five minutes; generate one if there is none
     Rotate {
-        /// Activate it at once, after a key leaked. Services that cache the key set may refuse its tokens for a minute
+        /// Activate it at once, after a key has leaked. Services that cache the key set may refuse its tokens for a
+        /// minute
         #[arg(long)]
         now: bool,
         #[command(flatten)]

@@ -118,7 +118,7 @@ fn complain(text: String) {
     let _ = wait.recv_timeout(Duration::from_secs(1));
 }
 
-/// Writes a line to standard output. A reader that stops reading (`| head`) is no failure; a full disk is.
+/// Writes a line to standard output. A reader that closes the pipe (`| head`) is not a failure; a full disk is.
 fn say(line: impl Display) {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -19,12 +19,12 @@ use tokio::{
 };
 
 pub(super) fn run(settings: &Settings) -> Result<(), Failure> {
-    // Before any other thread starts: threads that answer requests preempt threads that hash passwords.
+    // Before any other thread starts, so that all inherit it: threads that answer requests preempt hash threads.
     let _ = scheduler::set_time_slice(scheduler::SHORTEST);
     let _telemetry = telemetry::start(&settings.telemetry);
     let runtime = runtime()?;
     let served = runtime.block_on(serve(settings));
-    // A name look-up or a file may block a thread for a long time, and its result is no longer needed.
+    // Does not wait for threads that a DNS look-up or a file blocks: their results are no longer needed.
     runtime.shutdown_background();
     served
 }
@@ -84,11 +84,12 @@ fn stop_signal() -> io::Result<oneshot::Receiver<()>> {
     Ok(stopped)
 }
 
-/// Reloads settings and keys at each SIGHUP. After a fault the service keeps its keys.
+/// At each SIGHUP, reads the settings again and reloads the keys that they name. After a fault the service keeps its
+/// keys.
 async fn reload_keys(mut hang_up: Signal, reloader: KeyReloader) {
     while hang_up.recv().await.is_some() {
         let reloader = reloader.clone();
-        // Files may be slow, and this thread also follows the feed of revocations.
+        // Reading files may block, and this thread also follows the feed of revocations.
         let reload = spawn_blocking(move || Ok::<_, Failure>(reloader.reload(&settings()?)?));
         match reload.await.unwrap_or_else(|panic| Err(panic.into())) {
             Ok(kid) => tracing::info!(kid, "reloaded the keys; this one is active"),

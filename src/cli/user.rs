@@ -1,4 +1,4 @@
-//! `signet user …`: manages users, whether or not the service runs.
+//! `signet user …`: manages users, whether or not the service is running.
 
 use super::{Failure, say};
 use crate::{
@@ -35,11 +35,11 @@ pub(super) enum UserCommand {
 pub(super) enum UserAction {
     /// Show a user
     Show(Which),
-    /// Set a password and end the user's sessions. It is prompted for, or read from standard input
+    /// Set a password and end the user's sessions. The password is prompted for, or read from standard input
     SetPassword(Which),
     /// Allow a deactivated user to sign in again
     Activate(Which),
-    /// Forbid a user to sign in, and end the user's sessions
+    /// Prevent a user from signing in, and end the user's sessions
     Deactivate(Which),
     /// End the user's sessions
     SignOut(Which),
@@ -101,7 +101,7 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(),
     ended
 }
 
-/// Finds a user, and does to it what the command says.
+/// Finds a user and applies the command to it.
 async fn act(action: UserAction, user_admin: &UserAdmin, settings: &Settings, now: Timestamp) -> Result<(), Failure> {
     use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut, Unlock};
     let (Show(which) | SetPassword(which) | Activate(which) | Deactivate(which) | SignOut(which) | Unlock(which)
@@ -128,7 +128,7 @@ async fn act(action: UserAction, user_admin: &UserAdmin, settings: &Settings, no
     Ok(())
 }
 
-/// Adds the reason, which clients are not told.
+/// Adds the reason, which the HTTP API does not reveal.
 fn explain(error: AuthError) -> Failure {
     match error {
         AuthError::Unavailable(reason) => format!("the database is unavailable ({reason})").into(),
@@ -168,8 +168,8 @@ async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Prompts for a password twice, or reads one line if standard input is no terminal. It is never an argument, because `ps`
-/// shows arguments.
+/// Prompts for a password twice, or reads one line if standard input is not a terminal. A password is never an
+/// argument, because `ps` shows arguments.
 fn new_password() -> Result<Password, Failure> {
     let text = if io::stdin().is_terminal() {
         let text = rpassword::prompt_password("Password: ")?;

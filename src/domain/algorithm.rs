@@ -1,4 +1,4 @@
-//! How access tokens can be signed.
+//! The algorithms that sign access tokens.
 
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr, VariantNames};
 
@@ -26,7 +26,7 @@ impl Algorithm {
         Self::iter()
     }
 
-    /// As the header of a token spells it.
+    /// The name in the header of a token.
     pub fn name(self) -> &'static str {
         self.into()
     }
@@ -35,7 +35,8 @@ impl Algorithm {
         name.parse().ok()
     }
 
-    /// The least length of a shared secret, in bytes: as long as the hash (RFC 7518 §3.2). `None` where keys are pairs.
+    /// The minimum length of a shared secret, in bytes: that of the hash (RFC 7518 §3.2). `None` for an algorithm with
+    /// key pairs.
     pub fn secret_length(self) -> Option<usize> {
         match self {
             Self::Hs256 => Some(32),

@@ -1,4 +1,4 @@
-//! What counts as an e-mail address, and when two addresses are the same.
+//! Which e-mail addresses are valid, and which two are the same.
 
 use super::{
     Invalid,
@@ -6,11 +6,11 @@ use super::{
 };
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
-/// An e-mail address: in lower case for display and mail, and as a folded key for comparison.
+/// An e-mail address: in lower case for display and mail, and as a case-folded key for comparison.
 ///
 /// The two differ for a few letters: mail for `straße@example.com` must not go to `strasse@example.com`, but only one
-/// account can have these addresses (CVE-2019-19844). The spellings `münchen.example` and `xn--mnchen-3ya.example` of a
-/// domain are the same.
+/// account can have either address (CVE-2019-19844). `münchen.example` and `xn--mnchen-3ya.example` are the same
+/// domain.
 #[derive(Debug, Clone, Eq)]
 pub struct Email {
     text: String,
@@ -28,7 +28,7 @@ impl Email {
     /// In characters (RFC 5321 §4.5.3.1.3 leaves 254 for the path).
     pub const MAX_CHARS: usize = 254;
 
-    /// Parses an address of RFC 6531 with a domain of IDNA (UTS #46).
+    /// Parses an internationalized address (RFC 6531) with an IDNA domain (UTS #46).
     ///
     /// This is stricter than RFC 5322 on purpose: quoted local parts, comments and address literals are legal, but users do
     /// not sign up with them, and attackers have used each of them to evade filters.
@@ -94,7 +94,7 @@ fn domain_of(text: &str) -> Option<String> {
     }
     let ascii = Uts46::new().to_ascii(text.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
     let domain = unicode_of(&ascii.ok()?)?;
-    // IDNA allows symbols. It has checked the places of joiners.
+    // IDNA allows symbols, so each label is checked. The positions of joiners have been checked by IDNA.
     let without_joiners: String = domain.chars().filter(|c| !is_joiner(*c)).collect();
     let is_valid = domain.contains('.') && without_joiners.split('.').all(|label| is_word(label, "-·・׳״\u{375}"));
     is_valid.then(|| nfc(&domain))
@@ -109,7 +109,7 @@ fn unicode_of(domain: &str) -> Option<String> {
     result.is_ok().then(|| unicode.into_owned())
 }
 
-/// The two joiners, which some languages need.
+/// The zero-width joiner and non-joiner, which some languages need.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}')
 }

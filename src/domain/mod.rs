@@ -1,6 +1,6 @@
-//! The nouns of the service and the decisions that need nothing but them.
+//! The types of the service, and the decisions that depend on them alone.
 //!
-//! No I/O, no clock, no randomness, no framework, so tests need no async. A value of one of these types is valid: `parse`
+//! No I/O, no clock, no randomness, no framework, so tests need no async. Every value of these types is valid: `parse`
 //! is the only way to make one from outside input.
 
 mod algorithm;
@@ -29,7 +29,7 @@ pub use token::{AccessToken, RefreshToken, TokenId};
 pub use user::{NewUser, Role, User, UserId, UserIdField};
 pub use username::{LoginName, Username};
 
-/// Why a value from outside is not valid: says what would be, and never repeats the value.
+/// Why an input value is invalid. Says what would be valid, and never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub &'static str);

@@ -12,8 +12,8 @@ pub struct Name(String);
 impl Name {
     pub const MAX_CHARS: usize = 150;
 
-    /// Refuses control and formatting characters: they forge log lines and reverse the text after them, and PostgreSQL
-    /// refuses NUL.
+    /// Refuses control and formatting characters: they can forge log lines or reverse the text after them, and
+    /// PostgreSQL refuses NUL.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let name = nfc(text);
         if name.chars().count() > Self::MAX_CHARS || name.chars().any(is_control_or_format) {

@@ -1,4 +1,4 @@
-//! Pages of a long list, by key: the last page costs as much as the first.
+//! Keyset pagination: the last page of a long list costs as much as the first.
 
 use super::{Email, Invalid, User, UserId};
 
@@ -25,7 +25,7 @@ impl Default for Limit {
     }
 }
 
-/// Which users a page has, in which order, and after which user it begins.
+/// Which users a page contains, in which order, and after which user it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserCursor {
     /// All, by id.
@@ -39,14 +39,14 @@ impl UserCursor {
     pub fn parse(q: Option<&str>, after: Option<&str>) -> Result<Self, (&'static str, Invalid)> {
         let Some(q) = q else {
             let after = after.map_or(Some(UserId(0)), UserId::parse);
-            let after = after.ok_or(("after", Invalid("must be the id of the last user of the page before")))?;
+            let after = after.ok_or(("after", Invalid("must be the id of the last user of the previous page")))?;
             return Ok(Self::ById { after });
         };
         let prefix = Email::prefix(q).map_err(|fault| ("q", fault))?;
         // Not `Email::parse`: it may have become stricter since that address was stored.
         let is_email = |text: &&str| text.contains('@') && !text.chars().any(char::is_control);
         if after.is_some_and(|after| !is_email(&after)) {
-            return Err(("after", Invalid("must be the e-mail of the last user of the page before")));
+            return Err(("after", Invalid("must be the e-mail of the last user of the previous page")));
         }
         let after = after.map(Email::key_of);
         Ok(Self::ByEmail { prefix, after })

@@ -3,7 +3,8 @@
 use super::{Invalid, text::nfc};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A password in NFC, so every keyboard writes the same bytes. `Debug` hides it, and its memory is wiped when it is dropped.
+/// A password in NFC, so that the same characters typed on any keyboard are the same bytes. `Debug` hides it, and its
+/// memory is wiped when it is dropped.
 #[derive(Debug, Clone)]
 pub struct Password(SecretString);
 
@@ -65,7 +66,7 @@ pub enum WeakPassword {
     Common,
     #[error("The password is one character repeated. A few words in a row are harder to guess.")]
     Repeated,
-    #[error("The password is a run of letters, digits or keys. A few words in a row are harder to guess.")]
+    #[error("The password is a run of letters, digits or adjacent keys. A few words in a row are harder to guess.")]
     Run,
     #[error(
         "The password is the e-mail, the username or a name of its user. Choose words that others do not connect with you."

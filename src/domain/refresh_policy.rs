@@ -1,8 +1,9 @@
-//! What a refresh token is worth when its session is at another generation: a retry, a slow second tab, or a copy.
+//! Judges a refresh token by its generation: current, a retry, a slow second tab, or a stolen copy.
 //!
-//! With rotation, each refresh increments the session's generation and returns a token of the new one. Client A refreshes
-//! with generation 4 and loses the reply. It retries: within `jwt.refresh_grace` it gets the pair of generation 5 again.
-//! If a thief B holds a copy of the token of generation 4 and sends it after the grace, the session ends for both.
+//! With rotation, each refresh increments the session's generation and returns a token of the new one. Client A
+//! refreshes with generation 4 and loses the reply. It retries: within `jwt.refresh_grace` it gets the pair of
+//! generation 5 again. If a thief B holds a copy of the token of generation 4 and sends it after the grace period, the
+//! session ends for both.
 
 use super::{Seconds, SessionState, Timestamp};
 
@@ -10,7 +11,7 @@ use super::{Seconds, SessionState, Timestamp};
 pub enum RefreshVerdict {
     /// The newest generation.
     Current,
-    /// The generation before, within the grace: a lost reply, a second tab, a retry.
+    /// The previous generation, within the grace period: a retry after a lost reply, or a second tab.
     Retry,
     /// An older generation, moments after the last rotation: a slow second tab, which has a newer token by now.
     Superseded,
@@ -20,14 +21,15 @@ pub enum RefreshVerdict {
     NeverIssued,
 }
 
-/// Within this time after a rotation a token that is two or more generations old comes from a slow client, not from a thief.
+/// Within this time after a rotation, a token that is two or more generations old counts as sent by a slow client, not
+/// by a thief.
 const SUPERSEDED_GRACE: Seconds = Seconds(10);
 
 impl SessionState {
-    /// Judges a refresh token of `generation`. With a grace of 0 s every token works once.
+    /// Judges a refresh token of `generation`. With a grace period of 0 s every token works once.
     pub fn judge_refresh(&self, generation: i64, grace: Seconds, now: Timestamp) -> RefreshVerdict {
         let behind = self.generation.saturating_sub(generation);
-        // The clocks of replicas differ: a rotation in the future counts as one of now.
+        // The clocks of replicas differ: a rotation in the future counts as one at `now`.
         let age = (now - self.rotated_at).max(Seconds(0));
         match behind {
             0 => RefreshVerdict::Current,

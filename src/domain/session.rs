@@ -27,11 +27,11 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A session for a sign-in to store.
+/// A session that a sign-in stores.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub id: SessionId,
-    /// When its refresh token ends.
+    /// When its refresh token expires.
     pub expires_at: Timestamp,
     /// When the session ends even if it is refreshed. Never changes.
     pub absolute_expires_at: Timestamp,
@@ -52,7 +52,7 @@ pub struct Session {
     pub ip: Option<String>,
 }
 
-/// The state of a session that refreshes change.
+/// The part of a session that refreshes read and change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionState {
     /// The number of rotations.
@@ -60,14 +60,14 @@ pub struct SessionState {
     /// The time of the last rotation, or of the sign-in.
     pub rotated_at: Timestamp,
     pub last_used_at: Timestamp,
-    /// When the refresh token of this generation ends.
+    /// When the refresh token of this generation expires.
     pub expires_at: Timestamp,
     /// When the session ends even if it is refreshed.
     pub absolute_expires_at: Timestamp,
 }
 
 impl SessionState {
-    /// Without rotation `last_used_at` may be this much too early, so most refreshes write nothing.
+    /// How far `last_used_at` may lag behind without rotation, so that most refreshes write nothing.
     pub const USE_IS_EXACT_TO: Seconds = Seconds(60);
 }
 

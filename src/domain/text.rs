@@ -7,14 +7,14 @@ use icu_properties::{
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 
-/// The form in which text is stored and compared, NFC (UAX #15): text that looks the same has the same bytes.
+/// The form in which text is stored and compared, NFC (UAX #15): canonically equivalent text has the same bytes.
 pub(super) fn nfc(text: &str) -> String {
-    // The usual case, without Unicode's tables in the processor's caches.
+    // ASCII is the usual case, and needs none of Unicode's tables.
     if text.is_ascii() { text.to_owned() } else { ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned() }
 }
 
-/// The form in which unique indexes compare text: NFC after Unicode's case folding, which is not lower case. `ẞ`, `ß` and
-/// `SS` are the same, and so are `Σ`, `σ` and `ς`.
+/// The form in which unique indexes compare text: NFC after Unicode's case folding, which differs from lower case. `ẞ`,
+/// `ß` and `SS` are the same, and so are `Σ`, `σ` and `ς`.
 pub(crate) fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -24,15 +24,16 @@ pub(crate) fn folded(text: &str) -> String {
     nfc(&CaseMapper::new().fold_string(&once))
 }
 
-/// [`nfc`] in lower case: how an address is shown.
+/// [`nfc`] in lower case: how an address is displayed.
 pub(super) fn lower(text: &str) -> String {
     if text.is_ascii() { text.to_ascii_lowercase() } else { nfc(&nfc(text).to_lowercase()) }
 }
 
-/// Whether text has only letters and digits of every script, the marks that belong to letters, and the characters `also`.
+/// Whether text has only letters and digits of any script, the marks that belong to letters, and the characters of
+/// `also`.
 ///
-/// A mark cannot be first, where it would join the text before. An invisible character is refused even if Unicode calls it a
-/// letter (U+3164, the Hangul filler): two names must not look the same.
+/// A mark cannot be first, because it would combine with the text before it. An invisible character is refused even if
+/// Unicode calls it a letter (U+3164, the Hangul filler): two names must not look the same.
 pub(super) fn is_word(text: &str, also: &str) -> bool {
     const PARTS: GeneralCategoryGroup =
         GeneralCategoryGroup::Letter.union(GeneralCategoryGroup::Mark).union(GeneralCategoryGroup::Number);
@@ -54,8 +55,8 @@ pub(super) fn is_changed_by_nfkc(text: &str) -> bool {
     !nfkc.is_normalized(&rest)
 }
 
-/// Controls, formats and line ends: they move other text, forge log lines, or are invisible. The two joiners are allowed,
-/// because Persian, Hindi and some emoji need them.
+/// Control and format characters and line separators: they reorder other text, forge log lines, or are invisible. The
+/// two joiners are allowed, because Persian, Hindi and some emoji need them.
 pub(super) fn is_control_or_format(c: char) -> bool {
     use GeneralCategory::{Control, Format, LineSeparator, ParagraphSeparator};
     matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)

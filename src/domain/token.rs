@@ -1,4 +1,4 @@
-//! The content of tokens that have been verified.
+//! The content of verified tokens.
 
 use super::{Role, SessionId, Timestamp, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -28,7 +28,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// An access token; `username` and `roles` are those at the time when it was minted.
+/// An access token; `username` and `roles` are those of the time when it was minted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
     pub id: TokenId,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-/// The id of a user. Never used again, even after a deletion.
+/// The id of a user. Never reused, even after the user is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserId(pub i64);
 
@@ -39,7 +39,7 @@ pub struct User {
     pub is_verified: bool,
     pub created_at: Timestamp,
     pub last_login: Option<Timestamp>,
-    /// Claims that its access tokens have in addition to those of Signet.
+    /// Claims that the user's access tokens have in addition to those of Signet.
     pub claims: Map<String, Value>,
 }
 
@@ -58,19 +58,19 @@ impl User {
         }
     }
 
-    /// Superusers may do everything that staff may.
-    /// What others know about the user, which makes a weak password.
+    /// What others know about the user: each of these is a weak password.
     pub fn personal_words(&self) -> Vec<String> {
         let Self { email, username, first_name, last_name, .. } = self;
         [email.as_str(), username.as_str(), first_name.as_str(), last_name.as_str()].map(str::to_owned).to_vec()
     }
 
+    /// Superusers may do everything that staff may.
     pub fn is_at_least_staff(&self) -> bool {
         self.is_staff || self.is_superuser
     }
 }
 
-/// The field of a user that `jwt.user_id_claim` has.
+/// The field of a user that the claim `jwt.user_id_claim` contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum UserIdField {

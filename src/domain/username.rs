@@ -1,4 +1,4 @@
-//! What counts as a username, and which account a sign-in names.
+//! Which usernames are valid, and which account a sign-in names.
 
 use super::{
     Email, Invalid,
@@ -68,8 +68,8 @@ impl Username {
 pub enum LoginName {
     Email {
         key: String,
-        /// The address in lower case, where that is not the key: two users whose e-mails became the same after they were
-        /// created each sign in by their own.
+        /// The address in lower case, where it differs from the key: two users whose keys became equal after they were
+        /// created can still each sign in with their own e-mail.
         exact: Option<String>,
     },
     Username(String),

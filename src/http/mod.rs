@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-/// What handlers share: the use cases, the clock, and the settings of requests and responses.
+/// The state that handlers share: the use cases, the clock, and the settings of requests and responses.
 pub struct State {
     auth: Arc<Auth>,
     clock: Clock,

@@ -40,7 +40,7 @@ impl Modify for BearerScheme {
 pub struct Dialect<'a> {
     pub base_path: &'a str,
     pub names: &'a TokenNames,
-    /// Where an access token is presented.
+    /// The header that contains the access token.
     pub header: &'a str,
     /// The schemes that may precede it.
     pub schemes: &'a [String],
@@ -71,7 +71,8 @@ pub fn document(dialect: &Dialect) -> Value {
     document
 }
 
-/// Describes a sign-in with `email` and one with `username` apart: derived from one type, both members would be optional.
+/// Gives sign-in with `email` and sign-in with `username` a schema each: in the one derived from the type, both are
+/// optional.
 fn split_sign_in(schemas: &mut Value) {
     let mut either = schemas["SignInRequest"].take();
     let description = either["description"].take();
@@ -91,7 +92,7 @@ fn split_sign_in(schemas: &mut Value) {
     schemas["SignInRequest"] = json!({ "description": description, "example": example, "oneOf": refs });
 }
 
-/// The security scheme where it is not `Authorization: Bearer`, the only one that OpenAPI has a name for.
+/// The security scheme if it is not `Authorization: Bearer`, the only one that OpenAPI has a name for.
 fn security_scheme(dialect: &Dialect) -> Option<Value> {
     let &Dialect { header, schemes, .. } = dialect;
     if header.eq_ignore_ascii_case("authorization") && has_bearer(schemes) {
@@ -160,7 +161,8 @@ mod tests {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
                 let guarded = ["/auth/users", "/auth/verify", "/auth/sessions", "/auth/signout-all", "/auth/password"];
-                // Where registration is for staff, it takes a token; it never must have one.
+                // Registration accepts a token, because `registration.mode` can be `staff`, but the document does not
+                // require one.
                 let needs_token = path == "/auth/create" || guarded.iter().any(|guarded| path.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = operation.to_string().contains("#/components/schemas/Problem");

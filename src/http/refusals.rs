@@ -1,4 +1,4 @@
-//! What a route refuses, declared at its handler for the OpenAPI document.
+//! The errors of a route, declared at its handler for the OpenAPI document.
 
 use super::problem::Code;
 use serde_json::json;
@@ -8,18 +8,18 @@ use utoipa::openapi::{
     example::ExampleBuilder,
 };
 
-/// What every route with a JSON body refuses.
+/// The errors of every route with a JSON body.
 pub const BODY: &[&Code] =
     &[Code::INVALID_REQUEST, Code::REQUEST_TIMEOUT, Code::PAYLOAD_TOO_LARGE, Code::UNSUPPORTED_MEDIA_TYPE];
 
-/// What every route with an access token refuses.
+/// The errors of every route with an access token.
 pub const BEARER: &[&Code] =
     &[Code::TOKEN_MISSING, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::REVOCATIONS_STALE];
 
-/// What every route that uses the database refuses.
+/// The errors of every route that uses the database.
 pub const DATABASE: &[&Code] = &[Code::UNAVAILABLE];
 
-/// Declares a type that stands for refusals in the `responses(..)` of a handler.
+/// Declares a type that represents errors in the `responses(..)` of a handler.
 macro_rules! refusals {
     ($name:ident = $($codes:expr),+) => {
         struct $name;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `next` | is published and waits |
 //! | a time | is activated then, at least five minutes after it was made |
-//! | `now` | is activated by every replica that reads it; `rotate --now` writes its own time as `<made>` |
+//! | `now` | is activated as soon as a replica reads it; `rotate --now` writes the time of the rotation as `<made>` |
 //!
 //! Names without `<kid>` and `<made>` are for keys made by hand and skip the five minutes: `<activates_at>.…`,
 //! `<activates_at>.now.…`, `next.<made>.…`. A file of any other name that ends in `.pem` or `.secret` is the oldest key.
@@ -22,13 +22,13 @@ pub struct FileName {
     pub algorithm: Option<Algorithm>,
 }
 
-const WRONG_NAME: &str = "must be named as `signet keys` does: <kid>.20261124T115500Z.20261124T120000Z.ES256.pem";
+const WRONG_NAME: &str = "must be named as `signet keys` does it: <kid>.20261124T115500Z.20261124T120000Z.ES256.pem";
 
 impl FileName {
     /// `None` for a file that is not a key.
     ///
     /// # Errors
-    /// The name is nearly one of those above: a guess could activate the wrong key.
+    /// The name resembles one of those above: a guess at its meaning could activate the wrong key.
     pub fn parse(name: &str) -> Result<Option<Self>, &'static str> {
         let Some((stem, extension)) = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()) else {
             return Ok(None);
@@ -103,7 +103,7 @@ fn parse_time(word: &str) -> Result<Timestamp, &'static str> {
     let extended = format!("{}-{}-{date}:{hour}:{rest}", part(0..4), part(4..6));
     let time = humantime::parse_rfc3339(&extended).ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let time = time.and_then(|since_1970| i64::try_from(since_1970.as_secs()).ok()).map(Timestamp);
-    // humantime reads 30 February as a day of March, and fractions of a second.
+    // humantime also accepts 30 February, as a day of March, and fractions of a second.
     time.filter(|time| write_time(*time) == word).ok_or("must have a time in UTC such as 20261124T120000Z")
 }
 

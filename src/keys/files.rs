@@ -1,4 +1,4 @@
-//! Reads and writes key files: those of `jwt.keys_dir`, and the keys that the development profile makes for itself.
+//! Reads and writes key files: those of `jwt.keys_dir`, and the keys that the development profile generates.
 
 use super::{
     Activation, KeyFault, PUBLISHED_BEFORE, SigningKey, file_name::FileName, generate as generate_key, is_monotonous,
@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A key file that cannot be used, or a folder of them.
+/// Why a key file, or a folder of key files, cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {fault}")]
 pub struct KeyFileError {
@@ -43,7 +43,8 @@ impl KeyFile {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Logs what an operator should change about this file. Reading does not: the service reads every ten seconds.
+    /// Logs what an operator should change about this file. Reading the file does not log it, because the service reads
+    /// the folder every ten seconds.
     pub fn log_warnings(&self) {
         for warning in &self.warnings {
             tracing::warn!(file = %self.path.display(), "{warning}");
@@ -51,10 +52,12 @@ impl KeyFile {
     }
 }
 
-/// Reads every key of a folder. A file whose name has no algorithm is a key for `algorithm`, or for the first that fits.
+/// Reads every key of a folder. A file whose name has no algorithm is a key for `algorithm`, or for the first algorithm
+/// that it fits.
 ///
 /// # Errors
-/// The folder or a file cannot be read, or a file is not a key. One bad file is enough: the ring would lack a key.
+/// The folder or a file cannot be read, or a file is not a key. One bad file is enough, because the ring would lack a
+/// key.
 pub fn read_folder(folder: &Path, algorithm: Algorithm) -> Result<Vec<KeyFile>, KeyFileError> {
     let read_all = || {
         let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
@@ -77,7 +80,7 @@ fn read_file(path: PathBuf, algorithm: Algorithm) -> Result<Option<KeyFile>, Key
     let key = match name.algorithm {
         Some(named) => SigningKey::parse(&text, named),
         None if is_secret && algorithm.secret_length().is_none() => {
-            Err("must say in its name what it is for, such as mine.HS256.secret".into())
+            Err("must have its algorithm in its name, such as mine.HS256.secret".into())
         }
         None => of_any_algorithm(&text, algorithm),
     };
@@ -87,12 +90,12 @@ fn read_file(path: PathBuf, algorithm: Algorithm) -> Result<Option<KeyFile>, Key
     }
     let mut warnings = Vec::from_iter(others_can_read(&path).then_some(OTHERS_CAN_READ));
     if key.algorithm().secret_length().is_some() && is_monotonous(&text) {
-        warnings.push("does not look random; `signet keys generate` makes a key that is");
+        warnings.push("does not look random; `signet keys generate` creates a random one");
     }
     Ok(Some(KeyFile { path, made: name.made, key, activation: name.activation, warnings }))
 }
 
-/// A key for `algorithm`, or for the first that it fits.
+/// A key for `algorithm`, or for the first algorithm that it fits.
 fn of_any_algorithm(text: &SecretString, algorithm: Algorithm) -> Result<SigningKey, KeyFault> {
     SigningKey::parse(text, algorithm).or_else(|fault| {
         let others = [Algorithm::Rs256, Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa];
@@ -100,7 +103,8 @@ fn of_any_algorithm(text: &SecretString, algorithm: Algorithm) -> Result<Signing
     })
 }
 
-const OTHERS_CAN_READ: &str = "others can read this key: `chmod 600` it, and make a new one if they did";
+const OTHERS_CAN_READ: &str =
+    "others can read this key: run `chmod 600`, and replace the key if another user may have read it";
 
 /// Whether users outside the file's group can read it. The group may be how the service reads a mounted secret (`fsGroup`
 /// of Kubernetes).
@@ -113,7 +117,7 @@ fn read(path: &Path) -> Result<SecretString, KeyFileError> {
     Ok(text.expose_secret().trim().into())
 }
 
-/// Makes a key in a folder. The first is active at once; another is the next.
+/// Generates a key in a folder. The first key is active at once; a later one is next.
 ///
 /// # Errors
 /// There is a next key already, or the file cannot be written.
@@ -131,14 +135,14 @@ pub fn generate(folder: &Path, algorithm: Algorithm, now: Timestamp) -> Result<K
     Ok(KeyFile { path, made: Some(now), key, activation, warnings: Vec::new() })
 }
 
-/// Activates the next key: five minutes after it was made at the earliest, or at once. Makes one when there is none.
+/// Activates the next key: five minutes after it was made at the earliest, or at once. Generates one if there is none.
 ///
 /// # Errors
 /// There is no key at all, a rotation is under way, or a file cannot be read or written.
 pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp) -> Result<KeyFile, KeyFileError> {
     let keys = read_folder(folder, algorithm)?;
     if keys.is_empty() {
-        return Err(error(folder, "there is no key to rotate; `signet keys generate` makes the first"));
+        return Err(error(folder, "there is no key to rotate; `signet keys generate` creates the first"));
     }
     let is_pending = |key: &&KeyFile| matches!(key.activation, Activation::At(at) if at > now);
     if let Some(pending) = keys.iter().find(is_pending).filter(|_| !at_once) {
@@ -146,7 +150,7 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
     }
     let (active, waiting): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| key.activation.has_passed(now));
     let activated = active.iter().filter_map(|key| key.activation.activates_at()).max();
-    // Two keys cannot activate in the same second.
+    // Two keys cannot be activated in the same second.
     let earliest = activated.map_or(now, |activated| now.max(activated + Seconds(1)));
     // A pending key first: other replicas know it already.
     let next = match waiting.into_iter().min_by_key(|key| key.activation == Activation::Waiting) {
@@ -161,7 +165,7 @@ pub fn rotate(folder: &Path, algorithm: Algorithm, at_once: bool, now: Timestamp
         (made, Activation::At(earliest.max(made + PUBLISHED_BEFORE)))
     };
     let path = folder.join(FileName::write(&next.key, made, activation).map_err(|fault| error(&next.path, fault))?);
-    // A file that has this name already holds this key: the `kid` is part of the name.
+    // This may replace a file of this name, but only by the same key: the `kid` is part of the name.
     fs::rename(&next.path, &path).map_err(|fault| error(&path, format!("cannot be written: {fault}")))?;
     Ok(KeyFile { path, made: Some(made), activation, ..next })
 }
@@ -180,21 +184,21 @@ pub fn development_key(
         }
         make_folder(folder)?;
         write_new(&path, &generate_key(algorithm).map_err(|fault| error(&path, fault.0))?)?;
-        tracing::warn!(file = %path.display(), "made a key for development; set jwt.{name} for anything else");
+        tracing::warn!(file = %path.display(), "generated a key for development; set jwt.{name} for any other use");
     } else if others_can_read(&path) {
         tracing::warn!(file = %path.display(), "{OTHERS_CAN_READ}");
     }
     let text = read(&path)?;
     let key = SigningKey::parse(&text, algorithm);
-    key.map(|_| Some(text)).map_err(|fault| error(&path, format!("{fault}; delete it to have a new one made")))
+    key.map(|_| Some(text)).map_err(|fault| error(&path, format!("{fault}; delete it to have a new one generated")))
 }
 
 fn make_folder(folder: &Path) -> Result<(), KeyFileError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|fault| error(folder, format!("the folder cannot be made: {fault}")))
+    made.map_err(|fault| error(folder, format!("the folder cannot be created: {fault}")))
 }
 
-/// Writes a file that only its owner can read. The file appears whole or not at all, and never in place of another: two
+/// Writes a file that only its owner can read. The file appears whole or not at all, and never replaces another: two
 /// processes that start at once end with the same key.
 fn write_new(path: &Path, text: &SecretString) -> Result<(), KeyFileError> {
     let draft = path.with_file_name(format!(".draft.{:x}", u64::from_ne_bytes(random())));
@@ -210,7 +214,7 @@ fn write_new(path: &Path, text: &SecretString) -> Result<(), KeyFileError> {
     };
     let written = write();
     let _ = fs::remove_file(&draft);
-    written.map_err(|fault| error(path, format!("cannot be made: {fault}")))
+    written.map_err(|fault| error(path, format!("cannot be created: {fault}")))
 }
 
 #[cfg(test)]

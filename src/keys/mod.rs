@@ -1,20 +1,21 @@
-//! The keys that sign tokens. Nothing here knows tokens, users or settings.
+//! The keys that sign tokens. This module knows nothing of tokens, users or settings.
 //!
 //! A rotation of the keys in `jwt.keys_dir`, with no message between replicas:
 //!
-//! 1. `signet keys generate` writes `<kid>.<made>.next.ES256.pem`. Each replica reads the folder every ten seconds and adds
-//!    the key to its key set. The key is *next*: it is published and does not sign.
-//! 2. `signet keys rotate` renames the file to `<kid>.<made>.<activates_at>.ES256.pem`, five minutes after `<made>` at the
-//!    earliest. By then the file is on every replica, and every key set that a service has cached has the key.
-//! 3. At that time each replica begins to sign with the key. It is *active*; the key before it is *retiring* and verifies.
+//! 1. `signet keys generate` writes `<kid>.<made>.next.ES256.pem`. Each replica reads the folder every ten seconds and
+//!    adds the key to its key set. The key is *next*: it is published but does not sign.
+//! 2. `signet keys rotate` renames the file to `<kid>.<made>.<activates_at>.ES256.pem`, five minutes after `<made>` at
+//!    the earliest. By then the file is on every replica, and every key set that a service has cached contains the key.
+//! 3. At that time each replica begins to sign with the key. It is *active*; the key before it is *retiring*: it only
+//!    verifies.
 //! 4. When the last token of the retiring key has ended, that key has *ended*. Its file can be deleted.
 //!
-//! `signet keys rotate --now` writes `now` in place of the time, for a key that leaked: each replica signs with the key as
-//! soon as it reads the file. A state follows from the times in the file names alone and is never stored.
+//! `signet keys rotate --now` writes `now` in place of the time, for use after a leak: each replica signs with the key
+//! as soon as it reads the file. A state follows from the times in the file names alone and is never stored.
 //!
 //! | file | what |
 //! |---|---|
-//! | `signing_key` | a single key: reads, makes, signs, verifies |
+//! | `signing_key` | a single key: parses, generates, signs, verifies |
 //! | `ring` | several keys and the state of each |
 //! | `file_name` | what the name of a file says |
 //! | `files` | reads and writes key files |

@@ -13,8 +13,8 @@ pub const MAX_AGE: Seconds = Seconds(60);
 const FILE_ARRIVAL: Seconds = Seconds(240);
 /// How long a key is published before it signs: it reaches every replica, and then every cached key set expires.
 pub const PUBLISHED_BEFORE: Seconds = Seconds(FILE_ARRIVAL.0 + MAX_AGE.0);
-/// How much longer than its successor's activation a replica may go on signing with a key: the successor's file has not
-/// arrived yet (`rotate --now`), or the replica's clock is behind.
+/// How long after its successor's activation a replica may still sign with a key: the successor's file has not arrived
+/// yet (`rotate --now`), or the replica's clock is behind.
 const SIGNS_LATE: Seconds = Seconds(FILE_ARRIVAL.0 + MAX_CLOCK_SKEW.0);
 
 /// What a key is used for at a given time.
@@ -22,7 +22,7 @@ const SIGNS_LATE: Seconds = Seconds(FILE_ARRIVAL.0 + MAX_CLOCK_SKEW.0);
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum KeyState {
-    /// Published, and does not sign yet.
+    /// Published, but does not sign yet.
     Next,
     /// Signs and verifies.
     Active,
@@ -80,18 +80,18 @@ impl KeyRing {
     /// A ring of keys for tokens of this `typ`, with the activation of each.
     ///
     /// # Errors
-    /// There is no key, one is there twice, or two activate at the same time.
+    /// There is no key, a key occurs twice, or two keys are activated at the same time.
     pub fn new(typ: &'static str, keys: Vec<(SigningKey, Activation)>) -> Result<Self, KeyFault> {
         if keys.is_empty() {
-            return Err("there is no key; `signet keys generate` makes the first".into());
+            return Err("there is no key; `signet keys generate` creates the first".into());
         }
         let (mut kids, mut times) = (HashSet::new(), HashSet::new());
         for (key, activation) in &keys {
             if !kids.insert(key.kid()) {
-                return Err(KeyFault(format!("the key {} is there twice (one key, one algorithm)", key.kid())));
+                return Err(KeyFault(format!("the key {} occurs twice; a key can have only one algorithm", key.kid())));
             }
             if activation.activates_at().is_some_and(|at| !times.insert(at.0)) {
-                return Err("two keys activate at the same time; one must be next".into());
+                return Err("two keys are activated at the same time; one must be `next`".into());
             }
         }
         let keys = keys.into_iter().map(|(key, activation)| RingKey { key: TokenKey::new(key, typ), activation });
@@ -104,7 +104,7 @@ impl KeyRing {
         self.keys.iter().map(|key| &key.key)
     }
 
-    /// The place of the key that signs.
+    /// The index of the key that signs.
     fn active(&self, now: Timestamp) -> Option<usize> {
         self.keys.iter().rposition(|key| key.activation.has_passed(now))
     }
@@ -113,7 +113,7 @@ impl KeyRing {
         self.active(now).map(drop).ok_or("no key is active: `signet keys rotate --now` activates one".into())
     }
 
-    /// The active key, for a ring that has had one. After a clock was set back the oldest key signs.
+    /// The active key. If none is active because the clock was set back, the oldest key.
     pub(crate) fn signer(&self, now: Timestamp) -> &TokenKey {
         &self.keys[self.active(now).unwrap_or(0)].key
     }
@@ -148,7 +148,7 @@ impl KeyRing {
     }
 
     /// The keys that `before` does not have and that should have been published before now. A key that `rotate --now`
-    /// activated is none of them.
+    /// activated is not among them.
     pub(crate) fn late_since<'a>(&'a self, before: &'a Self, now: Timestamp) -> impl Iterator<Item = &'a TokenKey> {
         let is_late = move |key: &&RingKey| {
             let was_published_late = matches!(key.activation, Activation::At(at) if at <= now);

@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use std::collections::HashSet;
 
-/// Why a text is not a key for its algorithm, and what would be. Repeats nothing of the text.
+/// Why a text is not a key for its algorithm, and what would be one. Never repeats the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyFault(pub String);
@@ -70,7 +70,9 @@ impl SigningKey {
         }
         let is_ssh = ["ssh-", "ecdsa-sha2-", "sk-"].iter().any(|kind| start.starts_with(kind));
         if is_ssh || (start.starts_with('{') && text.contains("\"kty\"")) {
-            return Err(KeyFault(format!("is a key of another form, and {name} needs a secret that only Signet has")));
+            return Err(KeyFault(format!(
+                "is a key in another format, and {name} needs a secret that only Signet has"
+            )));
         }
         if text.len() < length {
             return Err(KeyFault(format!("must have at least {length} bytes for {name}")));
@@ -97,7 +99,7 @@ impl SigningKey {
             Algorithm::Es256 => (ec(&P256, &pem), "a key of the curve P-256"),
             Algorithm::Es384 => (ec(&P384, &pem), "a key of the curve P-384"),
             Algorithm::EdDsa => (ed(&pem), "an Ed25519 key"),
-            // The library reads no keys of the form RSA-PSS; PS256 needs the same keys as RS256.
+            // The library does not read keys of the type RSA-PSS; PS256 uses the same keys as RS256.
             _ => (
                 EncodingKey::from_rsa_pem(pem::encode(&pem).as_bytes()).ok(),
                 "an RSA key of 2048 to 8192 bits (`openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048` makes one)",
@@ -107,7 +109,7 @@ impl SigningKey {
         let encoding = encoding.ok_or_else(wrong)?;
         let mut public = Jwk::from_encoding_key(&encoding, jwa).map_err(|_| wrong())?;
         let decoding = DecodingKey::from_jwk(&public).map_err(|_| wrong())?;
-        // RFC 7638: every program that has the key computes the same name for it.
+        // RFC 7638: every program that has the key computes the same `kid`.
         let kid = public.thumbprint(ThumbprintHash::SHA256).map_err(|_| wrong())?;
         public.common.key_id = Some(kid.clone());
         public.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -181,7 +183,7 @@ impl PartialEq for TokenKey {
     }
 }
 
-/// Whether documentation, examples or generators have published a key, or it repeats the words that attackers try first.
+/// Whether a key was published by documentation, examples or generators, or consists of words that attackers try first.
 fn is_guessable(key: &str) -> bool {
     const PUBLISHED: &[&str] = &[
         "a-string-secret-at-least-256-bits-long",
@@ -228,7 +230,7 @@ fn private_block(text: &str, algorithm: Algorithm) -> Result<Pem, KeyFault> {
     }
     match block.tag() {
         "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Ok(block),
-        _ => Err("is in a form of its own; `ssh-keygen -p -m PKCS8` or `openssl pkey` makes it PEM".into()),
+        _ => Err("is in another format; `ssh-keygen -p -m PKCS8` or `openssl pkey` converts it to PEM".into()),
     }
 }
 
@@ -244,7 +246,7 @@ fn ed(pem: &Pem) -> Option<EncodingKey> {
     Some(EncodingKey::from_ed_der(pair.to_pkcs8v1().ok()?.as_ref()))
 }
 
-/// Makes a key as a file holds it: PKCS#8 in PEM (RSA of 2048 bits), or 512 random bits in base64url.
+/// Generates a key in the format of a key file: PKCS#8 in PEM (RSA of 2048 bits), or 512 random bits in base64url.
 pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
     if algorithm.secret_length().is_some() {
         return Ok(URL_SAFE_NO_PAD.encode(random::<64>()).into());
@@ -255,7 +257,7 @@ pub fn generate(algorithm: Algorithm) -> Result<SecretString, KeyFault> {
         Algorithm::EdDsa => Ok(Ed25519KeyPair::generate()?.to_pkcs8v1()?.as_ref().to_vec()),
         _ => Ok(RsaKeyPair::generate(KeySize::Rsa2048)?.as_der()?.as_ref().to_vec()),
     };
-    let der = pkcs8().map_err(|_: Unspecified| KeyFault("cannot be made".to_owned()))?;
+    let der = pkcs8().map_err(|_: Unspecified| KeyFault("cannot be generated".to_owned()))?;
     Ok(pem::encode(&Pem::new("PRIVATE KEY", der)).into())
 }
 

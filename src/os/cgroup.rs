@@ -7,7 +7,7 @@ use std::{
 
 /// The CPU quota of this process's control group, in cores; `None` where there is none.
 ///
-/// Linux stops a container that has used up its quota until the next period, whatever the priority of its threads.
+/// Linux throttles a container that has used up its quota until the next period, whatever the priority of its threads.
 /// [`std::thread::available_parallelism`] rounds the quota to whole cores.
 pub fn cpu_quota() -> Option<f64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -31,14 +31,14 @@ fn lowest_quota(root: &Path, groups: &str) -> Option<f64> {
     quotas.min_by(f64::total_cmp)
 }
 
-/// Control groups version 2: quota (or `max`) and period in microseconds.
+/// cgroup v2: the quota (or `max`) and the period, in microseconds.
 fn quota_v2(group: &Path) -> Option<f64> {
     let text = fs::read_to_string(group.join("cpu.max")).ok()?;
     let (quota, period) = text.trim().split_once(' ')?;
     ratio(quota, period)
 }
 
-/// Control groups version 1, where a quota of -1 means none.
+/// cgroup v1, where a quota of -1 means none.
 fn quota_v1(group: &Path) -> Option<f64> {
     let read = |name| fs::read_to_string(group.join(name)).ok();
     ratio(read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?.trim())

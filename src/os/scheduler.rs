@@ -8,13 +8,13 @@ pub const SHORTEST: Duration = Duration::from_micros(100);
 /// The longest time slice that Linux accepts.
 pub const LONGEST: Duration = Duration::from_millis(100);
 
-/// Sets the time slice of this thread, and of those that it starts from now on.
+/// Sets the time slice of this thread, and of the threads that it starts afterwards.
 ///
 /// Its share of a core stays the same. A thread with a short slice that wakes up preempts a thread with a long one (the
 /// EEVDF scheduler, since Linux 6.12; older kernels ignore the slice).
 ///
 /// # Errors
-/// When the kernel does not allow it: in a sandbox without `sched_setattr`.
+/// When the kernel refuses it, as in a sandbox without `sched_setattr`.
 #[cfg(target_os = "linux")]
 pub fn set_time_slice(slice: Duration) -> io::Result<()> {
     use libc::{SCHED_FLAG_KEEP_POLICY, SYS_sched_setattr, sched_attr, syscall};
@@ -23,7 +23,7 @@ pub fn set_time_slice(slice: Duration) -> io::Result<()> {
         size: size_of::<sched_attr>().try_into().unwrap_or_default(),
         sched_policy: 0,
         sched_flags: SCHED_FLAG_KEEP_POLICY.try_into().unwrap_or_default(),
-        // Unchanged: the call sets the niceness, too.
+        // Unchanged: the call also sets the niceness.
         sched_nice: getpriority_process(None)?,
         sched_priority: 0,
         sched_runtime: slice.as_nanos().try_into().unwrap_or(u64::MAX),

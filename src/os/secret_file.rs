@@ -10,7 +10,7 @@ use std::{
 /// The maximum length of a secret, in bytes.
 const MAX_LENGTH: u64 = 64 * 1024;
 
-/// Why a secret cannot be read. Never repeats what is in the file.
+/// Why a secret cannot be read. Never repeats the content of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     #[error("cannot be read: {}", .0.kind())]

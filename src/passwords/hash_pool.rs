@@ -1,8 +1,8 @@
 //! The threads that hash passwords, behind a bounded queue.
 //!
-//! A hash takes a core and 19 MiB for several milliseconds. On the HTTP workers it would delay every other request; on a
-//! growing pool of threads a flood of sign-ins would exhaust the memory. A request that finds no room in the queue is
-//! refused at once.
+//! A hash occupies a core and 19 MiB for several milliseconds. On the HTTP workers it would delay every other request;
+//! on a growing pool of threads a flood of sign-ins would exhaust the memory. A request that finds no room in the queue
+//! is refused at once.
 
 use super::Hashing;
 use crate::{domain::WeakPassword, os::scheduler, telemetry::HashWaits};
@@ -24,9 +24,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The niceness of a hash thread. At 3 it gets a third of a core that the other threads of the service could use entirely:
-/// neither a flood of sign-ins nor a flood of other requests starves the other. (At 10 it would get a tenth.) The time slice
-/// decides how soon the other threads run.
+/// The niceness of a hash thread. At 3 it gets a third of a core that the other threads of the service keep busy:
+/// neither a flood of sign-ins nor a flood of other requests starves the other. (At 10 it would get a tenth.) The time
+/// slice decides how soon the other threads run.
 const NICENESS: i32 = 3;
 
 /// Why there is no hash.
@@ -77,8 +77,8 @@ impl Worker {
     }
 }
 
-/// Room for one hash, in the queue or on a thread. It is released when the hash is done, even if the client has
-/// disconnected before: otherwise clients that disconnect could queue more hashes than the queue has room for.
+/// Room for one hash, in the queue or on a thread. It is released when the hash is done, even if the client disconnects
+/// earlier: otherwise clients that disconnect could queue more hashes than the queue has room for.
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
     deadline: Instant,
@@ -138,7 +138,7 @@ impl HashPool {
         self.queue.send(Box::new(job)).map_err(|_| HashError::Panicked)?;
         let wait = timeout_at(deadline, has_started).await.map_err(|_| HashError::Overloaded)?;
         self.waits.note(wait.map_err(|_| HashError::Panicked)?);
-        // From here on the result comes within one hash.
+        // The hash has started, so its result needs no timeout.
         receiver.await.map_err(|_| HashError::Panicked)
     }
 
@@ -173,7 +173,7 @@ impl HashThread {
         }
     }
 
-    /// Waits for a job, and frees the memory when there is none in time; `None` when the pool was dropped.
+    /// Waits for a job, and frees the memory if none arrives within `idle_timeout`. `None` when the pool was dropped.
     fn next(&self, worker: &mut Worker) -> Option<Job> {
         match self.jobs.recv_timeout(self.idle_timeout) {
             Ok(job) => Some(job),

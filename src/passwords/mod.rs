@@ -32,7 +32,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
-    /// With a new hash if the stored one has other parameters than a new one.
+    /// With a new hash if the parameters of the stored one are not the current ones.
     Right {
         rehashed: Option<PasswordHash>,
     },
@@ -49,7 +49,7 @@ pub struct Hashing {
     pub threads: usize,
     pub queue: usize,
     pub queue_timeout: Duration,
-    /// How long a hash thread sleeps after each hash, as a share of the CPU time of the hash.
+    /// How long a hash thread sleeps after each hash, as a multiple of the CPU time of the hash.
     pub cooldown: f64,
 }
 
@@ -114,7 +114,7 @@ impl Passwords {
             .await?
     }
 
-    /// Compares a password with a stored hash. Where there is none, the same work is done: the time does not reveal whether
+    /// Compares a password with a stored hash. Does the same work without one, so that the time does not reveal whether
     /// an account exists.
     pub async fn verify(
         &self,
@@ -127,10 +127,10 @@ impl Passwords {
     }
 }
 
-/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. It takes about a
-/// millisecond, while the service opens the database.
+/// Checks that `argon2-rust` and `argon2` compute the same hash on this processor. Takes about a millisecond, while the
+/// service opens the database.
 fn compare_with_reference() -> io::Result<()> {
-    // With 1 MiB one pass needs more than one block of addresses for each quarter of the memory.
+    // With 1 MiB, each segment (a quarter of the memory) needs more than one block of addresses.
     let params = Params::new(1024, 2, 1, Some(TAG)).map_err(io::Error::other)?;
     let tag = tag(&params, b"password", b"somesalt", &mut Worker::default()).map_err(io::Error::other)?;
     if reference_tag(&params, b"password", b"somesalt").map_err(io::Error::other)? == tag {
@@ -199,7 +199,7 @@ impl Cost {
         }
         let took = || cpu_time().saturating_sub(began);
         if is_outdated {
-            // Equal work in other parameters takes less time: at most about a millisecond is missing.
+            // The same work with other parameters takes less time, by at most about a millisecond.
             while took() < worker.usual_time {
                 spin_loop();
             }
@@ -209,10 +209,10 @@ impl Cost {
         Ok(Verdict::Wrong)
     }
 
-    /// The hash that adds up, with one that cost `spent`, to the cost of a new one; `None` where less is missing than the
-    /// smallest hash, which takes microseconds.
+    /// The parameters of a hash whose work, added to `spent`, is that of a new hash. `None` if less is missing than the
+    /// smallest hash needs, which takes microseconds.
     fn missing_work(&self, spent: u64) -> Option<Params> {
-        // With as many passes as a new hash has: a later pass takes longer than the first.
+        // With as many passes as a new hash: a later pass takes longer than the first.
         let memory = work(&self.params).saturating_sub(spent) / u64::from(self.params.t_cost());
         Params::new(u32::try_from(memory).ok()?, self.params.t_cost(), self.params.p_cost(), Some(TAG)).ok()
     }

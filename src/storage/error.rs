@@ -42,7 +42,7 @@ pub(super) fn classify(error: &sqlx::Error) -> StorageError {
     }
 }
 
-/// Why the database cannot work now; `None` when the code blames the statement.
+/// Why the database cannot work now; `None` when the code means that the statement is wrong.
 fn reason(code: &str) -> Option<&'static str> {
     // SQLSTATE has five characters (PostgreSQL, appendix A), SQLite's codes are numbers of at most four digits.
     if code.len() == 5 {

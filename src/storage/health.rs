@@ -7,10 +7,7 @@ use super::{
 use crate::domain::Timestamp;
 
 impl Storage {
-    /// Whether the database answers and is not a standby.
-    ///
-    /// # Errors
-    /// When it does not answer, or is a standby.
+    /// Checks that the database answers and is not a standby.
     pub async fn ping(&self) -> Result<(), StorageError> {
         let sql = if self.is_sqlite() { "SELECT FALSE" } else { "SELECT pg_is_in_recovery()" };
         self.run(|| async {
@@ -42,7 +39,7 @@ impl Storage {
         self.run(|| async { self.connection().await?.query(SQL).execute().await.map(drop) }).await
     }
 
-    /// The database's clock in unix seconds; `None` for SQLite, whose clock is this machine's.
+    /// The database's clock; `None` for SQLite, whose clock is this machine's.
     pub async fn clock(&self) -> Result<Option<Timestamp>, StorageError> {
         const SQL: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)";
         if self.is_sqlite() {

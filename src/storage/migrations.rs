@@ -1,5 +1,5 @@
-//! The migrations that create the tables. A migration only expands; a later release removes what it made superfluous, so
-//! that two versions can serve at once.
+//! The migrations that create the tables. A migration only adds to the schema; a later release removes what it made
+//! superfluous, so that two versions can serve at once.
 
 use super::{Storage, StorageError, error::classify, pool::Pool};
 use crate::domain::{Email, UserId, Username};
@@ -25,7 +25,7 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     migration!(2, "revocations", "0002_revocations.sql"),
     migration!(3, "order of sessions", "0003_order_of_sessions.sql"),
     migration!(4, "claims", "0004_claims.sql"),
-    // No query uses this table: key states follow from file names. Replicas of the version before still write into it
+    // No query uses this table: key states follow from file names. Replicas of the previous version still write to it
     // during an update; the release after this one drops it.
     migration!(5, "published keys", "0005_published_keys.sql"),
     migration!(6, "email keys", "0006_email_keys.sql"),
@@ -33,16 +33,17 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     migration!(8, "known networks", "0008_known_networks.sql"),
 ];
 
-/// What to do about a user that [`Storage::migrate`] returns.
-pub const NAME_CONFLICT: &str = "the e-mail or username of this user is compared as the same as another user's; this user \
-     signs in by the e-mail as it is stored, and not by the username; delete one of the two, then run `signet migrate`";
+/// The warning about a user that [`Storage::migrate`] returns.
+pub const NAME_CONFLICT: &str = "the e-mail or username of this user counts as the same as another user's; this user \
+     can sign in with the e-mail exactly as it is stored, but not with the username; delete one of the two, then run \
+     `signet migrate`";
 
 impl Storage {
-    /// Brings the tables up to date. PostgreSQL's advisory lock lets replicas start at once. Returns the users that cannot
-    /// sign in by e-mail or username, because another user's differs from it in letter case alone.
+    /// Brings the tables up to date. An advisory lock of PostgreSQL lets replicas start at the same time. Returns the
+    /// users that cannot sign in with their e-mail or username, because another user's counts as the same.
     ///
     /// # Errors
-    /// When the database is unavailable, or has tables that this program did not make.
+    /// When the database is unavailable, or has tables that this program did not create.
     pub async fn migrate(&self) -> Result<Vec<UserId>, StorageError> {
         let migrator = self.migrator();
         // No deadline: a large table takes time, and another replica may be migrating.
@@ -56,7 +57,8 @@ impl Storage {
                 }
                 Err(error) => Err(error.into()),
             },
-            // SQLite has no such lock: a second process waits for the one transaction in which the first runs all.
+            // SQLite has no such lock: a second process waits for the one transaction in which the first runs all
+            // migrations.
             Pool::Sqlite { write, .. } => {
                 let in_one_transaction = async {
                     let mut pooled = write.acquire().await?;
@@ -73,12 +75,12 @@ impl Storage {
         self.fold_names().await
     }
 
-    /// Sets the keys of the e-mail and username of every user that a version before migration 6 created, as far as they may
-    /// be others than that version stored. Where another user has the key of the e-mail already, the later user gets the same
-    /// key with a blank and its id behind it, and the next call tries again. Returns those users, and those whose username
-    /// is another user's.
+    /// Sets the keys of the e-mail and username of every user that a version before migration 6 created, if they may
+    /// differ from those that it stored. If another user has the key of the e-mail already, the later user gets that
+    /// key followed by a blank and its id, and the next call tries again. Returns these users, and those whose username
+    /// key another user has.
     pub async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
-        // The condition is that of the index `users_to_fold`, which is empty but for these users.
+        // The condition is that of the index `users_to_fold`, which contains only these users.
         const TO_FOLD: &str = r"
             SELECT id, email, username
             FROM users

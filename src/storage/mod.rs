@@ -1,11 +1,11 @@
-//! Users, sessions and revocations, in SQLite or PostgreSQL. The only place that knows sqlx.
+//! Users, sessions and revocations, in SQLite or PostgreSQL. The only module that uses sqlx.
 //!
-//! Each SQL text stands once and speaks to both databases: `$1` placeholders, times as numbers, no `now()`, no
-//! `ILIKE`, no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the
-//! database could not do its work.
+//! Each SQL text exists once and runs on both databases: `$1` placeholders, times as numbers, no `now()`, no `ILIKE`,
+//! no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the database
+//! could not do its work.
 //!
-//! A transaction that locks several of these locks the feed's counter first, then users, then sessions, so that no two
-//! deadlock. (A purge and the deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
+//! A transaction locks the feed's counter first, then users, then sessions, so that no two deadlock. (A purge and the
+//! deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
 //!
 //! This is a unit of work:
 //! ```ignore
@@ -72,7 +72,7 @@ impl Storage {
         let Settings { database, jwt, revocation, .. } = settings;
         let pool = Pool::open(database, workers).await?;
         let revoked = Arc::new(RevokedSet::new(revocation.max_staleness, jwt));
-        // Not in PostgreSQL, where one locked row of a user would hold up the sign-ins of other users.
+        // Not in PostgreSQL, where the locked row of one user would delay the sign-ins of others.
         let queue = matches!(pool, Pool::Sqlite { .. }).then(mpsc::unbounded_channel);
         let (sign_in_queue, pending) = queue.unzip();
         // A unit of work may first wait for a connection.

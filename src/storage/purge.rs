@@ -21,9 +21,9 @@ macro_rules! expired_sessions {
 pub enum Expiring {
     /// Sessions, ended or not, whose last access token has expired.
     Sessions,
-    /// Revocations whose access tokens have all expired, except the last row, which shows followers their place.
+    /// Revocations whose access tokens have all expired, except the last row, by which followers find their place.
     Revocations,
-    /// Failed sign-ins that are forgotten, and the oldest ones of a full table.
+    /// Failed sign-ins that no longer count, and the oldest ones of a full table.
     SignInFailures,
     /// Failed sign-ins of a time that is far away: they were counted by a clock that has been set back.
     FutureFailures,
@@ -50,7 +50,7 @@ impl Expiring {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purged {
     pub rows: usize,
-    /// Where the next batch begins, so that it skips what this one left behind in the index.
+    /// Where the next batch begins, so that it skips the index entries of the rows that this one deleted.
     pub up_to: Timestamp,
 }
 

@@ -17,7 +17,7 @@ use sqlx::{
 macro_rules! send {
     ($query:expr, |$statement:ident, $connection:ident| $outcome:expr) => {{
         let Query { statement, is_reusable, is_reusable_after } = $query;
-        // Until the database has answered: a cancelled future leaves it so.
+        // Until the database has answered: a cancelled future leaves it false.
         *is_reusable = false;
         let outcome = match statement {
             Statement::Postgres(pooled, $statement) => {
@@ -121,18 +121,18 @@ impl Tx {
         self.0.control("COMMIT", true).await
     }
 
-    /// Rolls back and keeps the connection: for an outcome that is no error.
+    /// Rolls back and keeps the connection: for an outcome that is not an error.
     pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
         self.0.control("ROLLBACK", true).await
     }
 }
 
-/// A value that both databases take.
+/// A value that both databases accept.
 pub(super) trait Value<'v>: Encode<'v, Postgres> + Type<Postgres> + Encode<'v, Sqlite> + Type<Sqlite> {}
 
 impl<'v, T> Value<'v> for T where T: Encode<'v, Postgres> + Type<Postgres> + Encode<'v, Sqlite> + Type<Sqlite> {}
 
-/// A row that both databases give.
+/// A row that both databases return.
 pub(super) trait Row: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
 
 impl<T> Row for T where T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
@@ -161,7 +161,7 @@ impl Query<'_> {
         Self { statement, ..self }
     }
 
-    /// Runs the statement; how many rows it changed.
+    /// Runs the statement. Returns how many rows it changed.
     pub(super) async fn execute(self) -> Result<u64, sqlx::Error> {
         send!(self, |statement, connection| statement.execute(connection).await.map(|done| done.rows_affected()))
     }

@@ -1,4 +1,4 @@
-//! Sessions: a sign-in begins one, a refresh reads and rotates it, a sign-out ends it for good.
+//! Sessions: a sign-in begins one, a refresh reads and rotates it, a sign-out ends it permanently.
 
 use super::{
     Storage, StorageError,
@@ -29,7 +29,7 @@ macro_rules! end_sessions_where {
     };
 }
 
-/// How far ahead this replica's clock may be without taking a session for expired that is still alive.
+/// How far ahead this replica's clock may be before the replica mistakes a live session for an expired one.
 const FAST_CLOCK_MARGIN: Seconds = Seconds(86_400);
 
 /// The columns of [`StateRow`].
@@ -91,7 +91,7 @@ struct LiveRow {
     state: StateRow,
 }
 
-/// A session that is alive, and its user as of now.
+/// A live session, and its current user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSession {
     pub user: User,
@@ -104,12 +104,12 @@ impl From<LiveRow> for LiveSession {
     }
 }
 
-/// What became of a rotation.
+/// The outcome of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// This call moved the session on by one generation.
+    /// This call advanced the session by one generation.
     Rotated(LiveSession),
-    /// The session is at another generation than the token, and stays there.
+    /// The session has another generation than the token, and was not changed.
     GenerationMismatch(LiveSession),
     /// The session has ended or expired, or its user is inactive.
     SessionInactive,
@@ -128,7 +128,7 @@ const LIVE: &str = concat!(
       AND users.id = sessions.user_id AND users.is_active"
 );
 
-/// A sign-in whose password was right for the hash `verified`.
+/// A sign-in whose password matched the hash `verified`.
 pub(super) struct VerifiedSignIn {
     user: UserId,
     verified: PasswordHash,
@@ -180,9 +180,9 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
 }
 
 impl Storage {
-    /// A session that expired before this time has no valid token any more. Its refresh token has expired, even if this
-    /// replica's clock is up to a day ahead; and so has its last access token, which can be valid for
-    /// `jwt.access_token_lifetime` after the session has expired.
+    /// All tokens of a session that expired before this time have expired: its refresh token, even if this replica's
+    /// clock is up to a day ahead, and its last access token, which can be valid for `jwt.access_token_lifetime` after
+    /// the session has expired.
     fn tokens_live_from(&self, now: Timestamp) -> Timestamp {
         self.revoked.oldest_relevant(now).min(now - FAST_CLOCK_MARGIN)
     }
@@ -199,12 +199,11 @@ impl Storage {
         Ok(revocations_at(now, end.fetch_all().await?))
     }
 
-    /// Begins a session for a user whose password was right for the hash `verified`; `rehashed` replaces an outdated hash.
+    /// Begins a session for a user whose password matched the hash `verified`; `rehashed` replaces an outdated hash.
     ///
-    /// Hashing takes long enough for the password to be changed meanwhile. The session is therefore only begun while
-    /// `verified` is still the stored hash and the user is active; `None` otherwise.
-    /// With `max_sessions`, for a user who has reached that number, the oldest sessions end. Other sign-ins do not lock the
-    /// feed's counter.
+    /// Hashing takes long enough for the password to be changed meanwhile. So the session begins only while `verified`
+    /// is still the stored hash and the user is active; `None` otherwise. With `max_sessions`, for a user who has
+    /// reached that number, the oldest sessions end. Other sign-ins do not lock the feed's counter.
     pub async fn begin_session(
         &self,
         user: UserId,
@@ -268,8 +267,8 @@ impl Storage {
         .await
     }
 
-    /// The session that a refresh token belongs to and its user, if both are alive at `now`. One query, so that no other
-    /// refresh can come between the two look-ups.
+    /// The session that a refresh token belongs to and its user, if both are alive at `now`. One query, so that no
+    /// other refresh can happen between the two look-ups.
     pub async fn live_session(
         &self,
         token: &RefreshToken,
@@ -280,9 +279,9 @@ impl Storage {
         Ok(row.map(LiveSession::from))
     }
 
-    /// Moves a session on to the next generation, which ends at `ends` or with the session. A compare-and-swap on one
-    /// row: if clients send one token at the same time, on any number of replicas, exactly one call rotates.
-    /// Session and token must not have ended at `alive_at`.
+    /// Advances a session to the next generation, which ends at `ends` or with the session. A compare-and-swap on one
+    /// row: if clients send one token at the same time, on any number of replicas, exactly one call rotates. Session
+    /// and token must not have ended at `alive_at`.
     pub async fn rotate(
         &self,
         token: &RefreshToken,
@@ -307,7 +306,7 @@ impl Storage {
             let swap = tx.query(SWAP).bind(token.session.0).bind(token.user.0).bind(token.generation);
             let state: Option<StateRow> = swap.bind(now.0).bind(ends.0).bind(alive_at.0).fetch_optional().await?;
             let rotation = if let Some(state) = state {
-                // In the same transaction: roles and names are those of the moment of the swap.
+                // In the same transaction: roles and names are those at the moment of the swap.
                 let user: Option<UserRow> = tx.query(USER).bind(token.user.0).fetch_optional().await?;
                 let Some(user) = user else {
                     tx.rollback().await?;
@@ -325,7 +324,7 @@ impl Storage {
         .await
     }
 
-    /// Notes that a session was used.
+    /// Records that a session was used.
     pub async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const SQL: &str = "UPDATE sessions SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2";
         self.write(|| async {
@@ -354,12 +353,12 @@ impl Storage {
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
         const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
         const END: EndSessions = end_sessions_where!("id = $2");
-        // A look-up first: a client that sends a dead token a thousand times must not lock the feed's counter.
+        // A look-up first: a client that keeps sending the token of an ended session must not lock the feed's counter.
         let found: Option<(bool, Uuid, i64)> = self.read_one(FIND, |query| query.bind(id.0)).await?;
         match found {
             None => return Ok(()),
-            // Another replica may have ended it, and this one may not have read that yet. After this reply the client relies
-            // on the end, so this replica learns it now.
+            // Another replica may have ended it, and this one may not have read that yet. After this reply the client
+            // relies on the end of the session, so this replica adds it to its set now.
             Some((true, id, last_used_at)) => {
                 self.learn_revocations(&revocations_at(now, vec![(id, last_used_at)]));
                 return Ok(());
@@ -424,7 +423,7 @@ impl Storage {
         .await
     }
 
-    /// Replaces the password hash that was verified, and ends every session of its user except `kept`; `false`, and nothing
+    /// Replaces the password hash `verified`, and ends every session of its user except `kept`; `false`, and nothing
     /// changes, when `verified` is no longer the stored hash.
     pub async fn change_password(
         &self,

@@ -15,15 +15,15 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
-/// Whether the last unit of work found the database unable to do it. Reads and writes fail independently: with a full disk or a
-/// locked file the database still answers reads.
+/// Whether the database failed the last read, and the last write. They fail independently: with a full disk or a locked
+/// file the database still answers reads.
 #[derive(Default)]
 pub(super) struct Outages {
     read: LogOnce,
     write: LogOnce,
 }
 
-/// How often a unit of work is tried while the database aborts it although the request is valid (40001, 40P01 and
+/// How many times a unit of work is tried if the database aborts it although the request is valid (40001, 40P01 and
 /// 0A000 in PostgreSQL, busy in SQLite).
 const TRIES: u32 = 4;
 
@@ -40,7 +40,7 @@ impl Storage {
         outcome
     }
 
-    /// Runs a unit of work and logs nothing: for a health check or a start, whose caller says why it fails.
+    /// Runs a unit of work and logs nothing: for a health check or a start, whose caller reports the failure.
     pub(super) async fn run<T, F>(&self, work: impl Fn() -> F) -> Result<T, StorageError>
     where
         F: Future<Output = Result<T, sqlx::Error>>,

@@ -3,7 +3,7 @@
 use crate::domain::{Email, Name, Timestamp, User, UserId, Username};
 use serde_json::{Map, Value};
 
-/// The columns of [`UserRow`], qualified so that they can stand beside another table's.
+/// The columns of [`UserRow`], qualified so that a query can combine them with another table's.
 macro_rules! user_columns {
     () => {
         "users.id, users.email, users.username, users.first_name, users.last_name, users.is_active, users.is_staff, \
@@ -48,8 +48,8 @@ impl From<UserRow> for User {
     }
 }
 
-/// A check in the database makes sure that this is a JSON object. Claims that the database accepts and `serde_json` does not
-/// (a number such as 1e999, more than a hundred nested brackets) are left out and logged.
+/// A `CHECK` constraint ensures that `text` is a JSON object. Claims that the database accepts and `serde_json` does
+/// not (a number such as 1e999, more than a hundred nested brackets) are left out and logged.
 fn claims(user: i64, text: &str) -> Map<String, Value> {
     if text == "{}" {
         return Map::new();

@@ -10,7 +10,7 @@ use crate::domain::{
     Email, Limit, LoginName, Name, NewUser, Page, PasswordHash, Timestamp, User, UserCursor, UserId, Username,
 };
 
-/// What became of a user that was to be created.
+/// The outcome of creating a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
     User(User),
@@ -18,7 +18,7 @@ pub enum Created {
     UsernameTaken,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Updated {
     User(User),
@@ -188,7 +188,7 @@ impl Storage {
         Ok(row.map(User::from))
     }
 
-    /// A page of users. Both orders walk an index from a key, so that the last page costs what the first does.
+    /// A page of users. Both orders follow an index from a key, so that the last page costs as much as the first.
     pub async fn list_users(&self, cursor: &UserCursor, limit: Limit) -> Result<Page<User>, StorageError> {
         const BY_ID: &str = concat!(
             "SELECT ",
@@ -264,7 +264,8 @@ impl Storage {
         .await
     }
 
-    /// Sets a password and ends every session of its user: a session that began with the old password must not go on.
+    /// Sets a password and ends every session of its user: a session that began with the old password must not
+    /// continue.
     pub async fn set_password(
         &self,
         id: UserId,

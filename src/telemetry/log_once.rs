@@ -1,4 +1,4 @@
-//! Logs a failure that repeats once, and once more when it is over.
+//! Logs a recurring failure only once, and its end once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct LogOnce(AtomicBool);
 
 impl LogOnce {
-    /// Notes a failure; whether it is the first since the last success.
+    /// Records a failure. Returns whether it is the first since the last success.
     pub fn fails(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes a success; whether it is the first after a failure.
+    /// Records a success. Returns whether it is the first after a failure.
     pub fn recovers(&self) -> bool {
-        // Reading first: a success is frequent, and a write would take the cache line from the other cores.
+        // Reads first: successes are frequent, and a write would take the cache line from the other cores.
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }

@@ -15,10 +15,10 @@ use std::{
 };
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// The size of the buffer: about 2 MiB.
+/// The size of the buffer, in lines: about 2 MiB.
 const BUFFERED_LINES: usize = 4096;
 
-/// How long the end of the process waits for the remaining lines.
+/// How long the process waits at its end until the remaining lines are written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Counts lines that were dropped because the buffer was full.
@@ -32,7 +32,7 @@ pub fn dropped_log_lines() -> u64 {
     UNWRITTEN.load(Ordering::Relaxed) + u64::try_from(overflow).unwrap_or(u64::MAX)
 }
 
-/// When it is dropped, it writes the remaining lines, for at most [`FLUSH_TIMEOUT`].
+/// Writes the remaining lines when it is dropped, for at most [`FLUSH_TIMEOUT`].
 pub struct LogFlush(Option<WorkerGuard>);
 
 /// A writer that never blocks, and the guard that flushes it.

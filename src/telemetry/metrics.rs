@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, in its text format (`OpenMetrics` 1.0), named by its conventions: base units, and `_total` for
+//! Metrics for Prometheus, in the text format `OpenMetrics` 1.0, named by its conventions: base units, and `_total` for
 //! counters.
 
 use prometheus_client::{
@@ -40,12 +40,12 @@ impl Default for HashWaits {
     }
 }
 
-/// Values that other modules count, as of now.
+/// The current values that other modules count.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct GaugeValues {
     /// Ended sessions and revoked tokens that this replica holds in memory.
     pub revocations: usize,
-    /// `None` until the feed was read once.
+    /// `None` until the feed has been read once.
     pub feed_age: Option<Duration>,
     /// Passwords that wait for a hash thread.
     pub hash_queue: usize,

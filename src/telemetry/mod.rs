@@ -1,4 +1,4 @@
-//! Logs, metrics and traces. One line for each request and one for each failure; none contains a secret.
+//! Logs, metrics and traces. The log has one line for each request and one for each failure; no line contains a secret.
 
 mod log_once;
 mod logs;
@@ -15,9 +15,9 @@ use logs::LogFlush;
 use std::{io::IsTerminal, panic};
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// When it is dropped, it sends the last traces and writes the last log lines, each for at most a second.
+/// Sends the last traces and writes the last log lines when it is dropped, each for at most a second.
 pub struct Running {
-    // In this order: a failure to send traces has a line in the log.
+    // Dropped in this order, so that a failure to send traces is still logged.
     _traces: Option<Traces>,
     _log: LogFlush,
 }

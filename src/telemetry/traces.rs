@@ -19,10 +19,10 @@ use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-/// How long the end of the process waits for the collector.
+/// How long the process waits for the collector at its end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends spans until it is dropped, and then the remaining ones.
+/// Sends spans, and the remaining ones when it is dropped.
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
@@ -31,13 +31,13 @@ impl Traces {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let exporter = SpanExporter::builder().with_http().with_endpoint(url).build()?;
         let resource = Resource::builder().with_service_name("signet").build();
-        let exporter = Announced { exporter, log: LogOnce::default() };
+        let exporter = LoggingExporter { exporter, log: LogOnce::default() };
         Ok(Self(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
     }
 
-    /// Takes the spans of Signet only: the exporter makes requests, too.
+    /// Records the spans of Signet only: the requests of the exporter have spans, too.
     pub fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> {
-        // Without events: a log line contains more than the names and numbers of a span.
+        // Without events: log lines contain more than the names and numbers that spans contain.
         let ours = filter_fn(|metadata| metadata.is_span() && metadata.target().starts_with("signet"));
         let layer = tracing_opentelemetry::layer().with_tracer(self.0.tracer("signet"));
         let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
@@ -53,19 +53,19 @@ impl Drop for Traces {
 
 /// Logs when the collector fails and when it is back. The library logs neither.
 #[derive(Debug)]
-struct Announced {
+struct LoggingExporter {
     exporter: SpanExporter,
     log: LogOnce,
 }
 
-impl Export for Announced {
+impl Export for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let result = self.exporter.export(batch).await;
         match &result {
             Err(error) if self.log.fails() => {
-                tracing::warn!("the collector takes no traces, and they are lost: {error}");
+                tracing::warn!("the collector does not accept traces; they are lost: {error}");
             }
-            Ok(()) if self.log.recovers() => tracing::info!("the collector takes traces again"),
+            Ok(()) if self.log.recovers() => tracing::info!("the collector accepts traces again"),
             _ => {}
         }
         result

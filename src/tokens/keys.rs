@@ -1,4 +1,4 @@
-//! The keys of both kinds of token. Each kind has its key, its `typ` and its claims (RFC 8725 §3.12).
+//! The keys of access and refresh tokens. Each kind has its own keys, `typ` and claims (RFC 8725 §3.12).
 
 use crate::{
     domain::{Algorithm, Seconds, Timestamp},
@@ -37,7 +37,7 @@ impl Keys {
         self.access.verifying(now, max_token_age).chain(self.refresh.verifying())
     }
 
-    /// The keys that `before` verifies with and these keys do not.
+    /// The keys that `before` verifies with and `self` does not.
     fn removed_since<'a>(&self, before: &'a Self, now: Timestamp, max_token_age: Seconds) -> Vec<&'a TokenKey> {
         let is_removed = |key: &&TokenKey| !self.verifying(now, max_token_age).any(|mine| mine == *key);
         before.verifying(now, max_token_age).filter(is_removed).collect()
@@ -54,7 +54,10 @@ impl Keys {
         }
         for key in self.removed_since(before, now, max_token_age) {
             let kind = if key.typ == RefreshKeys::TYP { "refresh" } else { "access" };
-            tracing::warn!(kid = key.signing.kid(), "a key is gone: the {kind} tokens that it signed are refused now");
+            tracing::warn!(
+                kid = key.signing.kid(),
+                "a key was removed: the {kind} tokens that it signed are now refused"
+            );
         }
     }
 }
@@ -63,11 +66,11 @@ impl Keys {
 pub struct RefreshKeys {
     /// Signs and verifies.
     pub(super) current: TokenKey,
-    /// Verifies: the key before `current`, or the one that replaces it.
+    /// Verifies only: the key before `current`, or the one that will replace it.
     previous: Option<TokenKey>,
     /// Derives the `jti` of a pair that a retry gets again.
     pub(super) derivation: hmac::Key,
-    /// Hides the names of accounts; see [`Tokens::account_mac`](super::Tokens::account_mac).
+    /// Computes the MACs of account names; see [`Tokens::account_mac`](super::Tokens::account_mac).
     pub(super) accounts: hmac::Key,
 }
 

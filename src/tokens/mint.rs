@@ -11,8 +11,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::{Map, json};
 
-/// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). No claim of a user's
-/// own has one of these names.
+/// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). A user's own
+/// claims cannot have these names.
 pub fn is_registered(claim: &str) -> bool {
     const NAMES: &str = "iss sub aud exp nbf iat jti sid gen client_id token_type roles groups entitlements scope \
                          preferred_username auth_time acr amr azp nonce act may_act cnf";
@@ -25,7 +25,7 @@ pub fn is_registered(claim: &str) -> bool {
 pub struct SigningFailed;
 
 impl Tokens {
-    /// An access token for `user` that does not outlast its session, and how long it is good for.
+    /// An access token for `user` that does not outlast its session, and how long it is valid.
     pub fn mint_access(
         &self,
         user: &User,
@@ -38,7 +38,8 @@ impl Tokens {
     }
 
     /// The access token of a rotation. Every replica mints it with the same `sub`, `sid`, `jti`, `iat` and `exp` at any
-    /// time, so a retry gets the same reply although no reply is stored. Once it has ended, a retry gets another token.
+    /// time, so a retry gets the same reply although no reply is stored. Once it has expired, a retry gets another
+    /// token.
     pub fn mint_access_of_rotation(
         &self,
         user: &User,

@@ -1,4 +1,4 @@
-//! Access and refresh tokens: who issues them, with which keys.
+//! Access and refresh tokens: minting, verification and keys.
 //!
 //! `mint` writes tokens and `verify` reads them; `keys` has the keys of both kinds. jsonwebtoken computes and checks the
 //! signatures. Its `decode` is not used: it accepts `crit`, ignores `typ`, accepts a list for `iss`, rounds times that are
@@ -35,7 +35,7 @@ pub struct TokenNames {
     pub refresh: String,
 }
 
-/// Who issues tokens, for which audience, and how long access tokens last.
+/// The issuer of tokens, their audience and claims, and the lifetime of access tokens.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub iss: String,
@@ -44,9 +44,9 @@ pub struct Issuer {
     pub access_lifetime: Seconds,
     /// How long after its `exp` a token is still accepted: the clocks of issuer and verifier may differ.
     pub leeway: Seconds,
-    /// The name of a claim with the `jti`, in addition to `jti`.
+    /// The name of a claim that repeats the `jti`.
     pub jti_claim: String,
-    /// The name of a claim with `user_id_field`, in addition to `sub`.
+    /// The name of a claim that contains `user_id_field`, in addition to `sub`.
     pub user_id_claim: String,
     pub user_id_field: UserIdField,
 }
@@ -70,7 +70,7 @@ impl Tokens {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
     }
 
-    /// Replaces all keys for every later request. Returns the `kid` of the active one.
+    /// Replaces all keys. Returns the `kid` of the active one.
     pub fn replace_keys(&self, keys: Keys, now: Timestamp) -> String {
         let keys = Arc::new(keys);
         let before = self.keys.swap(Arc::clone(&keys));
@@ -78,7 +78,7 @@ impl Tokens {
         keys.access.signer(now).signing.kid().to_owned()
     }
 
-    /// Replaces the keys of access tokens, unless the ring is the one that is in use. Returns the `kid` of the active key
+    /// Replaces the keys of access tokens, unless `access` equals the ring in use. Returns the `kid` of the active key
     /// after a change.
     pub fn replace_access_keys(&self, access: KeyRing, now: Timestamp) -> Result<Option<String>, KeyFault> {
         let before = self.keys.load_full();

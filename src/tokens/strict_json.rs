@@ -1,4 +1,4 @@
-//! JSON objects as tokens have them: a member that stands twice is an error, not a choice for the reader.
+//! Strict JSON for tokens: a repeated member is an error (RFC 7519 §4 also lets a parser use the last one).
 
 use serde::{
     Deserialize, Deserializer,
@@ -31,9 +31,9 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     known_members(json)
 }
 
-/// Reads an object up to the first repeated member of `T` and, where `T` denies them, the first unknown member.
+/// Reads an object. Fails at the first repeated member of `T` and, where `T` denies them, at the first unknown member.
 pub fn known_members<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
-    // serde accepts an array for a struct, and bytes that are not UTF-8 in strings that it skips.
+    // serde alone accepts an array for a struct, and bytes that are not UTF-8 in strings that it skips.
     let json = std::str::from_utf8(json).ok().filter(|json| json.starts_with('{'))?;
     serde_json::from_str(json).ok()
 }

@@ -1,4 +1,4 @@
-//! Verifies tokens. Every token that a request brings goes through `verified_claims`.
+//! Verifies tokens. Every token of a request goes through `verified_claims`.
 
 use super::{
     CLIENT_ID, MAX_LENGTH, Tokens,
@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub enum Refusal {
     /// Malformed, forged, expired, or for another audience.
     Invalid,
-    /// A token of Signet that is good as the other kind.
+    /// A valid token of Signet, but of the other kind.
     WrongType,
 }
 
@@ -26,8 +26,8 @@ impl Refusal {
     }
 }
 
-/// The header of Signet's tokens. Any other member is an error: that refuses `crit` and the keys that a token brings along
-/// (`jwk`, `jku`, `x5c`, `x5u`) without looking at them.
+/// The header of Signet's tokens. Any other member is an error, so `crit` and the members with which a token names its
+/// own key (`jwk`, `jku`, `x5c`, `x5u`) are refused unread.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "'de: 'a"))]
 struct Header<'a> {
@@ -73,7 +73,7 @@ struct RefreshClaims<'a> {
     token_type: Text<'a>,
 }
 
-/// Where a token is decoded: on the stack, because every request brings one.
+/// Where a token is decoded: on the stack, because every request has one.
 type Buffer = [u8; MAX_LENGTH / 4 * 3];
 
 impl Tokens {
@@ -82,7 +82,7 @@ impl Tokens {
         access.ok_or_else(|| Refusal::new(self.current_refresh_token(token, now).is_some()))
     }
 
-    /// Reads a refresh token that has not ended.
+    /// Reads a refresh token that has not expired.
     pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Refusal> {
         let refresh = self.current_refresh_token(token, now);
         refresh.ok_or_else(|| Refusal::new(self.access_token(token, now).is_some()))
@@ -112,7 +112,7 @@ impl Tokens {
         let is_current = now < exp + issuer.leeway
             && iat <= now + MAX_CLOCK_SKEW
             && claims.nbf.is_none_or(|nbf| Timestamp(nbf) <= now + issuer.leeway)
-            // Whatever its `exp`: a lifetime that was shortened holds for the tokens that are out, too.
+            // Whatever its `exp`: a shortened lifetime also applies to tokens that were issued before.
             && now <= iat + issuer.max_access_age();
         if !(is_ours && is_current) {
             return None;

@@ -71,7 +71,7 @@ async fn keys_are_generated_listed_rotated_and_reloaded() {
     let first = json(&["list", "--json"])[0]["file"].as_str().unwrap().to_owned();
     fs::remove_file(folder.path().join("keys").join(first)).unwrap();
     service.send_signal("HUP");
-    let has_logged = || service.has_logged("a key is gone: the access tokens that it signed are refused now");
+    let has_logged = || service.has_logged("a key was removed: the access tokens that it signed are now refused");
     eventually(true, async || has_logged()).await;
     assert_eq!(service.bearer(&old).get("/auth/users").await.status, 401);
     assert_eq!(service.end_with("TERM"), Some(0));
@@ -128,7 +128,7 @@ fn config_check_checks_the_key_directory_and_creates_no_key() {
     let (code, said) = check(&[("SIGNET__JWT__REFRESH_KEY", SECRET)]);
     assert!(code == 78 && said.contains("is also jwt.refresh_key") && !said.contains(SECRET), "{said}");
     let (code, said) = check(&[("SIGNET__JWT__ALGORITHM", "ES256")]);
-    assert!(code == 78 && said.contains("keys/mine.secret: must say in its name what it is for"), "{said}");
+    assert!(code == 78 && said.contains("keys/mine.secret: must have its algorithm in its name"), "{said}");
     fs::rename(folder.path().join("keys/mine.secret"), folder.path().join("keys/20260231T000000Z.secret")).unwrap();
     let (code, said) = check(&[]);
     assert!(code == 78 && said.contains("20260231T000000Z.secret: must have a time"), "{said}");

@@ -88,5 +88,5 @@ async fn an_unreachable_collector_delays_no_request_and_is_logged_once() {
     }
     assert_eq!(service.end_with("TERM"), Some(0));
     let log = service.log();
-    assert_eq!(log.matches("the collector takes no traces").count(), 1, "{log}");
+    assert_eq!(log.matches("the collector does not accept traces").count(), 1, "{log}");
 }

@@ -8,11 +8,11 @@ use std::{
 };
 use tokio::{sync::watch, time::sleep};
 
-/// How long a client that has closed its side of the connection may still be reading: RFC 9112 §9.6 allows that, and the
-/// service cannot tell it from a client that has gone.
+/// How long a client that has closed its side of the connection may still be reading: RFC 9112 §9.6 allows that, and
+/// the service cannot tell it from a client that has disconnected.
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(200);
 
-/// The client disconnected before its work was done.
+/// The client disconnected before the work for it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnected;
 
@@ -23,7 +23,7 @@ impl From<Disconnected> for Problem {
     }
 }
 
-/// Learns when the client closes its side of the connection.
+/// Reports when the client closes its side of the connection.
 #[derive(Clone)]
 pub struct ClientConnection(Option<watch::Receiver<bool>>);
 
@@ -32,7 +32,7 @@ impl ClientConnection {
         Self(Some(is_closed))
     }
 
-    /// Runs `work`, and drops it when the client disconnects: no password is hashed for a client that has gone.
+    /// Runs `work`, and drops it when the client disconnects: no password is hashed for a client that has disconnected.
     ///
     /// # Errors
     /// [`Disconnected`] when `work` was dropped.

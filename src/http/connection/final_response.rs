@@ -1,7 +1,8 @@
 //! The final response of a connection, and the state that the requests of a connection share with its [`GuardedStream`].
 //!
 //! A response is final when the client asks to close, when the request has a body that no handler has read, or when the
-//! service stops. Bytes behind such a request may be the rest of its body, or a request that a proxy in front has not seen.
+//! service stops. Bytes after such a request may be the rest of its body, or a request that a proxy in front has not
+//! seen.
 //!
 //! [`GuardedStream`]: super::guarded_stream::GuardedStream
 
@@ -18,7 +19,7 @@ use actix_web::{
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::time::sleep;
 
-/// How often a request behind the final response checks whether that response is written.
+/// How often a request that follows the final response checks whether that response is written.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The state of a connection, shared by its requests and its stream.
@@ -44,7 +45,7 @@ enum Stage {
 }
 
 impl ConnectionState {
-    /// Notes that everything was written. Returns whether the final response was part of it.
+    /// Records that everything was written. Returns whether the final response was part of it.
     pub(super) fn flushed(&self) -> bool {
         let is_final = self.0.stage.get() == Stage::Closing;
         if is_final {
@@ -62,7 +63,7 @@ impl ConnectionState {
         self.0.stage.get() == Stage::Closed
     }
 
-    /// Whether a request is being served of which nothing is left to read.
+    /// Whether a request is being served that has been read completely.
     pub(super) fn is_serving(&self) -> bool {
         self.0.is_serving.get() || self.body_left() == Some(0)
     }
@@ -71,7 +72,7 @@ impl ConnectionState {
         self.0.body_left.get()
     }
 
-    /// Notes that so many bytes were handed to actix-http.
+    /// Records that `count` bytes were handed to actix-http.
     pub(super) fn handed_on(&self, count: usize) {
         let left = self.body_left().map(|left| left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX)));
         self.0.body_left.set(left);
@@ -93,7 +94,7 @@ impl ConnectionState {
 /// Marks a request whose body was read to its end.
 struct BodyRead;
 
-/// Notes that a request's body was read to its end.
+/// Records that a request's body was read to its end.
 pub fn body_is_read(request: &HttpRequest) {
     request.extensions_mut().insert(BodyRead);
     if let Some(connection) = request.conn_data::<ConnectionState>() {
@@ -106,7 +107,7 @@ fn has_body(request: &HttpRequest) -> bool {
     length.is_some_and(|length| length != "0") || request.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
-/// Ends a connection after its final response, and drops requests that arrive behind that.
+/// Ends a connection after its final response, and drops requests that arrive after it.
 pub async fn final_response(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -127,7 +128,7 @@ pub async fn final_response(
     }
     let is_stopping = state.is_some_and(|state| state.is_stopping());
     if asks_for_close || is_stopping || has_unread_body(response.request()) {
-        // Every body of this service is one piece, so the first flush after this has all of the response.
+        // Every body of this service is one piece, so the first flush after this writes the whole response.
         if let Some(connection) = response.request().conn_data::<ConnectionState>() {
             connection.0.stage.set(Stage::Closing);
         }
@@ -136,8 +137,8 @@ pub async fn final_response(
     Ok(response)
 }
 
-/// Whether this request arrived behind the final response of its connection. Waits until that is written, because the
-/// response to this request must not be.
+/// Whether this request arrived after the final response of its connection. If so, waits until the final response is
+/// written, because the response to this request must not be written.
 async fn arrived_after_close(request: &HttpRequest) -> bool {
     let Some(connection) = request.conn_data::<ConnectionState>().filter(|connection| connection.is_closing()) else {
         return false;

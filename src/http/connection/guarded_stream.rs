@@ -23,10 +23,10 @@ use tokio::{
 /// How many bytes a client may send between two responses. A client that reads its responses never sends as many.
 const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
-/// How many bytes are read from the socket at once, and kept here until actix-http may have them.
+/// How many bytes are read from the socket at once, and kept here until actix-http may get them.
 const PIECE: usize = 4 * 1024;
 
-/// How long the stream reads, and drops, what a client sends behind the final response.
+/// How long the stream reads, and drops, what a client sends after the final response.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The slowest rate, in bytes per second, at which a client may read a response after `timeout`.
@@ -38,15 +38,15 @@ pub(super) struct GuardedStream {
     /// Tells the requests of this connection that the client has closed its side.
     is_closed: watch::Sender<bool>,
     timeout: Duration,
-    /// `timeout` after the first byte that no response has followed.
+    /// `timeout` after the first byte since the last response.
     read_deadline: Pin<Box<Sleep>>,
-    /// Bytes since the last response.
+    /// The number of bytes handed to actix-http or dropped since the last response.
     unanswered: usize,
-    /// What was read from the socket and not yet handed to actix-http, from `handed` on.
+    /// Bytes read from the socket. Those from `handed` on have not yet been handed to actix-http.
     piece: Vec<u8>,
     handed: usize,
     head_end: HeadEnd,
-    /// Whether actix-http has the end of a head or of a body, and has not parsed it yet.
+    /// Whether actix-http has got the end of a head or of a body, but has not parsed it yet.
     is_part_complete: bool,
     /// Whether reading waits until a response is written.
     is_paused: bool,
@@ -100,14 +100,14 @@ impl GuardedStream {
         self.read_deadline.as_mut().reset(deadline);
     }
 
-    /// Reads the next piece from the socket once the one before is handed on.
+    /// Reads the next piece from the socket, after the previous one was handed on.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = [MaybeUninit::uninit(); PIECE];
         let mut buffer = ReadBuf::uninit(&mut buffer);
         let outcome = ready!(Pin::new(&mut self.tcp).poll_read(context, &mut buffer));
         let read = buffer.filled().len();
         if outcome.is_err() || read == 0 {
-            // The client closed its side, or reset the connection, which actix-http treats as the former.
+            // The client closed its side, or reset the connection, which actix-http treats the same.
             self.is_closed.send_replace(true);
         }
         outcome?;
@@ -117,7 +117,7 @@ impl GuardedStream {
         Poll::Ready(Ok(read))
     }
 
-    /// Drops what the client sends behind the final response, until it closes its side or is over its limit: closing at
+    /// Drops what the client sends after the final response, until it closes its side or is over its limit: closing at
     /// once would reset the connection, and the client could lose the response.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.unanswered <= MAX_UNANSWERED {
@@ -153,7 +153,7 @@ impl GuardedStream {
         self.handed < self.piece.len()
     }
 
-    /// Notes that the socket took so many bytes of a response.
+    /// Records that the socket took `count` bytes of a response.
     fn has_written(&mut self, count: usize, context: &mut Context<'_>) {
         self.unanswered = 0;
         if let Some(deadline) = &mut self.write_deadline {
@@ -162,12 +162,12 @@ impl GuardedStream {
             deadline.as_mut().reset(later);
         }
         if std::mem::take(&mut self.is_blocked) | std::mem::take(&mut self.is_paused) {
-            // Reading goes on. The dispatcher reads before it writes, so it must be polled once more.
+            // Reading continues. The dispatcher reads before it writes, so it must be polled once more.
             context.waker().wake_by_ref();
         }
     }
 
-    /// Notes that the socket takes no more bytes.
+    /// Records that the socket takes no more bytes. Fails once `write_deadline` has passed.
     fn poll_blocked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.is_blocked = true;
         let timeout = self.timeout;
@@ -246,7 +246,7 @@ impl HeadEnd {
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.connection.is_closed() {
-            // The response to a request behind the final response is dropped.
+            // The response to a request that follows the final response is dropped.
             return Poll::Ready(Ok(bytes.len()));
         }
         match Pin::new(&mut self.tcp).poll_write(context, bytes) {

@@ -20,7 +20,7 @@ const SEND_BUFFER: u32 = 128 * 1024;
 /// When another process has the port, or this one may not bind it.
 pub fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Otherwise a restart would wait until the kernel has forgotten the connections of the previous process.
+    // Otherwise a restart could not bind the port while connections of the previous process are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     // Every accepted connection inherits it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
@@ -28,8 +28,8 @@ pub fn listen(bind: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// Closes the port, also where another thread still has the socket: the kernel refuses new connections and resets those
-/// in its queue.
+/// Closes the port, even if another thread still has the socket: the kernel refuses new connections and resets those in
+/// its queue.
 pub fn close(listener: &TcpListener) {
     // Only Linux closes a listening socket this way; elsewhere the port closes when the server stops.
     let _ = SockRef::from(listener).shutdown(Shutdown::Read);

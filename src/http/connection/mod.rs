@@ -2,12 +2,12 @@
 //!
 //! | gap of actix-http | what a user would see | closed in |
 //! |---|---|---|
-//! | It reads on while the client takes no response, parses all of it into requests that wait, and wakes itself in a loop once it has read 128 KiB. | One client without an account takes a core, and 26 MiB for each connection. | [`guarded_stream`] |
-//! | It waits without limit for a client that does not take its response. | Such connections stay for ever. | [`guarded_stream`] |
+//! | It continues to read while the client reads no response, parses all of it into requests that wait, and wakes itself in a loop once it has read 128 KiB. | One client without an account occupies a core, and 26 MiB for each connection. | [`guarded_stream`] |
+//! | It waits without limit for a client that does not read its response. | Such connections are never closed. | [`guarded_stream`] |
 //! | It times the first head of a connection and no later one, and waits without limit for the end of a body that no handler reads. | The same. | [`guarded_stream`] |
-//! | It goes on with a request whose client has disconnected. | Passwords are hashed for clients that are gone; in a flood most are. | [`client_connection`] |
-//! | It encodes a response for the request that it parsed last, not for the one that is answered. | A `HEAD` behind another request takes the body from the response to that one. | [`guarded_stream`], which hands on one request at a time |
-//! | After a response with `connection: close` it goes on with what it has read behind that request. | A proxy in front can be made to see the response to a request that it never sent (request smuggling). | [`final_response`] |
+//! | It continues a request whose client has disconnected. | Passwords are hashed for clients that have disconnected; in a flood most have. | [`client_connection`] |
+//! | It encodes a response for the request that it parsed last, not for the one that is answered. | If a pipelined `HEAD` follows another request, the response to that request has no body. | [`guarded_stream`], which hands on one request at a time |
+//! | After a response with `connection: close` it continues with what it has read after that request. | An attacker can make a proxy in front receive the response to a request that it never sent (request smuggling). | [`final_response`] |
 //!
 //! `docs/benchmarks/upstream-actix-http.md` reports these gaps to its maintainers. actix-http refuses input that is not an
 //! HTTP request by itself: it sends a bare status line and closes the connection.

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 pub struct Options {
     pub workers: usize,
     pub routes: fn(&State, &mut ServiceConfig),
-    /// How long an idle connection is kept.
+    /// How long an idle connection is kept open.
     pub keep_alive: Duration,
     /// How long a client may take to send a request.
     pub request_timeout: Duration,
@@ -47,7 +47,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
     let server = builder.listen("http", listener, move || {
         let state = state.clone();
         let stopping = stopping.clone();
-        // The last one is the outermost, so the access log also has the preflights that CORS refuses.
+        // The last one is the outermost, so the access log includes the preflights that CORS refuses.
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
@@ -72,7 +72,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
             .finish(map_config(app, |()| AppConfig::default()));
         fn_service(move |tcp: TcpStream| {
             let peer = tcp.peer_addr().ok();
-            // A response is one small write, which must not wait until it fills a packet.
+            // Disables Nagle's algorithm: a response is one small write, which must not wait.
             let _ = tcp.set_nodelay(true);
             let stream = GuardedStream::new(tcp, request_timeout);
             async move { Ok::<_, Infallible>((stream, Protocol::Http1, peer)) }

@@ -1,4 +1,4 @@
-//! The access token of a request and the user that it stands for.
+//! The access token of a request, and the user that it authenticates.
 
 use super::{json::Body, members::Members};
 use crate::{
@@ -12,8 +12,8 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 use std::future::ready;
 
-/// The caller: the token is valid, its session has not ended and its user is active. A handler that takes this
-/// argument cannot run without one.
+/// The caller: the token is valid, its session has not ended and its user is active. A handler that takes this argument
+/// cannot run without an authenticated caller.
 pub struct Bearer(pub Caller);
 
 impl FromRequest for Bearer {
@@ -29,7 +29,8 @@ impl FromRequest for Bearer {
     }
 }
 
-/// The caller and the body of the request. The token is checked first: a client without one learns nothing about its body.
+/// The caller and the body of the request. The token is checked first: a client without a valid one learns nothing
+/// about its body.
 pub struct BearerBody<T>(pub Caller, pub T);
 
 impl<T: Members + 'static> FromRequest for BearerBody<T> {
@@ -47,14 +48,14 @@ impl<T: Members + 'static> FromRequest for BearerBody<T> {
     }
 }
 
-/// Reads the authorization header: one, of a known scheme, with one token (RFC 6750 §2.1).
-/// Tokens in the query, a cookie or a form are never looked at.
+/// Reads the authorization header: there must be one, of a known scheme, with one token (RFC 6750 §2.1). Tokens in the
+/// query, a cookie or a form are ignored.
 pub fn presented(request: &HttpRequest) -> Presented<'_> {
     let Some(state) = request.app_data::<Data<State>>() else { return Presented::Nothing };
     let mut values = request.headers().get_all(&*state.authorization_header);
     let Some(value) = values.next() else { return Presented::Nothing };
     if values.next().is_some() {
-        // Of two headers, a proxy may have checked the other one.
+        // A proxy may have checked the other header.
         return Presented::Malformed;
     }
     let Ok(value) = value.to_str() else { return Presented::Malformed };

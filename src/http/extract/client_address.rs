@@ -29,8 +29,9 @@ impl Proxies {
         Self { header: header.to_ascii_lowercase(), trusted, has_warned: AtomicBool::new(false) }
     }
 
-    /// The client's address. Each proxy appends the address that it sees, so the client is the first address from the right
-    /// that is not a trusted proxy: the client itself may have written everything left of it. An invalid entry ends the walk.
+    /// The client's address. Each proxy appends the address that it sees, so the client is the first address from the
+    /// right that is not a trusted proxy: the client itself may have written everything left of it. An invalid entry
+    /// ends the search.
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -155,7 +156,7 @@ mod tests {
         ];
         for (header, lines, peer, client) in rows {
             let mut headers = HeaderMap::new();
-            // Another header of the kind is never looked at.
+            // Other headers of this kind are ignored.
             headers.append(HeaderName::from_static("true-client-ip"), HeaderValue::from_static("6.6.6.6"));
             for line in *lines {
                 headers.append(header.parse().unwrap(), HeaderValue::from_str(line).unwrap());

@@ -54,7 +54,7 @@ fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
     let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
     let is_utf8 = parts.all(|parameter| match parameter.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
-            // RFC 2046 knows `utf-8` alone; many clients write `utf8` for the same.
+            // The registered name is `utf-8`, but many clients write `utf8`.
             let value = value.trim().trim_matches('"');
             ["utf-8", "utf8"].iter().any(|name| value.eq_ignore_ascii_case(name))
         }

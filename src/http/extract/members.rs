@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 /// A type that declares the members of a request, for the parser and for the OpenAPI document.
 pub trait Members: Deserr<MemberFaults> {
-    /// Checks the rules that concern more than one member, also while other members are at fault.
+    /// Checks the rules that concern more than one member, even if other members are at fault.
     fn check_together(_: &Map<String, Value>) -> Option<MemberFault> {
         None
     }
@@ -48,7 +48,7 @@ pub fn read<T: Members>(pairs: Vec<(String, Value)>) -> Result<T, Problem> {
 #[derive(Debug, Default)]
 pub struct MemberFaults {
     faults: Vec<MemberFault>,
-    /// The unknown members. Their names stay here: a reply repeats nothing that the client chose.
+    /// The unknown members. No reply contains their names, because the client chose them.
     unknown: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ fn pointer(location: ValuePointerRef) -> String {
     }
 }
 
-/// A member that the domain parses from text; `Option` of it is absent or null at will.
+/// A member that the domain parses from text; an `Option` of it may be absent or null.
 macro_rules! parsed_from_text {
     ($($type:ident),*) => {$(
         impl Deserr<MemberFaults> for $type {

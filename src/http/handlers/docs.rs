@@ -79,7 +79,7 @@ pub async fn errors() -> HttpResponse {
          td, th {{ text-align: left; vertical-align: top; padding: .4rem 1rem .4rem 0 }}\n\
          tr:target {{ background: #fff3c4 }}\n</style>\n<h1>Errors</h1>\n\
          <p>Every error is <code>application/problem+json</code> (RFC 9457). Programs read <code>code</code>, people \
-         read <code>detail</code>, operators ask the log for <code>request_id</code>.\n\
+         read <code>detail</code>, operators search the log for <code>request_id</code>.\n\
          <table>\n<tr><th>Code<th>Status<th>Title<th>When\n{rows}</table>\n</html>\n"
     );
     self::page().content_type("text/html; charset=utf-8").body(page)

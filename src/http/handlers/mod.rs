@@ -1,4 +1,4 @@
-//! A file for each route or group of routes: parse, call a use case, map the outcome.
+//! One file for each route or group of routes: parse, call a use case, map the outcome.
 
 pub mod docs;
 pub mod health;

@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Makes a response that names its members for tokens as the settings do.
+/// Makes a response whose members for tokens have the names that the settings give them.
 pub fn with_token_names(state: &State, reply: &impl Serialize) -> HttpResponse {
     let Ok(Value::Object(members)) = serde_json::to_value(reply) else {
         return HttpResponse::InternalServerError().finish();

@@ -12,7 +12,7 @@ use crate::{
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// Characters that are percent-encoded, because readers of the header split and quote it.
+/// Characters that are percent-encoded, because programs that read the header split or unquote it.
 const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').add(b';');
 
 refusals!(VerifyRefusals = BEARER);

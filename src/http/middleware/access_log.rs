@@ -29,7 +29,7 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
 
     let span = tracing::info_span!("request", request.id = %id, otel.kind = "server");
     let header = |name: &str| Some((name.to_owned(), request.headers().get(name)?.to_str().ok()?.to_owned()));
-    // Any other client could name a trace of its choice, and decide whether it is kept.
+    // An untrusted client could choose any trace, and decide whether it is sampled.
     let is_of_proxy = state.as_ref().is_some_and(|state| comes_from_trusted_proxy(state, request.request()));
     if is_of_proxy && request.headers().contains_key("traceparent") {
         let headers: HashMap<_, _> = ["traceparent", "tracestate"].into_iter().filter_map(header).collect();
@@ -44,7 +44,7 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
         Err(error) => (None, error.as_response_error().status_code()),
     };
     let (route, status, took) = (route.as_deref().unwrap_or("-"), status.as_u16(), started.elapsed());
-    // Outside the span: the line has the request's id once.
+    // Outside the span, so that the line has the request's id only once.
     tracing::info!(
         request.id = id,
         http.method = %method,

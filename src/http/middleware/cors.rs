@@ -31,12 +31,13 @@ pub fn cors(state: &State) -> Condition<Cors> {
     Condition::new(!origins.is_empty(), cors)
 }
 
-/// Whether a header belongs to the protocol. A rewritten error keeps these headers; without them no script could read it.
+/// Whether a header belongs to the CORS protocol. A rewritten error keeps these headers; without them no script could
+/// read it.
 pub(super) fn is_of_cors(name: &HeaderName) -> bool {
     name == VARY || name.as_str().starts_with("access-control-")
 }
 
-/// What the refusal of a preflight depends on, for caches: actix-cors adds `Vary` only to accepted ones.
+/// The `Vary` of a refused preflight: actix-cors adds the header only to accepted ones.
 pub(super) const VARIES: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 

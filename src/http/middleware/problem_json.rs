@@ -48,7 +48,7 @@ pub async fn problem_json(
     };
     let response = outcome?.map_into_boxed_body();
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    // `readyz` has a JSON body of its own for 503. Every other body of an error comes from the framework.
+    // `readyz` has a JSON body of its own for 503. Every other error body comes from the framework.
     let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
     Ok(if is_error && !is_ours { rewrite(response, base_path, &id) } else { response })
 }

@@ -1,8 +1,8 @@
 //! Connections to PostgreSQL.
 //!
-//! A server in recovery (a standby) answers what was true some time ago. After a failover the host name in `database.url`
-//! may lead to one for seconds, and a connection that only reads would stay there for ever. So every new connection asks
-//! whether the server is in recovery, and every connection has a greatest age.
+//! A server in recovery (a standby) may return stale data. For some seconds after a failover, the host name in
+//! `database.url` may lead to a standby, and a connection that only reads would stay there. So every new connection
+//! asks whether the server is in recovery, and every connection has a maximum age.
 
 use super::{OpenError, Pool};
 use crate::config::Database;
@@ -23,7 +23,7 @@ use std::{
 use thread_local::ThreadLocal;
 use tokio::time::{Instant, timeout};
 
-/// The greatest age of a connection: after a failover that closed none, each leads to the new server by then.
+/// The maximum age of a connection: after a failover that closed no connection, each leads to the new server by then.
 const MAX_AGE: Duration = Duration::from_mins(30);
 
 /// The server is a standby, or was demoted to one.
@@ -127,7 +127,7 @@ impl Connections {
     pub(in crate::storage) async fn acquire(&self) -> Result<PooledConnection, sqlx::Error> {
         let PerThread { options, connect, pools, is_in_recovery, last_failures, .. } = &*self.0;
         let pool = pools.get_or(|| options.clone().connect_lazy_with(connect.clone()));
-        // Boxed: this future has 14 KiB, and so would every future of a request.
+        // Boxed: this future takes 14 KiB, and so would the future of every request.
         match Box::pin(pool.acquire()).await {
             Ok(connection) => {
                 Ok(PooledConnection { connection: Some(connection), last_failures: Arc::clone(last_failures) })
@@ -160,8 +160,8 @@ impl Connections {
     }
 }
 
-/// A connection in use. Dropping it closes it; [`Self::give_back`] is for a connection whose work succeeded. (The pool would
-/// wait without limit for the answer that the last caller gave up waiting for.)
+/// A connection in use. Dropping it closes it; [`Self::give_back`] is for a connection whose work succeeded. (After a
+/// cancelled statement the pool would wait without limit for its answer.)
 pub(in crate::storage) struct PooledConnection {
     connection: Option<PoolConnection<Postgres>>,
     last_failures: Arc<LastFailures>,
@@ -176,7 +176,7 @@ impl PooledConnection {
         drop(self.connection.take());
     }
 
-    /// Notes a failed statement that makes other connections suspect.
+    /// Records a failed statement which shows that other connections may be unusable.
     pub(in crate::storage) fn note_failure(&self, error: &sqlx::Error) {
         if has_outdated_plan(error) {
             self.last_failures.plans.note();
@@ -199,10 +199,10 @@ pub(in crate::storage) fn has_outdated_plan(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
-/// The times of the last failures. They tell which other connections may be unusable.
+/// The times of the last failures, which show which other connections may be unusable.
 struct LastFailures {
     /// When a connection last failed. Others may have broken with it, so a connection that has been idle since then is
-    /// pinged before it is used again: a restart of PostgreSQL fails the requests in flight and no later ones.
+    /// pinged before it is used again. So a restart of PostgreSQL fails the requests in flight but no later ones.
     connections: LastTime,
     /// When a plan was last found to be outdated. Every older connection has the same plan.
     plans: LastTime,

@@ -42,7 +42,7 @@ pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
                 _ => unusable("it cannot be created there"),
             };
         }
-        // A name that is too long, a file where a folder belongs.
+        // For example, the name is too long, or a file has the name of the folder.
         Err(error) => return unusable(&format!("it cannot be created there: {}", error.kind())),
     };
     if !file.is_file() {
@@ -60,7 +60,7 @@ pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Opens the file. Creates it and its folder where they are missing, for their owner only.
+/// Opens the file. Creates it and its folder where they are missing, accessible to their owner only.
 pub(super) async fn open(path: &Path, settings: &Database) -> Result<Pool, OpenError> {
     let shown = || path.display().to_string();
     check_file(path)?;
@@ -84,8 +84,8 @@ pub(super) async fn open(path: &Path, settings: &Database) -> Result<Pool, OpenE
     let open = async {
         loop {
             match write.acquire().await {
-                // Two processes that open a new file at once both switch it to a write-ahead log: SQLite answers busy
-                // at once instead of waiting.
+                // When two processes open a new file at the same time, both switch it to a write-ahead log, and SQLite
+                // returns SQLITE_BUSY at once instead of waiting.
                 Err(error) if is_worth_a_retry(&error) => sleep(Duration::from_millis(20)).await,
                 opened => break opened?.give_back(),
             }
@@ -101,8 +101,8 @@ pub(super) async fn open(path: &Path, settings: &Database) -> Result<Pool, OpenE
 
 /// Connections to SQLite's file, opened at their first use and kept.
 ///
-/// sqlx's own pool pings a connection before and after each use. Each ping switches threads twice, as a whole look-up by
-/// key does, and a file never hangs up.
+/// sqlx's own pool pings a connection before and after each use. Each ping switches threads twice, as a whole look-up
+/// by key does, and a file cannot disconnect.
 #[derive(Clone)]
 pub(in crate::storage) struct Connections(Arc<Kept>);
 
@@ -197,7 +197,7 @@ impl DatabaseFile {
     /// Whether it is still there. Data written to a file that was removed or replaced is lost when the last connection closes.
     pub(in crate::storage) async fn is_in_place(&self) -> bool {
         let Self { path, device, inode } = self.clone();
-        // A file system may be slow.
+        // A file system may block.
         let is_same = move || path.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (device, inode));
         spawn_blocking(is_same).await.unwrap_or(false)
     }

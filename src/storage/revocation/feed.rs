@@ -33,11 +33,13 @@ impl Claim {
     }
 }
 
-/// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not take it.
+/// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not accept
+/// it.
 #[derive(Clone, Copy)]
 pub(in crate::storage) struct EndSessions(pub(in crate::storage) &'static str);
 
-/// A transaction that ends sessions or revokes a token. Only [`Ending::commit`] commits it, with what ended.
+/// A transaction that ends sessions or revokes a token. Only [`Ending::commit`] commits it, together with its
+/// revocations.
 pub(in crate::storage) struct Ending {
     tx: Tx,
     claim: Claim,
@@ -48,9 +50,10 @@ pub(in crate::storage) struct Ending {
 impl Storage {
     /// Begins a transaction that ends sessions or revokes a token.
     ///
-    /// It increments the feed's counter first, before it locks users and sessions: two such transactions wait for each
-    /// other here and nowhere later. The `UPDATE` locks the counter until the commit. If A and B only read it, both could
-    /// commit under one number, or B could commit the greater number first; a follower that read B would miss A.
+    /// It increments the feed's counter first, before it locks users and sessions: such transactions wait for each
+    /// other here and nowhere later. The `UPDATE` locks the counter until the commit. If transactions A and B only read
+    /// it, both could commit under one number, or B could commit the greater number first; a follower that had read B
+    /// would miss A.
     pub(in crate::storage) async fn begin_ending(&self, claim: Claim) -> Result<Ending, sqlx::Error> {
         const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
         let mut tx = self.begin().await?;
@@ -63,7 +66,7 @@ impl Storage {
         self.revoked.add(committed);
     }
 
-    /// Revokes a single access token, whose session goes on.
+    /// Revokes a single access token, whose session continues.
     pub async fn revoke_token(&self, id: TokenId, now: Timestamp) -> Result<(), StorageError> {
         self.write(|| async {
             let ending = self.begin_ending(Claim::Token).await?;
@@ -81,7 +84,7 @@ impl Ending {
 
     /// Writes a row for each revocation, commits, and adds them to the set of this replica.
     pub(in crate::storage) async fn commit(self, ended: &[Revocation]) -> Result<(), sqlx::Error> {
-        // Every number has a row, by which a follower knows its place.
+        // Every number has a row, by which a follower finds its place.
         const GIVE_BACK_SEQ: &str = "UPDATE revocation_feed SET seq = seq - 1";
         let Self { mut tx, claim, seq, set } = self;
         if ended.is_empty() {
@@ -138,7 +141,7 @@ type Cursor = (i64, Uuid);
 /// Before the first row: no row has a `seq` of 0.
 const START: Cursor = (0, Uuid::nil());
 
-/// How far a replica has read the feed, and from where.
+/// How far a replica has read the feed, and over which connection.
 pub struct Follower {
     storage: Storage,
     /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
@@ -154,10 +157,10 @@ impl Follower {
 
     /// Adds the rows after the cursor to the set.
     ///
-    /// Reads the whole feed again after a failed reading, and when the database may have another history than the one that was
+    /// Reads the whole feed again after a failed reading, and when the history of the database may differ from the one
     /// read so far:
-    /// - `feed_id` is another one: the database was replaced;
-    /// - the connection is another one: a failover may have lost commits and given their numbers again;
+    /// - `feed_id` has changed: the database was replaced;
+    /// - the connection has changed: a failover may have lost commits and reused their numbers;
     /// - the row at the cursor is missing: a backup was restored, and other rows may have its number by now. (The purge
     ///   keeps the last row.)
     ///
@@ -189,8 +192,8 @@ impl Follower {
         Ok(())
     }
 
-    /// The `feed_id`. A standby is refused: its data may be old, and a proxy may have put it in the place of the
-    /// server that answered so far.
+    /// The `feed_id`. A standby is refused: its data may be old, and a proxy may have switched to it from the server
+    /// that answered so far.
     async fn read_feed_id(&self) -> Result<Uuid, StorageError> {
         const FEED: &str = "SELECT feed_id, pg_is_in_recovery() FROM revocation_feed";
         const FEED_OF_SQLITE: &str = "SELECT feed_id, FALSE FROM revocation_feed";

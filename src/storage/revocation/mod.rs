@@ -1,4 +1,4 @@
-//! The journey of a revocation, from the end of a session to the 401 on every replica:
+//! The path of a revocation, from the end of a session to the 401 on every replica:
 //!
 //! 1. A session ends (sign-out, new password, deactivation, reused refresh token), or a single token is revoked.
 //! 2. The transaction that ends it is an [`Ending`]. It first increments the feed's counter, which locks the counter.

@@ -14,8 +14,8 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// The ids of ended sessions and revoked tokens whose access tokens may still be in use, and the time of the last reading
-/// of the feed.
+/// The ids of ended sessions and revoked tokens, each kept until the access tokens concerned have expired, and the time
+/// of the last reading of the feed.
 ///
 /// `sid` and `jti` share one table: both are 128 random bits. A reader never waits for a writer.
 pub(in crate::storage) struct RevokedSet {
@@ -23,7 +23,7 @@ pub(in crate::storage) struct RevokedSet {
     opened_at: Instant,
     /// When the last complete reading of the feed began: milliseconds since `opened_at`, plus one; 0 for never.
     read_at: AtomicU64,
-    /// How long ago that may be; `None` for any time.
+    /// How long ago that may be; `None` for no limit.
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
     retention: Seconds,
@@ -42,8 +42,8 @@ pub enum Trust {
 impl Storage {
     /// Whether a verified access token may be trusted: from memory, without a query and without a lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
-        // Asked before the look-up. The other way round, a stale set could be looked up, then become fresh, and a token that
-        // the reading has just revoked would be trusted.
+        // Checked before the look-up. In the opposite order, a stale set could be looked up, then become fresh, and a
+        // token that the reading has just revoked would be trusted.
         let is_fresh = self.revoked.is_fresh();
         if self.revoked.has(token.session.0) || self.revoked.has(token.id.0) {
             Trust::Revoked
@@ -92,7 +92,7 @@ impl RevokedSet {
         }
     }
 
-    /// A session that ended before this time has no valid access token any more.
+    /// The access tokens of a session that ended before this time have all expired.
     pub(in crate::storage) fn oldest_relevant(&self, now: Timestamp) -> Timestamp {
         now - self.retention
     }
@@ -126,7 +126,8 @@ impl RevokedSet {
         Some(self.opened_at.elapsed().saturating_sub(Duration::from_millis(since)))
     }
 
-    /// Whether an id that is missing here was not revoked. Never before the first reading, whatever the settings say.
+    /// Whether an id that is missing here is certainly not revoked. Always false before the first reading, whatever the
+    /// settings say.
     fn is_fresh(&self) -> bool {
         self.age().is_some_and(|age| self.max_staleness.is_none_or(|max| age <= max))
     }
