@@ -136,7 +136,7 @@ impl KeyRing {
         })
     }
 
-    /// Whether the last token that a key signed has ended on every replica.
+    /// Whether every token that a key signed has expired, whichever replica signed it.
     fn has_ended(&self, place: usize, now: Timestamp, max_token_age: Seconds) -> bool {
         let successor = self.keys.get(place + 1).and_then(|key| key.activation.activates_at());
         successor.is_some_and(|activates_at| activates_at + max_token_age + SIGNS_LATE <= now)

@@ -1,5 +1,5 @@
 //! The migrations that create the tables. A migration only adds to the schema; a later release removes what it made
-//! superfluous, so that two versions can serve at once.
+//! superfluous, so that two versions can serve at the same time.
 
 use super::{Storage, StorageError, error::classify, pool::Pool};
 use crate::domain::{Email, UserId, Username};

@@ -40,7 +40,7 @@ pub enum Trust {
 }
 
 impl Storage {
-    /// Whether a verified access token may be trusted: from memory, without a query and without a lock.
+    /// Whether a verified access token may be trusted. Needs no query and no lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
         // Checked before the look-up. In the opposite order, a stale set could be looked up, then become fresh, and a
         // token that the reading has just revoked would be trusted.
