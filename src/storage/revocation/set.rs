@@ -77,8 +77,8 @@ impl Storage {
 
 impl RevokedSet {
     pub(in crate::storage) fn new(max_staleness: MaxStaleness, jwt: &Jwt) -> Self {
-        // A refresh may come within the leeway after the session's end, and its access token is accepted for another
-        // leeway after its own end.
+        // A refresh may come within the leeway after the session has expired, and its access token is accepted for
+        // another leeway after its own expiry.
         let leeway = Seconds(2 * jwt.leeway.0 + MAX_CLOCK_SKEW.0);
         Self {
             expires_at: HashIndex::default(),
