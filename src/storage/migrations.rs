@@ -76,7 +76,7 @@ impl Storage {
 
     /// Sets the keys of the e-mail and username of every user that a version before migration 6 created, if they may
     /// differ from those that it stored. If another user has the key of the e-mail already, the later user gets that
-    /// key followed by a blank and its id, and the next call tries again. Returns these users, and those whose username
+    /// key followed by a space and its id, and the next call tries again. Returns these users, and those whose username
     /// key another user has.
     pub async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
         // The condition is that of the index `users_to_fold`, which contains only these users.
