@@ -29,7 +29,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 pub enum KeysError {
     #[error(transparent)]
     File(#[from] KeyFileError),
-    #[error("the keys of tokens: {0}")]
+    #[error("the keys that sign tokens: {0}")]
     Setting(#[from] KeyFault),
     #[error("jwt.keys_dir, {0}: {1}")]
     Folder(String, KeyFault),

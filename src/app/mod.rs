@@ -47,7 +47,7 @@ pub struct App {
     state: Arc<State>,
 }
 
-/// Why the service does not start, or stops by itself.
+/// Why the service cannot start, or stops without a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]

@@ -11,14 +11,14 @@ use tokio::time::{sleep, timeout};
 /// How long the service accepts connections after SIGTERM. Their responses have `connection: close`.
 const ACCEPT_GRACE: Duration = Duration::from_millis(500);
 
-/// How long the accepting thread may take to stop accepting.
+/// How long the thread that accepts connections may take to stop.
 const PAUSE_GRACE: Duration = Duration::from_millis(50);
 
 /// How long a client has to send its first request on a connection that was accepted just before the pause.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 
-/// How long the process waits for the connections to the database to close. A disk or a server that does not answer must
-/// not prevent the end of the process.
+/// How long the process waits for the connections to the database to close. A disk or a server that does not answer
+/// must not keep the process from exiting.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers accepted connections, then stops both servers within `server.shutdown_timeout`.

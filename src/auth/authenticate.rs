@@ -48,8 +48,8 @@ impl Auth {
         }
     }
 
-    /// Reads the user and the session of a verified token, in one query. So every replica at once refuses a user who
-    /// was deactivated or deleted, or whose session has ended.
+    /// Reads the user and the session of a verified token, in one query. So every replica refuses, without delay, a
+    /// user who was deactivated or deleted, or whose session has ended.
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`], or the database is unavailable.

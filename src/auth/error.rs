@@ -20,7 +20,8 @@ pub enum AuthError {
     InvalidCredentials,
     #[error("Token not found in the request header")]
     TokenMissing,
-    /// Malformed, forged or expired, or its session or user is gone: the client is not told which.
+    /// Malformed, forged or expired, its session has ended, or its user is inactive or deleted: the client is not told
+    /// which.
     #[error("The token is invalid.")]
     InvalidToken,
     #[error("Refresh tokens cannot be used for operations.")]

@@ -47,7 +47,7 @@ impl Auth {
     async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
         let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, ends, alive_at, now).await? {
-            // The normal case. Of several requests with this token at once, exactly one gets here.
+            // The normal case. Of several concurrent requests with this token, exactly one gets here.
             Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
             // Signed out or expired, or the user is deleted or inactive.
             Rotation::SessionInactive => return Err(AuthError::InvalidToken),

@@ -22,8 +22,8 @@ impl Auth {
     /// Creates a user without rights, if `registration.mode` allows this caller to.
     ///
     /// # Errors
-    /// Registration is closed or for staff, the password is weak, e-mail or username are taken, or the service is overloaded
-    /// or unavailable.
+    /// Registration is closed or for staff only, the password is weak, the e-mail or the username is taken, or the
+    /// service is overloaded or unavailable.
     pub async fn register(
         &self,
         sign_up: SignUp,

@@ -34,7 +34,7 @@ impl UserAdmin {
     /// Creates a user; a superuser has all rights.
     ///
     /// # Errors
-    /// The password is weak, e-mail or username are taken, or the service is overloaded or unavailable.
+    /// The password is weak, the e-mail or the username is taken, or the service is overloaded or unavailable.
     pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
         self.check_length(&password)?;

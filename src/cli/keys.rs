@@ -66,7 +66,8 @@ fn announce(file: &KeyFile, output: &Output) {
         Activation::Waiting => say("is next: it is published, and `signet keys rotate` activates it."),
         Activation::Now(_) => say("is active: a replica signs with it within ten seconds after it gets the file."),
         Activation::At(at) => say(format_args!(
-            "is activated at {at}. The file must reach every replica a minute before; each reads it within ten seconds."
+            "is activated at {at}. The file must reach every replica at least a minute before that time; each replica \
+             reads it within ten seconds."
         )),
     }
 }

@@ -108,7 +108,7 @@ fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Writes to standard error, for at most a second: a stalled reader must not prevent the end of the process.
+/// Writes to standard error, for at most a second: a stalled reader must not keep the process from exiting.
 fn complain(text: String) {
     let (written, wait) = mpsc::channel();
     thread::spawn(move || {

@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    /// Makes every response from now on the final one of its connection, so that clients connect to another replica.
+    /// Makes every later response the final one of its connection, so that clients connect to another replica.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
     }

@@ -112,7 +112,7 @@ pub fn token_type(schemes: &[String]) -> &str {
     if has_bearer(schemes) { "Bearer" } else { schemes.first().map_or("Bearer", String::as_str) }
 }
 
-/// Renames the members that hold tokens, both at once: one setting may equal the other's default.
+/// Renames the members that hold tokens, both in one pass: one setting may equal the other's default.
 fn name_tokens(schema: &mut Value, names: &TokenNames) {
     let renamed = |name: &str| match name {
         "access_token" => names.access.clone(),

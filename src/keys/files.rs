@@ -199,7 +199,7 @@ fn make_folder(folder: &Path) -> Result<(), KeyFileError> {
 }
 
 /// Writes a file that only its owner can read. The file appears whole or not at all, and never replaces another: two
-/// processes that start at once end with the same key.
+/// processes that start at the same time end with the same key.
 fn write_new(path: &Path, text: &SecretString) -> Result<(), KeyFileError> {
     let draft = path.with_file_name(format!(".draft.{:x}", u64::from_ne_bytes(random())));
     let write = || {

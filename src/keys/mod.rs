@@ -8,7 +8,7 @@
 //!    the earliest. By then the file is on every replica, and every key set that a service has cached contains the key.
 //! 3. At that time each replica begins to sign with the key. It is *active*; the key before it is *retiring*: it only
 //!    verifies.
-//! 4. When the last token of the retiring key has ended, that key has *ended*. Its file can be deleted.
+//! 4. When the last token of the retiring key has expired, that key has *ended*. Its file can be deleted.
 //!
 //! `signet keys rotate --now` writes `now` in place of the time, for use after a leak: each replica signs with the key
 //! as soon as it reads the file. A state follows from the times in the file names alone and is never stored.

@@ -1,7 +1,7 @@
 //! The keys of access tokens and the state of each: next, active, retiring, ended.
 //!
-//! The newest key whose activation time has passed signs. Keys that activate later are already published; keys that were
-//! active before verify until the last token that they signed has ended.
+//! The newest key whose activation time has passed signs. Keys that activate later are already published; keys that
+//! were active before verify until the last token that they signed has expired.
 
 use super::{KeyFault, SigningKey, TokenKey};
 use crate::domain::{MAX_CLOCK_SKEW, Seconds, Timestamp};
@@ -28,7 +28,7 @@ pub enum KeyState {
     Active,
     /// Verifies the tokens that it signed.
     Retiring,
-    /// Every token that it signed has ended; neither signs nor verifies.
+    /// Every token that it signed has expired; neither signs nor verifies.
     Ended,
 }
 
@@ -136,7 +136,7 @@ impl KeyRing {
         })
     }
 
-    /// Whether the last token that a key signed has ended on every replica.
+    /// Whether every token that a key signed has expired, whichever replica signed it.
     fn has_ended(&self, place: usize, now: Timestamp, max_token_age: Seconds) -> bool {
         let successor = self.keys.get(place + 1).and_then(|key| key.activation.activates_at());
         successor.is_some_and(|activates_at| activates_at + max_token_age + SIGNS_LATE <= now)

@@ -10,8 +10,8 @@ pub const LONGEST: Duration = Duration::from_millis(100);
 
 /// Sets the time slice of this thread, and of the threads that it starts afterwards.
 ///
-/// Its share of a core stays the same. A thread with a short slice that wakes up preempts a thread with a long one (the
-/// EEVDF scheduler, since Linux 6.12; older kernels ignore the slice).
+/// The thread's share of a core stays the same. A thread with a short slice that wakes up preempts a thread with a long
+/// one (the EEVDF scheduler, since Linux 6.12; older kernels ignore the slice).
 ///
 /// # Errors
 /// When the kernel refuses it, as in a sandbox without `sched_setattr`.

@@ -1,4 +1,4 @@
-//! The threads that hash passwords, behind a bounded queue.
+//! The threads that hash passwords, and their bounded queue.
 //!
 //! A hash occupies a core and 19 MiB for several milliseconds. On the HTTP workers it would delay every other request;
 //! on a growing pool of threads a flood of sign-ins would exhaust the memory. A request that finds no room in the queue
@@ -29,7 +29,7 @@ use tokio::{
 /// slice decides how soon the other threads run.
 const NICENESS: i32 = 3;
 
-/// Why there is no hash.
+/// Why a password was not hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// The queue is full, or no hash thread was free in time.

@@ -51,13 +51,13 @@ fn reason(code: &str) -> Option<&'static str> {
                 Some("protocol violation; a pooler such as PgBouncer may have refused a start-up parameter")
             }
             ("08", _) => Some("connection lost"),
-            ("26" | "42", "26000" | "42P05") => Some("a pooler pools by transaction; it must pool by session"),
+            ("26" | "42", "26000" | "42P05") => Some("the pooler does not use session pooling, which Signet needs"),
             ("25", "25006") => Some("the database is read-only"),
             ("28", _) => Some("the database refused the user name or password"),
             ("3D", _) => Some("there is no such database"),
             ("40", _) => Some("too many conflicts"),
             ("42", "42P01" | "42703") => Some("Signet's tables are missing or old: run `signet migrate`"),
-            ("42", "42501") => Some("the database role lacks rights on Signet's tables"),
+            ("42", "42501") => Some("the database role lacks privileges on Signet's tables"),
             ("53", _) => Some("the database is out of memory, disk or connections"),
             ("55", _) => Some("locked"),
             ("57", _) => Some("the database is shutting down or starting"),

@@ -1,5 +1,5 @@
 //! The migrations that create the tables. A migration only adds to the schema; a later release removes what it made
-//! superfluous, so that two versions can serve at once.
+//! superfluous, so that two versions can serve at the same time.
 
 use super::{Storage, StorageError, error::classify, pool::Pool};
 use crate::domain::{Email, UserId, Username};
@@ -77,7 +77,7 @@ impl Storage {
 
     /// Sets the keys of the e-mail and username of every user that a version before migration 6 created, if they may
     /// differ from those that it stored. If another user has the key of the e-mail already, the later user gets that
-    /// key followed by a blank and its id, and the next call tries again. Returns these users, and those whose username
+    /// key followed by a space and its id, and the next call tries again. Returns these users, and those whose username
     /// key another user has.
     pub async fn fold_names(&self) -> Result<Vec<UserId>, StorageError> {
         // The condition is that of the index `users_to_fold`, which contains only these users.

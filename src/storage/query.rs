@@ -1,7 +1,7 @@
 //! Sends one statement to the configured database.
 //!
-//! The rest of `storage` writes `tx.query(SQL).bind(..).fetch_optional().await?` and does not know the database. A
-//! [`Query`] holds the statement of one of the two drivers; the macro `send` sends it with that driver.
+//! The rest of `storage` writes `tx.query(SQL).bind(..).fetch_optional().await?` and does not depend on the configured
+//! database. A [`Query`] holds the statement of one of the two drivers; the macro `send` sends it with that driver.
 //!
 //! A connection goes back to its pool when its last statement succeeded and no transaction is open. In every other case
 //! (an error, a deadline that cancelled the future, a [`Tx`] that was dropped) it is closed.
@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-/// Sends a statement to the database that it was made for, and notes whether its connection can be used again.
+/// Sends a statement to the database that it was made for, and records whether its connection can be used again.
 macro_rules! send {
     ($query:expr, |$statement:ident, $connection:ident| $outcome:expr) => {{
         let Query { statement, is_reusable, is_reusable_after } = $query;

@@ -41,7 +41,7 @@ pub struct Credentials {
     pub id: UserId,
     pub password_hash: PasswordHash,
     pub is_active: bool,
-    /// Whether the account has as many sessions as it may have.
+    /// Whether the account has the maximum number of sessions.
     pub has_max_sessions: bool,
 }
 
@@ -55,7 +55,8 @@ pub enum UserRef {
 // `COALESCE(email_key, email)` is the key that e-mails are compared and ordered by: exactly the expression of an index.
 
 impl Storage {
-    /// Stores a new, active user. If many calls with one e-mail run at once, the unique index lets exactly one create it.
+    /// Stores a new, active user. If calls with the same e-mail run concurrently, the unique index lets exactly one
+    /// create it.
     pub async fn create_user(
         &self,
         user: &NewUser,

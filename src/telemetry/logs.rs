@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 /// The size of the buffer, in lines: about 2 MiB.
 const BUFFERED_LINES: usize = 4096;
 
-/// How long the process waits at its end until the remaining lines are written.
+/// How long the process waits at exit for the remaining lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Counts lines that were dropped because the buffer was full.

@@ -19,7 +19,7 @@ use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-/// How long the process waits for the collector at its end.
+/// How long the process waits for the collector at exit.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends spans, and the remaining ones when it is dropped.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 /// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). A user's own
-/// claims cannot have these names.
+/// claims with these names are left out of tokens.
 pub fn is_registered(claim: &str) -> bool {
     const NAMES: &str = "iss sub aud exp nbf iat jti sid gen client_id token_type roles groups entitlements scope \
                          preferred_username auth_time acr amr azp nonce act may_act cnf";

@@ -27,7 +27,7 @@ impl Refusal {
 }
 
 /// The header of Signet's tokens. Any other member is an error, so `crit` and the members with which a token names its
-/// own key (`jwk`, `jku`, `x5c`, `x5u`) are refused unread.
+/// own key (`jwk`, `jku`, `x5c`, `x5u`) are refused without being read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "'de: 'a"))]
 struct Header<'a> {

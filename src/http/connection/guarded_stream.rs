@@ -23,7 +23,7 @@ use tokio::{
 /// How many bytes a client may send between two responses. A client that reads its responses never sends as many.
 const MAX_UNANSWERED: usize = 32 * 1024 * 1024;
 
-/// How many bytes are read from the socket at once, and kept here until actix-http may get them.
+/// How many bytes are read from the socket at a time, and kept here until actix-http may get them.
 const PIECE: usize = 4 * 1024;
 
 /// How long the stream reads, and drops, what a client sends after the final response.
@@ -173,7 +173,7 @@ impl GuardedStream {
         let timeout = self.timeout;
         let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(deadline.as_mut().poll(context));
-        // The client does not read: reset the connection, so that the kernel drops what it still holds for it.
+        // The client does not read: reset the connection, so that the kernel drops the unsent bytes.
         let _ = self.tcp.set_zero_linger();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -216,7 +216,7 @@ impl AsyncRead for GuardedStream {
 /// Finds the end of a request's head: an empty line. (An empty line in a body does no harm.)
 #[derive(Default)]
 struct HeadEnd {
-    /// Whether there was anything but line ends: those in front of a request are skipped (RFC 9112 §2.2).
+    /// Whether there was anything but line ends: line ends before a request are skipped (RFC 9112 §2.2).
     has_text: bool,
     /// Whether the last byte, apart from carriage returns, was the end of a line.
     is_line_begun: bool,

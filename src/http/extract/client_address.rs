@@ -20,7 +20,7 @@ pub struct Proxies {
     /// The one header that is read, in lower case.
     header: String,
     trusted: Vec<IpNet>,
-    /// Whether the log has warned of that header from an untrusted peer.
+    /// Whether the log has warned about that header from an untrusted peer.
     has_warned: AtomicBool,
 }
 

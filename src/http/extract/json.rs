@@ -74,7 +74,8 @@ fn announced_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The length of the body of a request that offers an upgrade: actix-http reads such a body to the end of the connection.
+/// The length of the body of a request that offers an upgrade: actix-http would read such a body until the connection
+/// ends.
 fn end_before_upgrade(request: &HttpRequest) -> Option<usize> {
     let headers = request.headers();
     let is_cut = headers.contains_key(header::UPGRADE) && !headers.contains_key(header::TRANSFER_ENCODING);

@@ -1,4 +1,4 @@
-//! What handlers take from a request: a JSON body, the caller behind a token, the client's address.
+//! What handlers take from a request: a JSON body, the caller that a token authenticates, the client's address.
 
 mod bearer;
 mod client_address;

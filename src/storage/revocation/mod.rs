@@ -2,8 +2,8 @@
 //!
 //! 1. A session ends (sign-out, new password, deactivation, reused refresh token), or a single token is revoked.
 //! 2. The transaction that ends it is an [`Ending`]. It first increments the feed's counter, which locks the counter.
-//! 3. [`Ending::commit`] inserts a row `(seq, claim, value, ended_at)` for each ended `sid` or `jti` and commits. No other
-//!    function commits an `Ending`, so every end has its row, and `seq` follows the order of commits.
+//! 3. [`Ending::commit`] inserts a row `(seq, claim, value, ended_at)` for each ended `sid` or `jti` and commits. No
+//!    other function commits an `Ending`, so every revocation has its row, and `seq` follows the order of commits.
 //! 4. After the commit it adds them to the [`RevokedSet`] of this replica, before the client gets its reply.
 //! 5. The [`Follower`] of every other replica polls the rows after its cursor (`revocation.poll_interval`) and adds them
 //!    to its own set.

@@ -40,7 +40,7 @@ pub enum Trust {
 }
 
 impl Storage {
-    /// Whether a verified access token may be trusted: from memory, without a query and without a lock.
+    /// Whether a verified access token may be trusted. Needs no query and no lock.
     pub fn trust(&self, token: &AccessToken) -> Trust {
         // Checked before the look-up. In the opposite order, a stale set could be looked up, then become fresh, and a
         // token that the reading has just revoked would be trusted.
@@ -77,8 +77,8 @@ impl Storage {
 
 impl RevokedSet {
     pub(in crate::storage) fn new(max_staleness: MaxStaleness, jwt: &Jwt) -> Self {
-        // A refresh may come within the leeway after the session's end, and its access token is accepted for another
-        // leeway after its own end.
+        // A refresh may come within the leeway after the session has expired, and its access token is accepted for
+        // another leeway after its own expiry.
         let leeway = Seconds(2 * jwt.leeway.0 + MAX_CLOCK_SKEW.0);
         Self {
             expires_at: HashIndex::default(),
