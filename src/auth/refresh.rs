@@ -45,8 +45,8 @@ impl Auth {
 
     /// With rotation each refresh token is used once, and a retry gets the same pair as the first attempt.
     async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
-        let (ends, alive_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
-        let session = match self.storage.rotate(token, ends, alive_at, now).await? {
+        let (new_expiry, not_ended_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
+        let session = match self.storage.rotate(token, new_expiry, not_ended_at, now).await? {
             // The normal case. Of several concurrent requests with this token, exactly one gets here.
             Rotation::Rotated(session) => return self.pair(token, &session, RefreshKind::Rotated, now),
             // Signed out or expired, or the user is deleted or inactive.

@@ -279,14 +279,14 @@ impl Storage {
         Ok(row.map(LiveSession::from))
     }
 
-    /// Advances a session to the next generation, which ends at `ends` or with the session. A compare-and-swap on one
+    /// Advances a session to the next generation, which ends at `new_expiry` or with the session. A compare-and-swap on one
     /// row: if clients send one token at the same time, on any number of replicas, exactly one call rotates. Session
-    /// and token must not have ended at `alive_at`.
+    /// and token must not have ended at `not_ended_at`.
     pub async fn rotate(
         &self,
         token: &RefreshToken,
-        ends: Timestamp,
-        alive_at: Timestamp,
+        new_expiry: Timestamp,
+        not_ended_at: Timestamp,
         now: Timestamp,
     ) -> Result<Rotation, StorageError> {
         const SWAP: &str = concat!(
@@ -304,7 +304,8 @@ impl Storage {
         self.write(|| async {
             let mut tx = self.begin().await?;
             let swap = tx.query(SWAP).bind(token.session.0).bind(token.user.0).bind(token.generation);
-            let state: Option<StateRow> = swap.bind(now.0).bind(ends.0).bind(alive_at.0).fetch_optional().await?;
+            let state: Option<StateRow> =
+                swap.bind(now.0).bind(new_expiry.0).bind(not_ended_at.0).fetch_optional().await?;
             let rotation = if let Some(state) = state {
                 // In the same transaction: roles and names are those at the moment of the swap.
                 let user: Option<UserRow> = tx.query(USER).bind(token.user.0).fetch_optional().await?;
@@ -314,7 +315,7 @@ impl Storage {
                 };
                 Rotation::Rotated(LiveSession { user: user.into(), state: state.into() })
             } else {
-                let live = tx.query(LIVE).bind(token.session.0).bind(token.user.0).bind(alive_at.0);
+                let live = tx.query(LIVE).bind(token.session.0).bind(token.user.0).bind(not_ended_at.0);
                 let live: Option<LiveRow> = live.fetch_optional().await?;
                 live.map_or(Rotation::SessionInactive, |row| Rotation::GenerationMismatch(row.into()))
             };

@@ -18,7 +18,7 @@ pub struct ReadyResponse {
 /// Each check is `ok`, or names what is wrong.
 #[derive(Serialize, ToSchema)]
 pub struct Checks {
-    /// `replaced` when SQLite's file was removed or replaced while the service runs: what it writes is lost.
+    /// `replaced` when SQLite's file was removed or replaced while the service runs: everything that the service writes is lost.
     #[schema(example = "ok")]
     database: &'static str,
     #[schema(example = "ok")]

@@ -5,8 +5,8 @@ use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 
 /// The public keys of access tokens (RFC 7517).
 ///
-/// Clients keep it for `max-age`, and fetch it again earlier when a token names a key that is not in it. Empty under HS256,
-/// HS384 and HS512: their key is a secret.
+/// Clients may keep the key set for `max-age`, and fetch it again earlier when a token names a key that is not in it. It
+/// is empty under HS256, HS384 and HS512, whose key is a secret.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "User and Access", operation_id = "jwks",
     responses((status = 200, description = "The key set.", content_type = "application/jwk-set+json", body = serde_json::Value)))]
 pub async fn key_set(state: Data<State>) -> HttpResponse {
