@@ -94,10 +94,10 @@ async fn token(auth: &Auth) -> String {
         last_name: Name::default(),
         password: Password::parse("correct horse").unwrap(),
     };
-    auth.user_admin().create(sign_up, false, NOW).await.unwrap();
+    auth.user_admin().create(sign_up, false, &NOW.into()).await.unwrap();
     let login = LoginName::email("ann@example.com");
     let sign_in = SignIn { login, password: Password::attempt("correct horse") };
-    auth.sign_in(sign_in, Client::default(), NOW).await.unwrap().access.text
+    auth.sign_in(sign_in, Client { user_agent: None, context: NOW.into() }).await.unwrap().access.text
 }
 
 /// A token of this session; its other fields do not matter.

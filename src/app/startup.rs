@@ -68,7 +68,7 @@ impl Startup {
         // The service must know all revocations before it accepts the first token.
         follower.catch_up().await?;
         if let Some((email, password)) = self.settings.first_superuser() {
-            match self.auth.user_admin().bootstrap(&email, &password, self.clock.now()).await {
+            match self.auth.user_admin().bootstrap(&email, &password, &self.clock.now().into()).await {
                 Ok(Some(user)) => tracing::info!(user.id = user.id.0, "created the first superuser"),
                 Ok(None) => {}
                 Err(AuthError::Unavailable(reason)) => return Err(StorageError::Unavailable(reason).into()),

@@ -34,8 +34,13 @@ pub enum AuthError {
     RefreshReused,
     #[error("The caller does not have the right to do this.")]
     Forbidden,
-    #[error("There is no such session.")]
+    #[error("There is no such session or user.")]
     NotFound,
+    /// The client expects another version of the user.
+    #[error("The user has changed.")]
+    PreconditionFailed,
+    #[error("This is the last active superuser.")]
+    LastSuperuser,
     #[error("Registration is closed.")]
     RegistrationClosed,
     #[error("An account with this e-mail already exists.")]

@@ -10,7 +10,7 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{LoginName, Seconds, Timestamp},
+    domain::{Action, AuditContext, LoginName, Seconds, Timestamp, UserId},
     limits::{AddressLimit, Attempt, network},
     storage::{AttemptKey, FAILURES_LAST, Failures},
 };
@@ -100,16 +100,15 @@ impl Auth {
     pub(super) async fn begin_attempt(
         &self,
         login: &LoginName,
-        address: Option<IpAddr>,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<Option<AllowedAttempt>, AuthError> {
         let Some(limits) = &self.limits else { return Ok(None) };
         // In a flood a refused sign-in costs no query.
         if !self.passwords.has_room() {
             return Err(AuthError::Overloaded);
         }
-        let arrival = Arrival { at: now, since: Instant::now() };
-        let network = address.map(network).unwrap_or_default();
+        let arrival = Arrival { at: context.at, since: Instant::now() };
+        let network = context.address.map(network).unwrap_or_default();
         let is_known = self.storage.knows_network(login, &network).await?;
         let key = AttemptKey { account: self.tokens.account_mac(login.text()), is_known };
         let refused = |retry_after| AuthError::RateLimited { limit: ACCOUNT_LIMIT, retry_after };
@@ -128,14 +127,26 @@ impl Auth {
         Ok(Some(AllowedAttempt { key, failures, arrival, _turn: turn }))
     }
 
-    /// Counts a wrong password. A failure that cannot be written counts in memory until it can be.
-    pub(super) async fn note_failure(&self, attempt: Option<AllowedAttempt>) {
-        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else { return };
-        let now = attempt.arrival.now();
-        let count = limits.unwritten.get(&attempt.key, now).map_or(1, |unwritten| unwritten.count.saturating_add(1));
-        match self.storage.add_sign_in_failures(&attempt.key, count, now).await {
+    /// Records and counts a wrong password for `account`, if there is one. A failure that cannot be written, which storage
+    /// logs, counts in memory until it can be.
+    pub(super) async fn note_failure(
+        &self,
+        attempt: Option<AllowedAttempt>,
+        action: Action,
+        account: Option<UserId>,
+        context: &AuditContext,
+    ) {
+        let (Some(limits), Some(attempt)) = (&self.limits, attempt) else {
+            let _ = self.storage.record_wrong_password(action, account, None, context).await;
+            return;
+        };
+        let last_at = attempt.arrival.now();
+        let count =
+            limits.unwritten.get(&attempt.key, last_at).map_or(1, |unwritten| unwritten.count.saturating_add(1));
+        let failures = Failures { count, last_at };
+        match self.storage.record_wrong_password(action, account, Some((&attempt.key, failures)), context).await {
             Ok(()) => limits.unwritten.remove(&attempt.key),
-            Err(_) => limits.unwritten.set(attempt.key, Failures { count, last_at: now }),
+            Err(_) => limits.unwritten.set(attempt.key, failures),
         }
         let failures = attempt.failures.saturating_add(1);
         // Once for each account and class: later failures only make the delay longer.

@@ -7,9 +7,11 @@ mod guessing;
 mod health;
 mod refresh;
 mod register;
+mod rights;
 mod sessions;
 mod sign_in;
 mod sign_out;
+mod staff;
 mod user_admin;
 mod users;
 
@@ -19,8 +21,10 @@ pub use error::AuthError;
 pub use health::Readiness;
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
+pub use rights::{Rights, Staff, Superuser};
 pub use sign_in::{Client, IssuedToken, SignIn, TokenPair};
-pub use user_admin::UserAdmin;
+pub use staff::Precondition;
+pub use user_admin::{UserAdmin, UserUpdate};
 pub use users::ProfileUpdate;
 
 use crate::{
@@ -94,8 +98,8 @@ struct Policy {
 
 impl Policy {
     /// Refuses a username that is reserved (`users.reserved_usernames`).
-    fn check_username(&self, username: &Username) -> Result<(), AuthError> {
-        let is_reserved = self.reserved_usernames.iter().any(|reserved| reserved == username.key());
+    fn check_reserved(&self, username: &str) -> Result<(), AuthError> {
+        let is_reserved = self.reserved_usernames.contains(&Username::key_of(username));
         if is_reserved {
             Err(AuthError::InvalidMember("/username", Invalid("is reserved; choose another one")))
         } else {
@@ -107,7 +111,7 @@ impl Policy {
 impl Auth {
     pub fn new(settings: &Settings, storage: Storage, passwords: Passwords, tokens: Tokens) -> Self {
         let passwords = Arc::new(passwords);
-        let user_admin = UserAdmin::new(storage.clone(), Arc::clone(&passwords), settings.passwords.rules());
+        let user_admin = UserAdmin::new(storage.clone(), Arc::clone(&passwords), settings);
         let policy = Policy {
             registration: settings.registration.mode,
             listing: settings.users.list,

@@ -2,12 +2,11 @@
 
 use super::{Auth, AuthError, IssuedToken};
 use crate::{
-    domain::{RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
+    domain::{Action, AuditContext, RefreshToken, RefreshVerdict, Seconds, SessionState, Timestamp},
     limits::AddressLimit,
     storage::{LiveSession, Rotation},
     tokens::Refusal,
 };
-use std::net::IpAddr;
 
 /// A new access token; with `jwt.rotate_refresh_tokens` also the refresh token that replaces the presented one.
 #[derive(Debug, Clone)]
@@ -33,18 +32,20 @@ impl Auth {
     ///
     /// # Errors
     /// The token is invalid, an access token, superseded or reused, its session has ended, or the database is unavailable.
-    pub async fn refresh(&self, token: &str, address: Option<IpAddr>, now: Timestamp) -> Result<Refreshed, AuthError> {
-        self.check_address(AddressLimit::Refresh, address)?;
+    pub async fn refresh(&self, token: &str, context: &AuditContext) -> Result<Refreshed, AuthError> {
+        self.check_address(AddressLimit::Refresh, context.address)?;
+        let now = context.at;
         // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::AccessTokenAsRefresh,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
-        if self.policy.rotates { self.rotate(&token, now).await } else { self.renew(&token, now).await }
+        if self.policy.rotates { self.rotate(&token, context).await } else { self.renew(&token, now).await }
     }
 
     /// With rotation each refresh token is used once, and a retry gets the same pair as the first attempt.
-    async fn rotate(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, AuthError> {
+    async fn rotate(&self, token: &RefreshToken, context: &AuditContext) -> Result<Refreshed, AuthError> {
+        let now = context.at;
         let (new_expiry, not_ended_at) = (now + self.policy.refresh_token_lifetime, now - self.policy.leeway);
         let session = match self.storage.rotate(token, new_expiry, not_ended_at, now).await? {
             // The normal case. Of several concurrent requests with this token, exactly one gets here.
@@ -61,7 +62,7 @@ impl Auth {
             // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session ends
             // for both.
             RefreshVerdict::Reused => {
-                self.storage.end_session(token.session, now).await?;
+                self.storage.end_session(token.session, token.user, Action::RefreshReuse, context).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");
                 Err(AuthError::RefreshReused)
             }

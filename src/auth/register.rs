@@ -1,12 +1,11 @@
 //! A user signs up.
 
-use super::{Auth, AuthError, Presented};
+use super::{Auth, AuthError, Presented, Rights, Staff};
 use crate::{
     config::RegistrationMode,
-    domain::{Email, Name, Password, Timestamp, User, Username},
+    domain::{AuditContext, Email, Name, Password, User, Username},
     limits::AddressLimit,
 };
-use std::net::IpAddr;
 
 /// The values of a new account.
 #[derive(Debug, Clone)]
@@ -28,21 +27,21 @@ impl Auth {
         &self,
         sign_up: SignUp,
         presented: Presented<'_>,
-        address: Option<IpAddr>,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<User, AuthError> {
-        self.check_address(AddressLimit::Create, address)?;
+        self.check_address(AddressLimit::Create, context.address)?;
+        let mut creator = None;
         match self.policy.registration {
             RegistrationMode::Open => {}
             RegistrationMode::Closed => return Err(AuthError::RegistrationClosed),
             RegistrationMode::Staff => {
-                let caller = self.caller(&self.verify(presented, now)?).await?;
-                if !caller.user.is_at_least_staff() {
-                    return Err(AuthError::Forbidden);
-                }
+                let caller = self.caller(&self.verify(presented, context.at)?).await?;
+                let staff = Staff::check(caller).ok_or(AuthError::Forbidden)?;
+                creator = Some(staff.user.id);
             }
         }
-        self.policy.check_username(&sign_up.username)?;
-        self.user_admin.create(sign_up, false, now).await
+        let context = &AuditContext { actor: creator, ..context.clone() };
+        self.policy.check_reserved(sign_up.username.as_str())?;
+        self.user_admin.create(sign_up, false, context).await
     }
 }

@@ -1,7 +1,7 @@
 //! A user lists and ends sessions.
 
 use super::{Auth, AuthError, Caller};
-use crate::domain::{Session, SessionId, Timestamp};
+use crate::domain::{AuditContext, Session, SessionId, Timestamp};
 
 impl Auth {
     /// The caller's active sessions, the newest first.
@@ -17,8 +17,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::NotFound`] if the session does not exist, has ended or belongs to another user, or the database is
     /// unavailable.
-    pub async fn end_session(&self, caller: &Caller, id: SessionId, now: Timestamp) -> Result<(), AuthError> {
-        let was_alive = self.storage.end_session_of(caller.user.id, id, now).await?;
+    pub async fn end_session(&self, caller: &Caller, id: SessionId, context: &AuditContext) -> Result<(), AuthError> {
+        let was_alive = self.storage.end_session_of(caller.user.id, id, &context.by(caller.user.id)).await?;
         was_alive.then_some(()).ok_or(AuthError::NotFound)
     }
 
@@ -26,7 +26,8 @@ impl Auth {
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn sign_out_everywhere(&self, caller: &Caller, now: Timestamp) -> Result<(), AuthError> {
-        Ok(self.storage.end_sessions(caller.user.id, now).await?)
+    pub async fn sign_out_everywhere(&self, caller: &Caller, context: &AuditContext) -> Result<(), AuthError> {
+        let context = context.by(caller.user.id);
+        self.user_admin.sign_out(caller.user.id, &context, |_| Ok(())).await.map(drop)
     }
 }

@@ -2,14 +2,17 @@
 
 use super::{AuthError, SignUp};
 use crate::{
+    config::Settings,
     domain::{
-        Email, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, Timestamp, User, UserCursor, UserId,
-        Username,
+        AuditContext, AuditEntry, Email, Invalid, Limit, LoginName, Name, NewUser, Page, Password, PasswordRules, User,
+        UserChange, UserCursor, UserId, Username,
     },
     passwords::Passwords,
-    storage::{Created, Storage, UserRef},
+    storage::{Changed, Created, Storage, UserRef},
+    tokens::is_registered,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// The use cases that check no rights.
@@ -18,11 +21,58 @@ pub struct UserAdmin {
     storage: Storage,
     passwords: Arc<Passwords>,
     rules: PasswordRules,
+    /// The names of the settings `jwt.jti_claim` and `jwt.user_id_claim`.
+    claim_names: [String; 2],
 }
 
+/// Changes to a user; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserUpdate {
+    pub email: Option<Email>,
+    /// Not parsed yet: the rules for a username depend on the user's e-mail.
+    pub username: Option<String>,
+    pub first_name: Option<Name>,
+    pub last_name: Option<Name>,
+    pub is_active: Option<bool>,
+    pub is_staff: Option<bool>,
+    pub is_superuser: Option<bool>,
+    pub is_verified: Option<bool>,
+    pub claims: Option<Map<String, Value>>,
+}
+
+impl UserUpdate {
+    /// The change that this is for `user`. A username that is the e-mail follows it, and a new e-mail is not verified.
+    fn change(&self, user: &User) -> Result<UserChange, AuthError> {
+        let email = self.email.as_ref().filter(|email| **email != user.email);
+        let username = match &self.username {
+            Some(text) => {
+                let parsed = Username::parse(text, email.unwrap_or(&user.email));
+                Some(parsed.map_err(|fault| AuthError::InvalidMember("/username", fault))?)
+            }
+            None => email.filter(|_| user.username.key() == user.email.key()).map(Username::of_email),
+        };
+        Ok(UserChange {
+            email: email.cloned(),
+            username,
+            first_name: self.first_name.clone(),
+            last_name: self.last_name.clone(),
+            is_active: self.is_active,
+            is_staff: self.is_staff,
+            is_superuser: self.is_superuser,
+            is_verified: self.is_verified.or(email.map(|_| false)),
+            claims: self.claims.clone(),
+            password_hash: None,
+        })
+    }
+}
+
+/// What a user's own claims may take in every access token, in bytes of JSON.
+const MAX_CLAIMS: usize = 4096;
+
 impl UserAdmin {
-    pub fn new(storage: Storage, passwords: Arc<Passwords>, rules: PasswordRules) -> Self {
-        Self { storage, passwords, rules }
+    pub fn new(storage: Storage, passwords: Arc<Passwords>, settings: &Settings) -> Self {
+        let claim_names = [&settings.jwt.jti_claim, &settings.jwt.user_id_claim].map(|name| name.to_string());
+        Self { storage, passwords, rules: settings.passwords.rules(), claim_names }
     }
 
     /// # Errors
@@ -35,14 +85,14 @@ impl UserAdmin {
     ///
     /// # Errors
     /// The password is weak, the e-mail or the username is taken, or the service is overloaded or unavailable.
-    pub async fn create(&self, sign_up: SignUp, is_superuser: bool, now: Timestamp) -> Result<User, AuthError> {
+    pub async fn create(&self, sign_up: SignUp, is_superuser: bool, context: &AuditContext) -> Result<User, AuthError> {
         let SignUp { email, username, first_name, last_name, password } = sign_up;
         self.check_length(&password)?;
         let personal = [email.as_str(), username.as_str(), first_name.as_str(), last_name.as_str()].map(str::to_owned);
         let hash = self.passwords.hash_new(password, personal.to_vec()).await?;
         let user = NewUser { email, username, first_name, last_name, is_superuser };
         // Duplicates are not checked before hashing: the unique index decides, and an earlier check could be stale.
-        match self.storage.create_user(&user, &hash, now).await? {
+        match self.storage.create_user(&user, &hash, context).await? {
             Created::User(user) => Ok(user),
             Created::EmailTaken => Err(AuthError::EmailTaken),
             Created::UsernameTaken => Err(AuthError::UsernameTaken),
@@ -73,36 +123,65 @@ impl UserAdmin {
         Ok(self.storage.list_users(cursor, limit).await?)
     }
 
-    /// Sets a password and ends the user's sessions; `None` if there is no such user.
+    /// Changes a user whom `check` allows. A deactivation ends the user's sessions; an activation restores none.
     ///
     /// # Errors
-    /// The password is weak, or the service is overloaded or unavailable.
+    /// `check` refuses, there is no such user, a member is invalid or taken, no active superuser would be left, or the
+    /// database is unavailable.
+    pub async fn update(
+        &self,
+        id: UserId,
+        update: &UserUpdate,
+        context: &AuditContext,
+        check: impl Fn(&User) -> Result<(), AuthError>,
+    ) -> Result<User, AuthError> {
+        if let Some(claims) = &update.claims {
+            self.check_claims(claims)?;
+        }
+        let decide = |user: &User| {
+            check(user)?;
+            update.change(user)
+        };
+        changed(self.storage.change_user(id, context, decide).await?)
+    }
+
+    /// Activates or deactivates a user.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub async fn set_active(&self, id: UserId, is_active: bool, context: &AuditContext) -> Result<User, AuthError> {
+        let update = UserUpdate { is_active: Some(is_active), ..UserUpdate::default() };
+        self.update(id, &update, context, |_| Ok(())).await
+    }
+
+    /// Checks the claims that a user's access tokens are to have.
+    fn check_claims(&self, claims: &Map<String, Value>) -> Result<(), AuthError> {
+        let has_meaning = |name: &String| is_registered(name) || self.claim_names.contains(name);
+        let fault = if claims.keys().any(has_meaning) {
+            Some("must not have a claim with another meaning, such as sub, exp, scope or roles")
+        } else if serde_json::to_string(claims).is_ok_and(|text| text.len() > MAX_CLAIMS) {
+            Some("must have at most 4 KiB")
+        } else {
+            None
+        };
+        fault.map_or(Ok(()), |fault| Err(AuthError::InvalidMember("/claims", Invalid(fault))))
+    }
+
+    /// Sets a password and ends the user's sessions.
+    ///
+    /// # Errors
+    /// There is no such user, the password is weak, or the service is overloaded or unavailable.
     pub async fn set_password(
         &self,
         id: UserId,
         password: Password,
-        now: Timestamp,
-    ) -> Result<Option<User>, AuthError> {
+        context: &AuditContext,
+    ) -> Result<User, AuthError> {
         self.check_length(&password)?;
-        let Some(user) = self.storage.find_user(&UserRef::Id(id)).await? else { return Ok(None) };
+        let user = self.storage.find_user(&UserRef::Id(id)).await?.ok_or(AuthError::NotFound)?;
         let hash = self.passwords.hash_new(password, user.personal_words()).await?;
-        Ok(self.storage.set_password(id, &hash, now).await?)
-    }
-
-    /// Activates a user; `None` if there is no such user.
-    ///
-    /// # Errors
-    /// If the database is unavailable.
-    pub async fn activate(&self, id: UserId) -> Result<Option<User>, AuthError> {
-        Ok(self.storage.activate(id).await?)
-    }
-
-    /// Deactivates a user and ends its sessions; `None` if there is no such user.
-    ///
-    /// # Errors
-    /// If the database is unavailable.
-    pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, AuthError> {
-        Ok(self.storage.deactivate(id, now).await?)
+        let change = |_: &User| Ok(UserChange { password_hash: Some(hash.clone()), ..UserChange::default() });
+        changed(self.storage.change_user(id, context, change).await?)
     }
 
     /// Clears the failed sign-ins of a user, under each name that the user can sign in with. `mac` is
@@ -117,20 +196,38 @@ impl UserAdmin {
         Ok(())
     }
 
-    /// Ends every session of a user.
+    /// Ends every session of a user whom `check` allows.
     ///
     /// # Errors
-    /// If the database is unavailable.
-    pub async fn sign_out(&self, id: UserId, now: Timestamp) -> Result<(), AuthError> {
-        Ok(self.storage.end_sessions(id, now).await?)
+    /// `check` refuses, there is no such user, or the database is unavailable.
+    pub async fn sign_out(
+        &self,
+        id: UserId,
+        context: &AuditContext,
+        check: impl Fn(&User) -> Result<(), AuthError>,
+    ) -> Result<User, AuthError> {
+        changed(self.storage.end_sessions(id, context, check).await?)
     }
 
-    /// Deletes a user with its sessions. Returns whether there was one.
+    /// Deletes a user whom `check` allows, and the user's sessions. Returns the user that was deleted.
+    ///
+    /// # Errors
+    /// `check` refuses, there is no such user, no active superuser would be left, or the database is unavailable.
+    pub async fn delete(
+        &self,
+        id: UserId,
+        context: &AuditContext,
+        check: impl Fn(&User) -> Result<(), AuthError>,
+    ) -> Result<User, AuthError> {
+        changed(self.storage.delete_user(id, context, check).await?)
+    }
+
+    /// A page of the audit, the newest entry first: the entries before `before`, of all users or of one.
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn delete(&self, id: UserId, now: Timestamp) -> Result<bool, AuthError> {
-        Ok(self.storage.delete_user(id, now).await?)
+    pub async fn audit(&self, user: Option<UserId>, before: i64, limit: Limit) -> Result<Page<AuditEntry>, AuthError> {
+        Ok(self.storage.list_audit(user, before, limit).await?)
     }
 
     /// Creates a superuser if there is none. If a user has this e-mail, promotes that user and sets this password.
@@ -141,7 +238,7 @@ impl UserAdmin {
         &self,
         email: &Email,
         password: &SecretString,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<Option<User>, AuthError> {
         if self.storage.has_superuser().await? {
             return Ok(None);
@@ -154,13 +251,25 @@ impl UserAdmin {
             last_name: Name::default(),
             password: password.clone(),
         };
-        match self.create(sign_up, true, now).await {
+        match self.create(sign_up, true, context).await {
             Ok(user) => Ok(Some(user)),
             Err(AuthError::EmailTaken) => {
                 let hash = self.passwords.hash_new(password, vec![email.as_str().to_owned()]).await?;
-                Ok(self.storage.promote(email, &hash, now).await?)
+                Ok(self.storage.promote(email, &hash, context).await?)
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The user after a change, or the reason why there is none.
+fn changed(outcome: Changed<AuthError>) -> Result<User, AuthError> {
+    match outcome {
+        Changed::User(user) => Ok(user),
+        Changed::NotFound => Err(AuthError::NotFound),
+        Changed::Refused(refusal) => Err(refusal),
+        Changed::EmailTaken => Err(AuthError::EmailTaken),
+        Changed::UsernameTaken => Err(AuthError::UsernameTaken),
+        Changed::LastSuperuser => Err(AuthError::LastSuperuser),
     }
 }

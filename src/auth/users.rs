@@ -1,13 +1,11 @@
 //! A user reads the list of users and changes its own profile.
 
-use super::{Auth, AuthError, Caller};
+use super::{Auth, AuthError, Caller, UserUpdate};
 use crate::{
     config::Listing,
-    domain::{Limit, Name, Page, User, UserCursor, Username},
+    domain::{AuditContext, Limit, Name, Page, User, UserCursor, Username},
     limits::AddressLimit,
-    storage::{ProfileChange, Updated},
 };
-use std::net::IpAddr;
 
 /// The changes to a profile; `None` keeps a value.
 #[derive(Debug, Clone, Default)]
@@ -43,21 +41,24 @@ impl Auth {
         &self,
         caller: &Caller,
         update: ProfileUpdate,
-        address: Option<IpAddr>,
+        context: &AuditContext,
     ) -> Result<User, AuthError> {
         if update.username.is_some() {
             // The reply reveals whether an account has the username.
-            self.check_address(AddressLimit::Create, address)?;
+            self.check_address(AddressLimit::Create, context.address)?;
         }
-        let username = update.username.map(|text| Username::parse(&text, &caller.user.email)).transpose();
-        let username = username.map_err(|fault| AuthError::InvalidMember("/username", fault))?;
-        let other = username.as_ref().filter(|username| username.key() != caller.user.username.key());
-        other.map_or(Ok(()), |username| self.policy.check_username(username))?;
-        let change = ProfileChange { username, first_name: update.first_name, last_name: update.last_name };
-        match self.storage.update_profile(caller.user.id, &change).await? {
-            Updated::User(user) => Ok(user),
-            Updated::UsernameTaken => Err(AuthError::UsernameTaken),
-            Updated::Gone => Err(AuthError::InvalidToken),
+        let ProfileUpdate { username, first_name, last_name } = update;
+        let update = UserUpdate { username, first_name, last_name, ..UserUpdate::default() };
+        let check = |user: &User| match &update.username {
+            // Deactivated since its token was read.
+            _ if !user.is_active => Err(AuthError::NotFound),
+            Some(text) if Username::key_of(text) != user.username.key() => self.policy.check_reserved(text),
+            _ => Ok(()),
+        };
+        let id = caller.user.id;
+        match self.user_admin.update(id, &update, &context.by(id), check).await {
+            Err(AuthError::NotFound) => Err(AuthError::InvalidToken),
+            updated => updated,
         }
     }
 }

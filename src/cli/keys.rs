@@ -1,15 +1,16 @@
 //! `signet keys …`: manages the keys of `jwt.keys_dir`. A running service reads the folder every ten seconds.
 
-use super::{Failure, say};
+use super::{Failure, runtime, say};
 use crate::{
     app,
     clock::Clock,
     config::Settings,
-    domain::Timestamp,
+    domain::{Action, Timestamp},
     keys::{
         Activation,
         files::{self, KeyFile},
     },
+    storage::Storage,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -45,13 +46,33 @@ pub(super) fn run(command: KeysCommand, settings: &Settings) -> Result<(), Failu
     let folder = folder.ok_or("jwt.keys_dir is not set; `signet keys` manages the keys in that folder")?;
     let (algorithm, now) = (settings.jwt.algorithm, Clock::System.now());
     match command {
-        KeysCommand::Generate(output) => announce(&files::generate(folder, algorithm, now)?, &output),
+        KeysCommand::Generate(output) => {
+            announce(&files::generate(folder, algorithm, now)?, &output);
+            record(settings, now)?;
+        }
         KeysCommand::Rotate { now: at_once, output } => {
             announce(&files::rotate(folder, algorithm, at_once, now)?, &output);
+            record(settings, now)?;
         }
         KeysCommand::List(output) => list(folder, settings, now, &output)?,
     }
     Ok(())
+}
+
+/// Records a change of the keys in the audit. The key is made already, so a failure is a warning.
+fn record(settings: &Settings, now: Timestamp) -> Result<(), Failure> {
+    // Keys can be made before the first start.
+    if settings.database.sqlite_path().is_some_and(|path| !path.exists()) {
+        return Ok(());
+    }
+    runtime()?.block_on(async {
+        let storage = Storage::open(settings, 1).await?;
+        if let Err(error) = storage.record(Action::KeysChange, &now.into()).await {
+            eprintln!("warning: the audit has no entry of this change: {error}");
+        }
+        storage.close().await;
+        Ok(())
+    })
 }
 
 fn announce(file: &KeyFile, output: &Output) {

@@ -1,5 +1,6 @@
 //! The command line: the commands, their output and their exit codes.
 
+mod audit;
 mod config;
 mod healthcheck;
 mod keys;
@@ -60,6 +61,9 @@ enum Command {
     /// Manage users
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Read the audit: who did what to whom, when and from where
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Check whether the service on this machine is ready
     Healthcheck,
 }
@@ -94,6 +98,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(command) => config::run(&command, &settings()?)?,
         Command::Keys(command) => keys::run(command, &settings()?)?,
         Command::User(command) => runtime()?.block_on(user::run(command, &settings()?))?,
+        Command::Audit(command) => runtime()?.block_on(audit::run(command, &settings()?))?,
         Command::Healthcheck => return healthcheck::run(&settings()?.server),
     }
     Ok(ExitCode::SUCCESS)

@@ -3,17 +3,19 @@
 use super::{Failure, say};
 use crate::{
     app,
-    auth::{AuthError, SignUp, UserAdmin},
+    auth::{AuthError, SignUp, UserAdmin, UserUpdate},
     clock::Clock,
     config::Settings,
-    domain::{Email, Limit, Name, Password, Timestamp, User, UserCursor, UserId, Username},
+    domain::{AuditContext, Email, Limit, Name, Password, User, UserCursor, UserId, Username},
     http::UserResponse,
     storage::{NAME_CONFLICT, Storage},
     telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
 use std::{
+    fs,
     io::{self, IsTerminal},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -45,6 +47,8 @@ pub(super) enum UserAction {
     SignOut(Which),
     /// Forget the failed sign-ins that delay further attempts
     Unlock(Which),
+    /// Change a user. A value without an option stays as it is
+    Update(Update),
     /// Delete a user and the user's sessions
     Delete(Which),
 }
@@ -81,8 +85,60 @@ pub(super) struct Which {
     json: bool,
 }
 
-/// Runs one command on the database that the settings name.
-pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(), Failure> {
+#[derive(Args)]
+pub(super) struct Update {
+    #[command(flatten)]
+    which: Which,
+    /// E-mail address. A username that is the old address becomes the new one
+    #[arg(long)]
+    email: Option<String>,
+    #[arg(long)]
+    username: Option<String>,
+    #[arg(long)]
+    first_name: Option<String>,
+    #[arg(long)]
+    last_name: Option<String>,
+    /// Give or take away the rights of staff
+    #[arg(long, value_name = "BOOL")]
+    staff: Option<bool>,
+    /// Give or take away all rights
+    #[arg(long, value_name = "BOOL")]
+    superuser: Option<bool>,
+    /// Whether the address belongs to the user
+    #[arg(long, value_name = "BOOL")]
+    verified: Option<bool>,
+    /// A file with a JSON object: the claims that the user's access tokens have in addition
+    #[arg(long, value_name = "FILE")]
+    claims: Option<PathBuf>,
+}
+
+impl Update {
+    fn parse(&self) -> Result<UserUpdate, Failure> {
+        let email =
+            self.email.as_deref().map(Email::parse).transpose().map_err(|fault| format!("the e-mail {fault}"))?;
+        let name = |name: &Option<String>, which| {
+            name.as_deref().map(Name::parse).transpose().map_err(|fault| format!("the {which} name {fault}"))
+        };
+        let claims = self.claims.as_ref().map(|path| {
+            let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            serde_json::from_str(&text).map_err(|error| format!("{} must be a JSON object: {error}", path.display()))
+        });
+        Ok(UserUpdate {
+            email,
+            username: self.username.clone(),
+            first_name: name(&self.first_name, "first")?,
+            last_name: name(&self.last_name, "last")?,
+            is_active: None,
+            is_staff: self.staff,
+            is_superuser: self.superuser,
+            is_verified: self.verified,
+            claims: claims.transpose()?,
+        })
+    }
+}
+
+/// Opens the database that the settings name.
+pub(super) async fn open(settings: &Settings) -> Result<(Storage, UserAdmin), Failure> {
     let storage = Storage::open(settings, 1).await?;
     if storage.is_sqlite() {
         for user in storage.migrate().await? {
@@ -90,47 +146,71 @@ pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(),
         }
     }
     let passwords = Arc::new(app::start_passwords(&settings.passwords, HashWaits::default())?);
-    let user_admin = UserAdmin::new(storage.clone(), passwords, settings.passwords.rules());
-    let now = Clock::System.now();
+    let user_admin = UserAdmin::new(storage.clone(), passwords, settings);
+    Ok((storage, user_admin))
+}
+
+/// Runs one command on the database that the settings name.
+pub(super) async fn run(command: UserCommand, settings: &Settings) -> Result<(), Failure> {
+    let (storage, user_admin) = open(settings).await?;
+    let context = Clock::System.now().into();
     let ended = match command {
-        UserCommand::Create(command) => create(command, &user_admin, now).await,
+        UserCommand::Create(command) => create(command, &user_admin, &context).await,
         UserCommand::List { json } => list(&user_admin, json).await,
-        UserCommand::Existing(action) => act(action, &user_admin, settings, now).await,
+        UserCommand::Existing(action) => act(action, &user_admin, settings, &context).await,
     };
     storage.close().await;
     ended
 }
 
 /// Finds a user and applies the command to it.
-async fn act(action: UserAction, user_admin: &UserAdmin, settings: &Settings, now: Timestamp) -> Result<(), Failure> {
-    use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut, Unlock};
-    let (Show(which) | SetPassword(which) | Activate(which) | Deactivate(which) | SignOut(which) | Unlock(which)
+async fn act(
+    action: UserAction,
+    user_admin: &UserAdmin,
+    settings: &Settings,
+    context: &AuditContext,
+) -> Result<(), Failure> {
+    use UserAction::{Activate, Deactivate, Delete, SetPassword, Show, SignOut, Unlock, Update};
+    let (Show(which)
+    | SetPassword(which)
+    | Activate(which)
+    | Deactivate(which)
+    | SignOut(which)
+    | Unlock(which)
+    | Update(self::Update { which, .. })
     | Delete(which)) = &action;
-    let user = user_admin.find(&which.user).await.map_err(explain)?;
-    let user = user.ok_or("there is no user with this id, e-mail or username")?;
+    let user = find(user_admin, &which.user).await?;
     let id = user.id;
-    let user = match action {
-        Show(_) => Ok(Some(user)),
-        SetPassword(_) => {
-            let password = new_password()?;
-            user_admin.set_password(id, password, now).await
-        }
-        Activate(_) => user_admin.activate(id).await,
-        Deactivate(_) => user_admin.deactivate(id, now).await,
-        SignOut(_) => user_admin.sign_out(id, now).await.map(|()| Some(user)),
+    // An operator may change every user.
+    let all = |_: &User| Ok(());
+    let user = match &action {
+        Show(_) => Ok(user),
+        SetPassword(_) => user_admin.set_password(id, new_password()?, context).await,
+        Activate(_) => user_admin.set_active(id, true, context).await,
+        Deactivate(_) => user_admin.set_active(id, false, context).await,
+        SignOut(_) => user_admin.sign_out(id, context, all).await,
         Unlock(_) => {
-            let mac = app::account_mac(settings, now)?;
-            user_admin.unlock(&user, mac).await.map(|()| Some(user))
+            let mac = app::account_mac(settings, context.at)?;
+            user_admin.unlock(&user, mac).await.map(|()| user)
         }
-        Delete(_) => user_admin.delete(id, now).await.map(|was_there| was_there.then_some(user)),
+        Update(update) => user_admin.update(id, &update.parse()?, context, all).await,
+        Delete(_) => user_admin.delete(id, context, all).await,
     };
-    print(user.map_err(explain)?.ok_or("the user was deleted at the same time")?, which.json);
+    print(user.map_err(explain)?, which.json);
     Ok(())
 }
 
+/// Finds the user that an operator names.
+pub(super) async fn find(user_admin: &UserAdmin, name: &str) -> Result<User, Failure> {
+    let user = user_admin.find(name).await.map_err(explain)?;
+    Ok(user.ok_or("there is no user with this id, e-mail or username")?)
+}
+
 /// Adds the reason, which the HTTP API does not reveal.
-fn explain(error: AuthError) -> Failure {
+pub(super) fn explain(error: AuthError) -> Failure {
     match error {
+        AuthError::NotFound => "the user was deleted at the same time".into(),
+        AuthError::InvalidMember(member, fault) => format!("{} {fault}", &member[1..]).into(),
         AuthError::Unavailable(reason) => format!("the database is unavailable ({reason})").into(),
         AuthError::Internal(reason) => reason.into(),
         other => other.into(),
@@ -150,7 +230,7 @@ async fn list(user_admin: &UserAdmin, json: bool) -> Result<(), Failure> {
     }
 }
 
-async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Result<(), Failure> {
+async fn create(command: Create, user_admin: &UserAdmin, context: &AuditContext) -> Result<(), Failure> {
     let email = command.email.or(command.address).unwrap_or_default();
     let email = Email::parse(&email).map_err(|fault| format!("the e-mail {fault}"))?;
     let username = match command.username {
@@ -164,7 +244,7 @@ async fn create(command: Create, user_admin: &UserAdmin, now: Timestamp) -> Resu
         email,
         password: new_password()?,
     };
-    print(user_admin.create(sign_up, command.superuser, now).await.map_err(explain)?, command.json);
+    print(user_admin.create(sign_up, command.superuser, context).await.map_err(explain)?, command.json);
     Ok(())
 }
 

@@ -218,7 +218,7 @@ fn bootstrap(settings: &Settings, rules: &mut Rules) {
 }
 
 /// The sections whose settings have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &["mail.", "audit."];
+const WITHOUT_EFFECT: &[&str] = &["mail."];
 
 impl Settings {
     /// What is allowed but deserves a line at the start.

@@ -4,6 +4,7 @@
 //! is the only way to make one from outside input.
 
 mod algorithm;
+mod audit;
 mod email;
 mod name;
 mod page;
@@ -17,6 +18,7 @@ mod user;
 mod username;
 
 pub use algorithm::Algorithm;
+pub use audit::{Action, AuditContext, AuditEntry, Outcome};
 pub use email::Email;
 pub use name::Name;
 pub use page::{Limit, Page, UserCursor};
@@ -26,7 +28,7 @@ pub use session::{NewSession, Session, SessionId, SessionState};
 pub(crate) use text::folded;
 pub use time::{MAX_CLOCK_SKEW, Seconds, Timestamp};
 pub use token::{AccessToken, RefreshToken, TokenId};
-pub use user::{NewUser, Role, User, UserId, UserIdField};
+pub use user::{NewUser, Role, User, UserChange, UserId, UserIdField};
 pub use username::{LoginName, Username};
 
 /// Why an input value is invalid. Says what would be valid, and never repeats the value.

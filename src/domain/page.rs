@@ -7,6 +7,8 @@ use super::{Email, Invalid, User, UserId};
 pub struct Limit(i64);
 
 impl Limit {
+    pub const MAX: Self = Self(200);
+
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         match text.parse() {
             Ok(limit @ 1..=200) if !text.starts_with('+') => Ok(Self(limit)),

@@ -1,6 +1,6 @@
 //! Users and their roles.
 
-use super::{Email, Name, Timestamp, Username};
+use super::{Action, Email, Name, PasswordHash, Timestamp, Username};
 use serde_json::{Map, Value};
 use std::fmt;
 use strum::{EnumString, IntoStaticStr, VariantNames};
@@ -88,6 +88,57 @@ pub struct NewUser {
     pub last_name: Name,
     /// Makes the user staff and superuser; false for a sign-up.
     pub is_superuser: bool,
+}
+
+/// Changes to a user; `None` leaves a value as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    pub email: Option<Email>,
+    pub username: Option<Username>,
+    pub first_name: Option<Name>,
+    pub last_name: Option<Name>,
+    pub is_active: Option<bool>,
+    pub is_staff: Option<bool>,
+    pub is_superuser: Option<bool>,
+    pub is_verified: Option<bool>,
+    pub claims: Option<Map<String, Value>>,
+    pub password_hash: Option<PasswordHash>,
+}
+
+impl UserChange {
+    /// Whether the sessions of the user end: a deactivated user has none, and a session that began with the old password must
+    /// not continue.
+    pub fn ends_sessions(&self) -> bool {
+        self.is_active == Some(false) || self.password_hash.is_some()
+    }
+
+    /// Whether this takes the rights of an active superuser away.
+    pub fn removes_superuser(&self, user: &User) -> bool {
+        user.is_superuser && user.is_active && (self.is_superuser == Some(false) || self.is_active == Some(false))
+    }
+
+    /// What the audit records of this change.
+    pub fn actions(&self, user: &User) -> Vec<Action> {
+        let differs = |new: Option<bool>, old: bool| new.is_some_and(|new| new != old);
+        let Self {
+            email, username, first_name, last_name, is_active, is_staff, is_superuser, is_verified, claims, ..
+        } = self;
+        let changes_profile = username.as_ref().is_some_and(|username| *username != user.username)
+            || first_name.as_ref().is_some_and(|name| *name != user.first_name)
+            || last_name.as_ref().is_some_and(|name| *name != user.last_name)
+            || claims.as_ref().is_some_and(|claims| *claims != user.claims)
+            || differs(*is_verified, user.is_verified);
+        let changes_rights = differs(*is_staff, user.is_staff) || differs(*is_superuser, user.is_superuser);
+        let activation = if *is_active == Some(true) { Action::UserActivate } else { Action::UserDeactivate };
+        let actions = [
+            (email.as_ref().is_some_and(|email| *email != user.email), Action::EmailChange),
+            (changes_profile, Action::UserUpdate),
+            (changes_rights, Action::RightsChange),
+            (differs(*is_active, user.is_active), activation),
+            (self.password_hash.is_some(), Action::PasswordSet),
+        ];
+        actions.into_iter().filter(|(applies, _)| *applies).map(|(_, action)| action).collect()
+    }
 }
 
 /// A role in the `roles` claim.

@@ -11,7 +11,7 @@ mod routes;
 
 pub use actix_web::dev::{Server, ServerHandle};
 pub use connection::{Options, close, listen, serve};
-pub use handlers::users::UserResponse;
+pub use handlers::{audit::AuditResponse, users::UserResponse};
 pub use openapi::default_document;
 pub use problem::Code;
 pub use routes::{metrics_routes, routes};

@@ -1,7 +1,7 @@
 //! The OpenAPI document: the routes as their handlers declare them, adapted to the settings.
 
 use super::{
-    handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
+    handlers::{audit, docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
     problem::ProblemResponse,
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
@@ -15,12 +15,14 @@ use utoipa::{Modify, OpenApi, openapi::security};
         users::create, sign_in::signin, refresh::refresh_access, sign_out::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
         verify::verify, jwks::key_set, users::list, users::me, users::update_me,
+        user::user, user::update, user::delete, user::set_password, user::end_sessions, audit::audit,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
     components(schemas(ProblemResponse)),
     modifiers(&BearerScheme),
     tags(
         (name = "User and Access", description = "Users and their tokens."),
+        (name = "Administration", description = "For staff and superusers: other users, and the audit."),
         (name = "Operations", description = "For operators: probes and metrics."),
     )
 )]
@@ -57,7 +59,9 @@ pub fn document(dialect: &Dialect) -> Value {
     if !base_path.is_empty() {
         document["servers"] = json!([{ "url": base_path }]);
     }
-    for (schema, member) in [("CreateRequest", "password"), ("PasswordRequest", "new_password")] {
+    for (schema, member) in
+        [("CreateRequest", "password"), ("PasswordRequest", "new_password"), ("NewPasswordRequest", "new_password")]
+    {
         let member = &mut document["components"]["schemas"][schema]["properties"][member];
         member["minLength"] = dialect.passwords.min_length.into();
         member["maxLength"] = dialect.passwords.max_length.into();
@@ -160,10 +164,11 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
-                let guarded = ["/auth/users", "/auth/verify", "/auth/sessions", "/auth/signout-all", "/auth/password"];
+                let guarded = ["users", "verify", "sessions", "signout-all", "password", "audit"];
                 // Registration accepts a token, because `registration.mode` can be `staff`, but the document does not
                 // require one.
-                let needs_token = path == "/auth/create" || guarded.iter().any(|guarded| path.starts_with(guarded));
+                let route = path.strip_prefix("/auth/").unwrap_or_default();
+                let needs_token = route == "create" || guarded.iter().any(|guarded| route.starts_with(guarded));
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = operation.to_string().contains("#/components/schemas/Problem");
                 assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");

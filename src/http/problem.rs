@@ -56,6 +56,10 @@ codes! {
     REQUEST_TIMEOUT = "request-timeout", 408, "Request timeout", "The request did not arrive in time.";
     EMAIL_TAKEN = "email-taken", 409, "E-mail taken", "An account with this e-mail already exists.";
     USERNAME_TAKEN = "username-taken", 409, "Username taken", "An account with this username already exists.";
+    LAST_SUPERUSER = "last-superuser", 409, "Last superuser",
+        "The user is the last active superuser. Make another user a superuser first.";
+    PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed",
+        "The user has changed since the client read it: `If-Match` is not the `ETag` of the user. Read the user again.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", 415, "Unsupported media type",
         "Send the body as `application/json` in UTF-8, without a content encoding.";
@@ -146,6 +150,8 @@ impl Problem {
                 AuthError::RefreshReused => Code::REFRESH_REUSED,
                 AuthError::Forbidden => Code::FORBIDDEN,
                 AuthError::NotFound => Code::NOT_FOUND,
+                AuthError::PreconditionFailed => Code::PRECONDITION_FAILED,
+                AuthError::LastSuperuser => Code::LAST_SUPERUSER,
                 AuthError::RegistrationClosed => Code::REGISTRATION_CLOSED,
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
                 AuthError::UsernameTaken => Code::USERNAME_TAKEN,

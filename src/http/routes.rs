@@ -2,7 +2,7 @@
 
 use super::{
     State,
-    handlers::{docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, users, verify},
+    handlers::{audit, docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
     problem::{Code, Problem},
 };
 use actix_web::{
@@ -29,6 +29,10 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/verify", vec![get(verify::verify)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
+    at("/auth/users/{id}", vec![get(user::user), patch(user::update), delete(user::delete)]);
+    at("/auth/users/{id}/password", vec![put(user::set_password)]);
+    at("/auth/users/{id}/sessions", vec![delete(user::end_sessions)]);
+    at("/auth/audit", vec![get(audit::audit)]);
 
     at("/.well-known/jwks.json", vec![get(jwks::key_set)]);
 
@@ -72,6 +76,13 @@ where
     F::Output: Responder + 'static,
 {
     Verb(&[Method::PATCH], web::patch().to(handler))
+}
+
+fn put<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb
+where
+    F::Output: Responder + 'static,
+{
+    Verb(&[Method::PUT], web::put().to(handler))
 }
 
 fn delete<F: Handler<A>, A: FromRequest + 'static>(handler: F) -> Verb

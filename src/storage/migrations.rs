@@ -31,6 +31,7 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     migration!(6, "email keys", "0006_email_keys.sql"),
     migration!(7, "sign in failures", "0007_sign_in_failures.sql"),
     migration!(8, "known networks", "0008_known_networks.sql"),
+    migration!(9, "audit", "0009_audit.sql"),
 ];
 
 /// The warning about a user that [`Storage::migrate`] returns.

@@ -18,6 +18,7 @@
 //! .await
 //! ```
 
+mod audit;
 mod error;
 mod health;
 mod migrations;
@@ -39,9 +40,9 @@ pub use purge::{Expiring, Purged};
 pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
-pub use users::{Created, ProfileChange, Updated, UserRef};
+pub use users::{Changed, Created, Credentials, UserRef};
 
-use crate::config::Settings;
+use crate::{config::Settings, domain::Seconds};
 use pool::Pool;
 use revocation::RevokedSet;
 use sign_in_batch::PendingSignIn;
@@ -58,6 +59,8 @@ pub struct Storage {
     outages: Arc<Outages>,
     /// The queue of sign-ins that share a transaction, in SQLite.
     sign_in_queue: Option<mpsc::UnboundedSender<PendingSignIn>>,
+    /// How long entries of the audit are kept.
+    audit_keep: Seconds,
     /// The revocations that this replica knows.
     revoked: Arc<RevokedSet>,
 }
@@ -69,7 +72,8 @@ impl Storage {
     /// # Errors
     /// When SQLite's file cannot be opened or created.
     pub async fn open(settings: &Settings, workers: usize) -> Result<Self, OpenError> {
-        let Settings { database, jwt, revocation, .. } = settings;
+        let Settings { database, jwt, revocation, audit, .. } = settings;
+        let audit_keep = Seconds(i64::try_from(audit.keep.as_secs()).unwrap_or(i64::MAX));
         let pool = Pool::open(database, workers).await?;
         let revoked = Arc::new(RevokedSet::new(revocation.max_staleness, jwt));
         // Not in PostgreSQL, where the locked row of one user would delay the sign-ins of others.
@@ -77,7 +81,8 @@ impl Storage {
         let (sign_in_queue, pending) = queue.unzip();
         // A unit of work may first wait for a connection.
         let deadline = database.acquire_timeout + Duration::from_secs(2);
-        let storage = Self { pool, deadline, outages: Arc::new(Outages::default()), sign_in_queue, revoked };
+        let storage =
+            Self { pool, deadline, outages: Arc::new(Outages::default()), sign_in_queue, audit_keep, revoked };
         if let Some(pending) = pending {
             tokio::spawn(sign_in_batch::run(storage.clone(), pending));
         }

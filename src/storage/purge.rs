@@ -29,11 +29,19 @@ pub enum Expiring {
     FutureFailures,
     /// Networks without a session for a long time.
     KnownNetworks,
+    /// Entries of the audit that are older than `audit.keep`.
+    Audit,
 }
 
 impl Expiring {
-    pub const ALL: [Self; 5] =
-        [Self::Sessions, Self::Revocations, Self::SignInFailures, Self::FutureFailures, Self::KnownNetworks];
+    pub const ALL: [Self; 6] = [
+        Self::Sessions,
+        Self::Revocations,
+        Self::SignInFailures,
+        Self::FutureFailures,
+        Self::KnownNetworks,
+        Self::Audit,
+    ];
 
     /// The table's name.
     pub fn name(self) -> &'static str {
@@ -42,6 +50,7 @@ impl Expiring {
             Self::Revocations => "revocations",
             Self::SignInFailures | Self::FutureFailures => "sign_in_failures",
             Self::KnownNetworks => "known_networks",
+            Self::Audit => "audit",
         }
     }
 }
@@ -121,6 +130,15 @@ impl Storage {
                 LIMIT $3
             )
             RETURNING last_seen_at";
+        const AUDIT: &str = r"
+            DELETE FROM audit
+            WHERE id IN (
+                SELECT id FROM audit
+                WHERE at >= $1 AND at < $2
+                ORDER BY at
+                LIMIT $3
+            )
+            RETURNING at";
         let all = Timestamp(i64::MIN);
         let (sql, start, end) = match what {
             Expiring::Sessions => (SESSIONS, all, self.revoked.oldest_relevant(now)),
@@ -128,6 +146,7 @@ impl Storage {
             Expiring::SignInFailures => (SIGN_IN_FAILURES, all, self.failures_end(now).await?),
             Expiring::FutureFailures => (SIGN_IN_FAILURES, now + FAILURES_LAST, Timestamp(i64::MAX)),
             Expiring::KnownNetworks => (KNOWN_NETWORKS, all, now - NETWORKS_LAST),
+            Expiring::Audit => (AUDIT, all, now - self.audit_keep),
         };
         let from = from.max(start);
         let deleted: Vec<(i64,)> = self

@@ -7,7 +7,8 @@ use super::{
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
-    NewSession, PasswordHash, RefreshToken, Seconds, Session, SessionId, SessionState, Timestamp, User, UserId,
+    Action, AuditContext, NewSession, Outcome, PasswordHash, RefreshToken, Seconds, Session, SessionId, SessionState,
+    Timestamp, User, UserId,
 };
 use uuid::Uuid;
 
@@ -135,7 +136,7 @@ pub(super) struct VerifiedSignIn {
     /// Replaces a hash that was made with outdated parameters.
     rehashed: Option<PasswordHash>,
     session: NewSession,
-    now: Timestamp,
+    context: AuditContext,
 }
 
 /// Inserts the session of a sign-in, and returns its user. `None`, and nothing is written, when `verified` is no longer the
@@ -155,7 +156,8 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
         SELECT $1, $2, 0, $3, $3, $3, $4, $5, $6, $7, $8, sign_ins
         FROM users
         WHERE id = $2";
-    let VerifiedSignIn { user, verified, rehashed, session, now } = sign_in;
+    let VerifiedSignIn { user, verified, rehashed, session, context } = sign_in;
+    let now = context.at;
     let row: Option<UserRow> = tx
         .query(SIGN_IN)
         .bind(user.0)
@@ -165,6 +167,7 @@ pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Res
         .fetch_optional()
         .await?;
     let Some(row) = row else { return Ok(None) };
+    tx.record(Action::Signin, Outcome::Ok, Some(*user), &context.by(*user)).await?;
     tx.query(INSERT)
         .bind(session.id.0)
         .bind(user.0)
@@ -211,14 +214,14 @@ impl Storage {
         rehashed: Option<&PasswordHash>,
         session: &NewSession,
         max_sessions: Option<u32>,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<Option<User>, StorageError> {
         let sign_in = VerifiedSignIn {
             user,
             verified: verified.clone(),
             rehashed: rehashed.cloned(),
             session: session.clone(),
-            now,
+            context: context.clone(),
         };
         match (max_sessions, &self.sign_in_queue) {
             (Some(max_sessions), _) => self.commit_sign_in_at_limit(&sign_in, max_sessions).await,
@@ -252,7 +255,7 @@ impl Storage {
                 LIMIT 1000000 OFFSET $4
             )"
         );
-        let now = sign_in.now;
+        let now = sign_in.context.at;
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
             let Some(user) = insert_session(&mut ending, sign_in).await? else {
@@ -350,38 +353,51 @@ impl Storage {
         Ok(row.map(User::from))
     }
 
-    /// Ends a session. Ending it again, or one that does not exist, changes nothing.
-    pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError> {
+    /// Ends a session of a user, for the reason `action`. Ending it again, or one that does not exist, changes nothing.
+    pub async fn end_session(
+        &self,
+        id: SessionId,
+        user: UserId,
+        action: Action,
+        context: &AuditContext,
+    ) -> Result<(), StorageError> {
         const FIND: &str = "SELECT revoked_at IS NOT NULL, id, last_used_at FROM sessions WHERE id = $1";
         const END: EndSessions = end_sessions_where!("id = $2");
-        // A look-up first: a client that keeps sending the token of an ended session must not lock the feed's counter.
+        // A look-up first: a client that sends a dead token a thousand times must not lock the feed's counter.
         let found: Option<(bool, Uuid, i64)> = self.read_one(FIND, |query| query.bind(id.0)).await?;
         match found {
             None => return Ok(()),
             // Another replica may have ended it, and this one may not have read that yet. After this reply the client
             // relies on the end of the session, so this replica adds it to its set now.
             Some((true, id, last_used_at)) => {
-                self.learn_revocations(&revocations_at(now, vec![(id, last_used_at)]));
+                self.learn_revocations(&revocations_at(context.at, vec![(id, last_used_at)]));
                 return Ok(());
             }
             Some((false, ..)) => {}
         }
-        self.end_selected(END, |query| query.bind(id.0), now).await.map(drop)
+        self.end_selected(END, |query| query.bind(id.0), user, action, context).await.map(drop)
     }
 
-    /// Ends the sessions that a condition selects, in their own transaction; `false` when there were none.
+    /// Ends the sessions of a user that a condition selects, in their own transaction; `false` when there were none.
     async fn end_selected(
         &self,
         sql: EndSessions,
         bind: impl Fn(Query<'_>) -> Query<'_>,
-        now: Timestamp,
+        user: UserId,
+        action: Action,
+        context: &AuditContext,
     ) -> Result<bool, StorageError> {
+        let outcome = if action == Action::RefreshReuse { Outcome::Failed } else { Outcome::Ok };
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let ended: Vec<EndedRow> = bind(ending.end(sql).bind(now.0)).fetch_all().await?;
-            let has_ended = !ended.is_empty();
-            ending.commit(&revocations_at(now, ended)).await?;
-            Ok(has_ended)
+            let ended: Vec<EndedRow> = bind(ending.end(sql).bind(context.at.0)).fetch_all().await?;
+            if ended.is_empty() {
+                ending.rollback().await?;
+                return Ok(false);
+            }
+            ending.record(action, outcome, Some(user), context).await?;
+            ending.commit(&revocations_at(context.at, ended)).await?;
+            Ok(true)
         })
         .await
     }
@@ -399,29 +415,25 @@ impl Storage {
     }
 
     /// Ends one session of a user; `false` when the user has no such session with a live token.
-    pub async fn end_session_of(&self, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, StorageError> {
+    pub async fn end_session_of(
+        &self,
+        user: UserId,
+        id: SessionId,
+        context: &AuditContext,
+    ) -> Result<bool, StorageError> {
         const FIND: &str = r"
             SELECT id
             FROM sessions
             WHERE user_id = $1 AND expires_at > $2 AND id = $3 AND revoked_at IS NULL";
         const END: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id = $4");
-        let start = self.revoked.oldest_relevant(now);
+        let start = self.revoked.oldest_relevant(context.at);
         // A look-up first: a client that sends random ids must not lock the feed's counter.
         let found: Option<(Uuid,)> = self.read_one(FIND, |query| query.bind(user.0).bind(start.0).bind(id.0)).await?;
         if found.is_none() {
             return Ok(false);
         }
-        self.end_selected(END, |query| query.bind(user.0).bind(start.0).bind(id.0), now).await
-    }
-
-    /// Ends every session of a user.
-    pub async fn end_sessions(&self, user: UserId, now: Timestamp) -> Result<(), StorageError> {
-        self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let ended = self.end_all_sessions(&mut ending, user, now).await?;
-            ending.commit(&ended).await
-        })
-        .await
+        self.end_selected(END, |query| query.bind(user.0).bind(start.0).bind(id.0), user, Action::Signout, context)
+            .await
     }
 
     /// Replaces the password hash `verified`, and ends every session of its user except `kept`; `false`, and nothing
@@ -432,13 +444,14 @@ impl Storage {
         verified: &PasswordHash,
         new: &PasswordHash,
         kept: SessionId,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<bool, StorageError> {
         const CHANGE: &str = r"
             UPDATE users
             SET password_hash = $2
             WHERE id = $1 AND is_active AND password_hash = $3";
         const END_OTHERS: EndSessions = end_sessions_where!("user_id = $2 AND expires_at > $3 AND id <> $4");
+        let now = context.at;
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
             let change = ending.query(CHANGE).bind(user.0).bind(new.as_str()).bind(verified.as_str());
@@ -448,6 +461,7 @@ impl Storage {
             }
             let end = ending.end(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
             let ended = end.bind(kept.0).fetch_all().await?;
+            ending.record(Action::PasswordChange, Outcome::Ok, Some(user), context).await?;
             ending.commit(&revocations_at(now, ended)).await?;
             Ok(true)
         })

@@ -4,7 +4,7 @@
 //! counted like a known one. A success writes nothing unless there was a failure.
 
 use super::{Storage, StorageError};
-use crate::domain::{LoginName, Seconds, Timestamp};
+use crate::domain::{Action, AuditContext, LoginName, Seconds, Timestamp, UserId};
 
 /// Failures are forgotten this long after the last one.
 pub const FAILURES_LAST: Seconds = Seconds(24 * 60 * 60);
@@ -74,19 +74,28 @@ impl Storage {
         }))
     }
 
-    /// Adds `count` failures; those before a pause of [`FAILURES_LAST`] do not count.
-    pub async fn add_sign_in_failures(&self, key: &AttemptKey, count: u32, now: Timestamp) -> Result<(), StorageError> {
+    /// Records a wrong password of an attempt to do `action`, and adds failures to those that are counted; those before a
+    /// pause of [`FAILURES_LAST`] do not count.
+    pub async fn record_wrong_password(
+        &self,
+        action: Action,
+        subject: Option<UserId>,
+        counted: Option<(&AttemptKey, Failures)>,
+        context: &AuditContext,
+    ) -> Result<(), StorageError> {
         const SQL: &str = r"
             INSERT INTO sign_in_failures (account, is_known, failures, last_failed_at)
             VALUES ($1, $2, $3, $4)
             ON CONFLICT (account, is_known) DO UPDATE
             SET failures = $3 + CASE WHEN sign_in_failures.last_failed_at > $5 THEN sign_in_failures.failures ELSE 0 END,
                 last_failed_at = $4";
-        let forgotten = now - FAILURES_LAST;
         self.write(|| async {
             let mut tx = self.begin().await?;
-            let insert = tx.query(SQL).bind(&key.account[..]).bind(key.is_known).bind(i64::from(count));
-            insert.bind(now.0).bind(forgotten.0).execute().await?;
+            if let Some((key, Failures { count, last_at })) = counted {
+                let insert = tx.query(SQL).bind(&key.account[..]).bind(key.is_known).bind(i64::from(count));
+                insert.bind(last_at.0).bind((last_at - FAILURES_LAST).0).execute().await?;
+            }
+            tx.record_failure(action, subject, context).await?;
             tx.commit().await
         })
         .await

@@ -2,12 +2,13 @@
 
 use super::{
     Storage, StorageError,
-    query::Query,
+    query::Tx,
     revocation::Claim,
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
-    Email, Limit, LoginName, Name, NewUser, Page, PasswordHash, Timestamp, User, UserCursor, UserId, Username,
+    Action, AuditContext, Email, Limit, LoginName, Name, NewUser, Outcome, Page, PasswordHash, Timestamp, User,
+    UserChange, UserCursor, UserId, Username,
 };
 
 /// The outcome of creating a user.
@@ -18,21 +19,16 @@ pub enum Created {
     UsernameTaken,
 }
 
-/// The outcome of a change.
+/// What became of a change that `E` may refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Updated {
+pub enum Changed<E> {
     User(User),
+    NotFound,
+    Refused(E),
+    EmailTaken,
     UsernameTaken,
-    /// The user was deleted or deactivated meanwhile.
-    Gone,
-}
-
-/// The changes that a user makes to its own row; `None` leaves a column as it is.
-#[derive(Debug, Clone, Default)]
-pub struct ProfileChange {
-    pub username: Option<Username>,
-    pub first_name: Option<Name>,
-    pub last_name: Option<Name>,
+    /// It would take the rights of the last active superuser away.
+    LastSuperuser,
 }
 
 /// What a sign-in needs to know of the account that it names.
@@ -61,7 +57,7 @@ impl Storage {
         &self,
         user: &NewUser,
         hash: &PasswordHash,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<Created, StorageError> {
         const INSERT: &str = concat!(
             r"
@@ -72,10 +68,10 @@ impl Storage {
             RETURNING ",
             user_columns!()
         );
-        let row: Option<UserRow> = self
+        let created = self
             .write(|| async {
                 let mut tx = self.begin().await?;
-                let row = tx
+                let row: Option<UserRow> = tx
                     .query(INSERT)
                     .bind(user.email.as_str())
                     .bind(user.username.as_str())
@@ -84,16 +80,20 @@ impl Storage {
                     .bind(user.first_name.as_str())
                     .bind(user.last_name.as_str())
                     .bind(user.is_superuser)
-                    .bind(now.0)
+                    .bind(context.at.0)
                     .bind(user.email.key())
                     .fetch_optional()
                     .await?;
+                let created = row.map(User::from);
+                if let Some(user) = &created {
+                    tx.record(Action::UserCreate, Outcome::Ok, Some(user.id), context).await?;
+                }
                 tx.commit().await?;
-                Ok(row)
+                Ok(created)
             })
             .await?;
-        Ok(match row {
-            Some(row) => Created::User(row.into()),
+        Ok(match created {
+            Some(user) => Created::User(user),
             None if self.has_email(&user.email).await? => Created::EmailTaken,
             None => Created::UsernameTaken,
         })
@@ -227,118 +227,148 @@ impl Storage {
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
-    /// Changes the names of a user.
-    pub async fn update_profile(&self, id: UserId, change: &ProfileChange) -> Result<Updated, StorageError> {
+    /// Changes a user as `decide` says, which sees the user as it is now: nothing can change between its decision and the
+    /// commit. Ends the user's sessions where the change says so.
+    ///
+    /// The feed's counter, which every such transaction locks, also lets one after the other decide whether another active
+    /// superuser is left.
+    pub async fn change_user<E>(
+        &self,
+        id: UserId,
+        context: &AuditContext,
+        decide: impl Fn(&User) -> Result<UserChange, E>,
+    ) -> Result<Changed<E>, StorageError> {
         const SQL: &str = concat!(
             r"
             UPDATE users
-            SET username = COALESCE($2, username), username_key = COALESCE($3, username_key),
-                first_name = COALESCE($4, first_name), last_name = COALESCE($5, last_name)
-            WHERE id = $1 AND is_active
+            SET email = COALESCE($2, email), email_key = COALESCE($3, email_key),
+                username = COALESCE($4, username), username_key = COALESCE($5, username_key),
+                first_name = COALESCE($6, first_name), last_name = COALESCE($7, last_name),
+                is_active = COALESCE($8, is_active), is_staff = COALESCE($9, is_staff),
+                is_superuser = COALESCE($10, is_superuser), is_verified = COALESCE($11, is_verified),
+                claims = COALESCE($12, claims), password_hash = COALESCE($13, password_hash)
+            WHERE id = $1
             RETURNING ",
             user_columns!()
         );
         self.write(|| async {
-            let mut tx = self.begin().await?;
-            let row: Result<Option<UserRow>, sqlx::Error> = tx
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let Some(user) = lock_user(&mut ending, id).await? else {
+                ending.rollback().await?;
+                return Ok(Changed::NotFound);
+            };
+            let change = match decide(&user) {
+                Ok(change) => change,
+                Err(refusal) => {
+                    ending.rollback().await?;
+                    return Ok(Changed::Refused(refusal));
+                }
+            };
+            if change.removes_superuser(&user) && !has_other_superuser(&mut ending, id).await? {
+                ending.rollback().await?;
+                return Ok(Changed::LastSuperuser);
+            }
+            let claims = change.claims.as_ref().map(serde_json::to_string).transpose().map_err(sqlx::Error::decode)?;
+            let row: Result<UserRow, sqlx::Error> = ending
                 .query(SQL)
                 .bind(id.0)
+                .bind(change.email.as_ref().map(Email::as_str))
+                .bind(change.email.as_ref().map(Email::key))
                 .bind(change.username.as_ref().map(Username::as_str))
                 .bind(change.username.as_ref().map(Username::key))
                 .bind(change.first_name.as_ref().map(Name::as_str))
                 .bind(change.last_name.as_ref().map(Name::as_str))
-                .fetch_optional()
+                .bind(change.is_active)
+                .bind(change.is_staff)
+                .bind(change.is_superuser)
+                .bind(change.is_verified)
+                .bind(claims)
+                .bind(change.password_hash.as_ref().map(PasswordHash::as_str))
+                .fetch_one()
                 .await;
-            match row {
-                Ok(row) => {
-                    tx.commit().await?;
-                    Ok(row.map_or(Updated::Gone, |row| Updated::User(row.into())))
-                }
-                // The username is the only unique column that this statement writes.
+            let changed = match row {
+                Ok(row) => row.into(),
+                // E-mail and username are the only unique columns that this statement writes.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-                    tx.rollback().await?;
-                    Ok(Updated::UsernameTaken)
+                    ending.rollback().await?;
+                    let email = change.email.filter(|email| email.key() != user.email.key());
+                    let is_email = match &email {
+                        Some(email) => self.has_email(email).await.is_ok_and(|taken| taken),
+                        None => false,
+                    };
+                    return Ok(if is_email { Changed::EmailTaken } else { Changed::UsernameTaken });
                 }
-                Err(error) => Err(error),
+                Err(error) => return Err(error),
+            };
+            for action in change.actions(&user) {
+                ending.record(action, Outcome::Ok, Some(id), context).await?;
             }
+            let ended =
+                if change.ends_sessions() { self.end_all_sessions(&mut ending, id, context.at).await? } else { vec![] };
+            ending.commit(&ended).await?;
+            Ok(Changed::User(changed))
         })
         .await
     }
 
-    /// Sets a password and ends every session of its user: a session that began with the old password must not
-    /// continue.
-    pub async fn set_password(
+    /// Ends every session of a user whom `check` allows.
+    pub async fn end_sessions<E>(
         &self,
         id: UserId,
-        hash: &PasswordHash,
-        now: Timestamp,
-    ) -> Result<Option<User>, StorageError> {
-        const SQL: &str = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!());
-        self.change_and_end_sessions(SQL, |query| query.bind(id.0).bind(hash.as_str()), now).await
-    }
-
-    /// Activates a user. The sessions that ended with its deactivation stay ended.
-    pub async fn activate(&self, id: UserId) -> Result<Option<User>, StorageError> {
-        const SQL: &str = concat!("UPDATE users SET is_active = TRUE WHERE id = $1 RETURNING ", user_columns!());
-        let row: Option<UserRow> = self
-            .write(|| async {
-                let mut tx = self.begin().await?;
-                let row = tx.query(SQL).bind(id.0).fetch_optional().await?;
-                tx.commit().await?;
-                Ok(row)
-            })
-            .await?;
-        Ok(row.map(User::from))
-    }
-
-    /// Deactivates a user and ends its sessions.
-    pub async fn deactivate(&self, id: UserId, now: Timestamp) -> Result<Option<User>, StorageError> {
-        const SQL: &str = concat!("UPDATE users SET is_active = FALSE WHERE id = $1 RETURNING ", user_columns!());
-        self.change_and_end_sessions(SQL, |query| query.bind(id.0), now).await
-    }
-
-    /// Runs an `UPDATE` of one user and ends the user's sessions; `None`, and nothing is written, when it matches no user.
-    async fn change_and_end_sessions(
-        &self,
-        sql: &'static str,
-        bind: impl Fn(Query<'_>) -> Query<'_>,
-        now: Timestamp,
-    ) -> Result<Option<User>, StorageError> {
+        context: &AuditContext,
+        check: impl Fn(&User) -> Result<(), E>,
+    ) -> Result<Changed<E>, StorageError> {
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let row: Option<UserRow> = bind(ending.query(sql)).fetch_optional().await?;
-            let Some(user) = row.map(User::from) else {
+            let user = lock_user(&mut ending, id).await?;
+            let refusal = user.as_ref().map(&check).transpose().err();
+            let Some(user) = user.filter(|_| refusal.is_none()) else {
                 ending.rollback().await?;
-                return Ok(None);
+                return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
             };
-            let ended = self.end_all_sessions(&mut ending, user.id, now).await?;
+            let ended = self.end_all_sessions(&mut ending, id, context.at).await?;
+            ending.record(Action::SignoutAll, Outcome::Ok, Some(id), context).await?;
             ending.commit(&ended).await?;
-            Ok(Some(user))
+            Ok(Changed::User(user))
         })
         .await
     }
 
-    /// Deletes a user and its sessions; `false` when there is no such user.
-    pub async fn delete_user(&self, id: UserId, now: Timestamp) -> Result<bool, StorageError> {
-        // Deactivates the user first: a sign-in at the same moment has committed its session by then, or begins none.
-        const DEACTIVATE: &str = "UPDATE users SET is_active = FALSE WHERE id = $1";
+    /// Deletes a user whom `check` allows, and the user's sessions.
+    pub async fn delete_user<E>(
+        &self,
+        id: UserId,
+        context: &AuditContext,
+        check: impl Fn(&User) -> Result<(), E>,
+    ) -> Result<Changed<E>, StorageError> {
         const DELETE: &str = "DELETE FROM users WHERE id = $1";
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            ending.query(DEACTIVATE).bind(id.0).execute().await?;
-            let ended = self.end_all_sessions(&mut ending, id, now).await?;
-            let deleted = ending.query(DELETE).bind(id.0).execute().await?;
+            // A sign-in at the same moment waits for this lock, and then begins no session.
+            let user = lock_user(&mut ending, id).await?;
+            let refusal = user.as_ref().map(&check).transpose().err();
+            let Some(user) = user.filter(|_| refusal.is_none()) else {
+                ending.rollback().await?;
+                return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
+            };
+            if user.is_superuser && user.is_active && !has_other_superuser(&mut ending, id).await? {
+                ending.rollback().await?;
+                return Ok(Changed::LastSuperuser);
+            }
+            let ended = self.end_all_sessions(&mut ending, id, context.at).await?;
+            ending.query(DELETE).bind(id.0).execute().await?;
+            ending.record(Action::UserDelete, Outcome::Ok, Some(id), context).await?;
             ending.commit(&ended).await?;
-            Ok(deleted > 0)
+            Ok(Changed::User(user))
         })
         .await
     }
 
     /// Whether there is a superuser, active or not: a restart must not replace a deactivated superuser.
     pub async fn has_superuser(&self) -> Result<bool, StorageError> {
-        const SQL: &str = "SELECT COUNT(*) FROM users WHERE is_superuser";
-        let count: Option<(i64,)> = self.read_one(SQL, |query| query).await?;
-        Ok(count.is_some_and(|(count,)| count > 0))
+        const SQL: &str = "SELECT id FROM users WHERE is_superuser LIMIT 1";
+        let user: Option<(i64,)> = self.read_one(SQL, |query| query).await?;
+        Ok(user.is_some())
     }
 
     /// Makes the user with this e-mail a superuser with this password; `None` when there is a superuser already.
@@ -347,7 +377,7 @@ impl Storage {
         &self,
         email: &Email,
         hash: &PasswordHash,
-        now: Timestamp,
+        context: &AuditContext,
     ) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!(
             r"
@@ -357,6 +387,32 @@ impl Storage {
             RETURNING ",
             user_columns!()
         );
-        self.change_and_end_sessions(SQL, |query| query.bind(email.key()).bind(hash.as_str()), now).await
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let promote = ending.query(SQL).bind(email.key()).bind(hash.as_str());
+            let row: Option<UserRow> = promote.fetch_optional().await?;
+            let Some(user) = row.map(User::from) else {
+                ending.rollback().await?;
+                return Ok(None);
+            };
+            ending.record(Action::RightsChange, Outcome::Ok, Some(user.id), context).await?;
+            let ended = self.end_all_sessions(&mut ending, user.id, context.at).await?;
+            ending.commit(&ended).await?;
+            Ok(Some(user))
+        })
+        .await
     }
+}
+
+/// Locks a user until the transaction ends, and reads it. (SQLite has no `FOR UPDATE`.)
+async fn lock_user(tx: &mut Tx, id: UserId) -> Result<Option<User>, sqlx::Error> {
+    const SQL: &str = concat!("UPDATE users SET is_active = is_active WHERE id = $1 RETURNING ", user_columns!());
+    let row: Option<UserRow> = tx.query(SQL).bind(id.0).fetch_optional().await?;
+    Ok(row.map(User::from))
+}
+
+async fn has_other_superuser(tx: &mut Tx, id: UserId) -> Result<bool, sqlx::Error> {
+    const SQL: &str = "SELECT id FROM users WHERE is_superuser AND is_active AND id <> $1 LIMIT 1";
+    let other: Option<(i64,)> = tx.query(SQL).bind(id.0).fetch_optional().await?;
+    Ok(other.is_some())
 }

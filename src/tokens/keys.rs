@@ -68,10 +68,8 @@ pub struct RefreshKeys {
     pub(super) current: TokenKey,
     /// Verifies only: the key before `current`, or the one that will replace it.
     previous: Option<TokenKey>,
-    /// Derives the `jti` of a pair that a retry gets again.
+    /// Derives the `jti` of a pair that a retry gets again, and the keys of [`Tokens::mac`](super::Tokens::mac).
     pub(super) derivation: hmac::Key,
-    /// Computes the MACs of account names; see [`Tokens::account_mac`](super::Tokens::account_mac).
-    pub(super) accounts: hmac::Key,
 }
 
 impl RefreshKeys {
@@ -79,14 +77,8 @@ impl RefreshKeys {
 
     pub fn new(current: &SecretString, previous: Option<&SecretString>) -> Result<Self, KeyFault> {
         let derivation = hmac::Key::new(hmac::HMAC_SHA256, current.expose_secret().as_bytes());
-        let accounts = hmac::sign(&derivation, b"signet: accounts of failed sign-ins");
         let parse = |text| Ok::<_, KeyFault>(TokenKey::new(SigningKey::parse(text, Algorithm::Hs256)?, Self::TYP));
-        Ok(Self {
-            current: parse(current)?,
-            previous: previous.map(parse).transpose()?,
-            accounts: hmac::Key::new(hmac::HMAC_SHA256, accounts.as_ref()),
-            derivation,
-        })
+        Ok(Self { current: parse(current)?, previous: previous.map(parse).transpose()?, derivation })
     }
 
     pub(super) fn verifying(&self) -> impl Iterator<Item = &TokenKey> + Clone {

@@ -89,12 +89,18 @@ impl Tokens {
         Ok(Some(self.replace_keys(keys, now)))
     }
 
-    /// An HMAC of the normalised name of an account, under a key that is derived from `jwt.refresh_key`.
-    pub fn account_mac(&self, name: &str) -> [u8; 32] {
-        let tag = hmac::sign(&self.keys.load().refresh.accounts, name.as_bytes());
+    /// An HMAC under a key that is derived from `jwt.refresh_key` for the purpose `label`.
+    pub fn mac(&self, label: &'static str, message: &[u8]) -> [u8; 32] {
+        let key = hmac::sign(&self.keys.load().refresh.derivation, label.as_bytes());
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), message);
         let mut mac = [0; 32];
         mac.copy_from_slice(tag.as_ref());
         mac
+    }
+
+    /// The MAC of the normalised name of an account, which failed sign-ins are stored under.
+    pub fn account_mac(&self, name: &str) -> [u8; 32] {
+        self.mac("signet: accounts of failed sign-ins", name.as_bytes())
     }
 
     /// The public keys of access tokens, as a JWK set (RFC 7517 §5): the next, the active and the retiring ones.

@@ -1,5 +1,7 @@
 //! The HTTP interface, a file for each route or subject.
 
+mod administration;
+mod audit;
 mod authorization;
 mod client_address;
 mod cors;

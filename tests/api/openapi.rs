@@ -24,6 +24,11 @@ async fn every_operation_of_the_document_can_be_called() {
     let sessions = bearer.get("/auth/sessions").await.json;
     let session = sessions.as_array().unwrap().iter().find(|session| session["current"] == false).unwrap();
     let end = format!("/auth/sessions/{}", session["id"].as_str().unwrap());
+    let (admin, eve) = (app.superuser().await.actor, app.user().await);
+    let about_eve = format!("/auth/users/{}", eve.id);
+    let new_password = json!({"new_password": "another horse battery"});
+    let set_password =
+        admin.send(Method::PUT, &format!("{about_eve}/password"), |request| request.json(&new_password)).await;
     let password = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
     let replies = [
         ("post /auth/create", stranger.post("/auth/create", &credentials("bob@example.com")).await),
@@ -35,6 +40,12 @@ async fn every_operation_of_the_document_can_be_called() {
         ("get /auth/users/me", bearer.get("/auth/users/me").await),
         ("patch /auth/users/me", bearer.patch("/auth/users/me", &json!({"first_name": "Ann"})).await),
         ("get /auth/verify", bearer.get("/auth/verify").await),
+        ("get /auth/users/{id}", admin.get(&about_eve).await),
+        ("patch /auth/users/{id}", admin.patch(&about_eve, &json!({"is_verified": true})).await),
+        ("put /auth/users/{id}/password", set_password),
+        ("delete /auth/users/{id}/sessions", admin.delete(&format!("{about_eve}/sessions")).await),
+        ("delete /auth/users/{id}", admin.delete(&about_eve).await),
+        ("get /auth/audit", admin.get("/auth/audit").await),
         ("post /auth/password", bearer.post("/auth/password", &password).await),
         ("post /auth/signout", stranger.post("/auth/signout", &refresh(&other.refresh)).await),
         ("post /auth/signout-all", bearer.send(Method::POST, "/auth/signout-all", |request| request).await),

@@ -198,7 +198,8 @@ async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
     let auth = use_cases(&settings, Storage::open(&settings, 1).await.unwrap());
     let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
-    let tries = (0..8).map(|_| auth.sign_in(sign_in(), Client::default(), Timestamp(app.now())));
+    let tries =
+        (0..8).map(|_| auth.sign_in(sign_in(), Client { user_agent: None, context: Timestamp(app.now()).into() }));
     let tries = futures_util::future::join_all(tries).await;
     assert!(tries.iter().all(Result::is_ok), "{tries:?}");
 }
@@ -226,6 +227,6 @@ async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let auth = use_cases(&settings, storage);
     let email = app.database.value("SELECT email FROM users").await;
     let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
-    auth.sign_in(sign_in, Client::default(), Timestamp(app.now())).await.unwrap();
+    auth.sign_in(sign_in, Client { user_agent: None, context: Timestamp(app.now()).into() }).await.unwrap();
     app.database.value("SELECT password_hash FROM users").await
 }

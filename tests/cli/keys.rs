@@ -52,6 +52,8 @@ async fn keys_are_generated_listed_rotated_and_reloaded() {
     assert_eq!(kid(&sign_in().await), kid(&old));
 
     let rotated = json(&["rotate", "--now", "--json"]).remove(0);
+    let audit = run(folder.path(), &environment, &["audit", "tail", "-n", "1"], "");
+    assert!(text(&audit.stdout).contains("  keys-change  ok  "), "{audit:?}");
     service.send_signal("HUP");
     let new = rotated["kid"].as_str().unwrap().to_owned();
     eventually(new.clone(), async || kid(&sign_in().await)).await;

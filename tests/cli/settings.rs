@@ -349,8 +349,8 @@ fn risky_or_ineffective_settings_give_warnings() {
     assert!(warnings(&monotonous)[0].contains("does not look random"));
     let unlimited = warnings(&load(&production(&[("SIGNET__RATE_LIMIT__ENABLED", "false")])).unwrap()).join("\n");
     assert!(unlimited.contains("rate_limit.enabled is false"), "{unlimited}");
-    let inert = load(&[("SIGNET__AUDIT__KEEP", "5d")]).unwrap();
-    assert_eq!(warnings(&inert), ["audit.keep (SIGNET__AUDIT__KEEP) has no effect in this version"]);
+    let inert = load(&[("SIGNET__MAIL__FROM", "a@example.com")]).unwrap();
+    assert_eq!(warnings(&inert), ["mail.from (SIGNET__MAIL__FROM) has no effect in this version"]);
 }
 
 #[test]

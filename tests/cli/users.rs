@@ -114,3 +114,49 @@ async fn a_password_is_refused_as_an_argument() {
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
 }
+
+#[tokio::test]
+async fn the_operator_updates_a_user_and_reads_the_audit() {
+    let operator = Operator::start().await;
+    operator.user(&["create", "--superuser", "root@example.com"], "correct horse\n");
+    operator.user(&["create", "ann@example.com"], "correct horse\n");
+    let claims = operator.folder.path().join("claims.json");
+    std::fs::write(&claims, r#"{"plan": "pro"}"#).unwrap();
+    let update = |arguments: &[&str]| operator.user(&[&["update"], arguments].concat(), "");
+    let ann = update(&["ann@example.com", "--staff", "true", "--verified", "true", "--first-name", "Ann"]);
+    assert_eq!(
+        (&ann["is_staff"], &ann["is_verified"], &ann["first_name"]),
+        (&json!(true), &json!(true), &json!("Ann"))
+    );
+    let ann = update(&["2", "--email", "Ann@New.example", "--claims", claims.to_str().unwrap()]);
+    assert_eq!(
+        (&ann["email"], &ann["username"], &ann["is_verified"], &ann["is_staff"]),
+        (&json!("ann@new.example"), &json!("ann@new.example"), &json!(false), &json!(true)),
+        "the username follows the e-mail, which is not verified"
+    );
+    let refused = |arguments: &[&str]| operator.refused(&[&["update"], arguments].concat(), "");
+    assert!(refused(&["2", "--email", "root@example.com"]).contains("e-mail already exists"));
+    assert!(refused(&["2", "--email", "no address"]).contains("ann@example.com"));
+    assert!(refused(&["2", "--username", "root@example.com"]).contains("username must be"));
+    assert!(refused(&["1", "--superuser", "false"]).contains("last active superuser"));
+    assert!(operator.refused(&["deactivate", "1"], "").contains("last active superuser"));
+    assert!(operator.refused(&["delete", "1"], "").contains("last active superuser"));
+    assert!(refused(&["2", "--claims", "/nowhere.json"]).contains("/nowhere.json"));
+    for (text, said) in [("[]", "JSON object"), ("{", "JSON object"), (r#"{"sub": 1}"#, "claims must not have")] {
+        std::fs::write(&claims, text).unwrap();
+        assert!(refused(&["2", "--claims", claims.to_str().unwrap()]).contains(said), "{text}");
+    }
+
+    let tail = |arguments: &[&str]| text(&operator.run(&[&["audit", "tail"], arguments].concat(), "").stdout);
+    let actions =
+        |tail: &str| -> Vec<String> { tail.lines().map(|line| line.split("  ").nth(2).unwrap().to_owned()).collect() };
+    let of_ann = ["user-create", "user-update", "rights-change", "email-change", "user-update"];
+    assert_eq!(actions(&tail(&["ann@new.example"])), of_ann);
+    assert_eq!(actions(&tail(&["2", "-n", "2"])), of_ann[3..]);
+    assert_eq!(actions(&tail(&["--before", "2"])), ["user-create"]);
+    let entry: Value = serde_json::from_str(tail(&["--json", "-n", "1"]).trim_end()).unwrap();
+    assert_eq!(
+        (&entry["action"], &entry["actor"], &entry["subject"]),
+        (&json!("user-update"), &json!(null), &json!(2))
+    );
+}

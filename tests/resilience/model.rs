@@ -149,7 +149,7 @@ impl History<'_> {
             last_name: Name::default(),
             password: Password::parse(PASSWORD).unwrap(),
         };
-        let user = self.auth.user_admin().create(sign_up, false, self.at()).await.unwrap();
+        let user = self.auth.user_admin().create(sign_up, false, &self.at().into()).await.unwrap();
         self.users.push(User { id: user.id, email, password: PASSWORD.into(), is_active: true, is_deleted: false });
     }
 
@@ -165,7 +165,7 @@ impl History<'_> {
         let User { email, password, is_active, is_deleted, .. } = &self.users[user];
         let password = if knows_password { password } else { "wrong" };
         let sign_in = SignIn { login: LoginName::email(email), password: Password::attempt(password) };
-        let outcome = self.auth.sign_in(sign_in, Client::default(), self.at()).await;
+        let outcome = self.auth.sign_in(sign_in, Client { user_agent: None, context: self.at().into() }).await;
         if !knows_password || !is_active || *is_deleted {
             prop_assert_eq!(outcome.unwrap_err(), AuthError::InvalidCredentials);
             return Ok(());
@@ -198,7 +198,7 @@ impl History<'_> {
         let newest = session.refresh.len() - 1;
         let behind = behind.min(newest);
         let (token, token_end) = session.refresh[newest - behind].clone();
-        let outcome = self.auth.refresh(&token, None, Timestamp(now)).await;
+        let outcome = self.auth.refresh(&token, &Timestamp(now).into()).await;
         let age = now - session.rotated_at;
         let access_end = session.absolute_end.min(now + lifetimes.access);
         if now >= token_end || !session.is_alive(now) {
@@ -250,14 +250,14 @@ impl History<'_> {
             Step::SignOut { session, behind } => {
                 if let Some(number) = of_session(session) {
                     let tokens = &self.sessions[number].refresh;
-                    auth.sign_out(&tokens[tokens.len().saturating_sub(1 + behind)].0, now).await.unwrap();
+                    auth.sign_out(&tokens[tokens.len().saturating_sub(1 + behind)].0, &now.into()).await.unwrap();
                     self.sessions[number].has_ended = true;
                 }
             }
             Step::SignOutAll(session) => {
                 let Some(number) = of_session(session) else { return Ok(()) };
                 let Some(caller) = self.caller(number).await else { return Ok(()) };
-                auth.sign_out_everywhere(&caller, now).await.unwrap();
+                auth.sign_out_everywhere(&caller, &now.into()).await.unwrap();
                 let user = self.sessions[number].user;
                 self.end_where(|_, session| session.user == user);
             }
@@ -266,7 +266,7 @@ impl History<'_> {
                 let Some(caller) = self.caller(number).await else { return Ok(()) };
                 let theirs = &self.sessions[other];
                 let expected = theirs.user == self.sessions[number].user && theirs.has_tokens(self.lifetimes, self.now);
-                let outcome = auth.end_session(&caller, theirs.id, now).await;
+                let outcome = auth.end_session(&caller, theirs.id, &now.into()).await;
                 prop_assert_eq!(outcome, if expected { Ok(()) } else { Err(AuthError::NotFound) });
                 self.sessions[other].has_ended |= expected;
             }
@@ -277,34 +277,36 @@ impl History<'_> {
                 let new = format!("{PASSWORD} {}", self.now);
                 let current = Password::attempt(&self.users[user].password);
                 let change = PasswordChange { current, new: Password::parse(&new).unwrap() };
-                auth.change_password(&caller, change, None, now).await.unwrap();
+                auth.change_password(&caller, change, &now.into()).await.unwrap();
                 self.users[user].password = new;
                 self.end_where(|other, session| session.user == user && other != number);
             }
             Step::SetPassword(user) => {
                 let user = of_user(user);
                 let new = format!("{PASSWORD} {} set", self.now);
-                let set = auth.user_admin().set_password(self.users[user].id, Password::parse(&new).unwrap(), now);
-                prop_assert_eq!(set.await.unwrap().is_none(), self.users[user].is_deleted);
+                let (id, password, context) = (self.users[user].id, Password::parse(&new).unwrap(), now.into());
+                let set = auth.user_admin().set_password(id, password, &context).await;
+                prop_assert_eq!(set.err(), self.users[user].is_deleted.then_some(AuthError::NotFound));
                 self.users[user].password = new;
                 self.end_where(|_, session| session.user == user);
             }
             Step::Deactivate(user) => {
                 let user = of_user(user);
-                let there = auth.user_admin().deactivate(self.users[user].id, now).await.unwrap();
-                prop_assert_eq!(there.is_none(), self.users[user].is_deleted);
+                let set = auth.user_admin().set_active(self.users[user].id, false, &now.into()).await;
+                prop_assert_eq!(set.err(), self.users[user].is_deleted.then_some(AuthError::NotFound));
                 self.users[user].is_active = false;
                 self.end_where(|_, session| session.user == user);
             }
             Step::Activate(user) => {
                 let user = of_user(user);
-                auth.user_admin().activate(self.users[user].id).await.unwrap();
+                let set = auth.user_admin().set_active(self.users[user].id, true, &now.into()).await;
+                prop_assert_eq!(set.err(), self.users[user].is_deleted.then_some(AuthError::NotFound));
                 self.users[user].is_active = true;
             }
             Step::Delete(user) => {
                 let user = of_user(user);
-                let was_there = auth.user_admin().delete(self.users[user].id, now).await.unwrap();
-                prop_assert_eq!(was_there, !self.users[user].is_deleted);
+                let deleted = auth.user_admin().delete(self.users[user].id, &now.into(), |_| Ok(())).await;
+                prop_assert_eq!(deleted.err(), self.users[user].is_deleted.then_some(AuthError::NotFound));
                 self.users[user].is_deleted = true;
                 self.end_where(|_, session| session.user == user);
                 self.sign_up().await;
@@ -340,7 +342,7 @@ impl History<'_> {
         for number in 0..self.sessions.len() {
             let (session, mut good) = (&self.sessions[number], 0);
             for (token, _) in session.refresh.iter().rev() {
-                good += usize::from(self.auth.refresh(token, None, self.at()).await.is_ok());
+                good += usize::from(self.auth.refresh(token, &self.at().into()).await.is_ok());
             }
             prop_assert_eq!(good, usize::from(session.is_alive(self.now)));
         }
@@ -453,7 +455,7 @@ fn an_honest_client_is_never_signed_out() {
                     if client.now >= end {
                         return Ok(());
                     }
-                    answer = auth.refresh(&token, None, client.at()).await;
+                    answer = auth.refresh(&token, &client.at().into()).await;
                 }
                 let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
                 prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), client.at()).is_ok());

@@ -73,12 +73,14 @@ impl Scene {
                 }
             }
             Ending::Reset => {
-                self.user_admin.set_password(id, Password::parse(NEW).unwrap(), now).await.unwrap().unwrap();
+                self.user_admin.set_password(id, Password::parse(NEW).unwrap(), &now.into()).await.unwrap();
             }
             Ending::Deactivation => {
-                self.user_admin.deactivate(id, now).await.unwrap().unwrap();
+                self.user_admin.set_active(id, false, &now.into()).await.unwrap();
             }
-            Ending::Deletion => assert!(self.user_admin.delete(id, now).await.unwrap()),
+            Ending::Deletion => {
+                self.user_admin.delete(id, &now.into(), |_| Ok(())).await.unwrap();
+            }
         }
     }
 

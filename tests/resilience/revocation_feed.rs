@@ -2,7 +2,7 @@
 
 use crate::support::{SignedIn, TestApp, TestDatabase, app::Replica, eventually, token::take_apart};
 use futures_util::future::join_all;
-use signet::domain::{Password, PasswordHash, SessionId, Timestamp, TokenId, UserId};
+use signet::domain::{Password, SessionId, Timestamp, TokenId, UserId};
 use std::time::Duration;
 
 /// The id of a session, as a value in SQL.
@@ -41,10 +41,10 @@ async fn sessions_that_the_operator_ends_are_refused() {
     let (user_admin, now) = (app.user_admin().await, Timestamp(app.now()));
     let users = [app.user().await, app.user().await, app.user().await, app.user().await];
     let [deactivated, deleted, reset, signed_out] = &users;
-    user_admin.deactivate(UserId(deactivated.id), now).await.unwrap().unwrap();
-    assert!(user_admin.delete(UserId(deleted.id), now).await.unwrap());
-    user_admin.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), now).await.unwrap().unwrap();
-    user_admin.sign_out(UserId(signed_out.id), now).await.unwrap();
+    user_admin.set_active(UserId(deactivated.id), false, &now.into()).await.unwrap();
+    user_admin.delete(UserId(deleted.id), &now.into(), |_| Ok(())).await.unwrap();
+    user_admin.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), &now.into()).await.unwrap();
+    user_admin.sign_out(UserId(signed_out.id), &now.into(), |_| Ok(())).await.unwrap();
     for user in &users {
         eventually(401, async || app.verify(&user.access).await).await;
         assert_eq!(app.refresh(&user.refresh).await.status, 401);
@@ -129,7 +129,7 @@ async fn a_commit_that_ends_no_session_takes_no_number() {
     let app = TestApp::start().await;
     let (ann, storage) = (app.user().await, app.storage().await);
     app.sign_out(&ann.refresh).await;
-    storage.end_sessions(UserId(ann.id), Timestamp(app.now())).await.unwrap();
+    storage.end_sessions::<()>(UserId(ann.id), &Timestamp(app.now()).into(), |_| Ok(())).await.unwrap();
     assert_eq!(app.database.value("SELECT CAST(seq AS TEXT) FROM revocation_feed").await, "1");
 }
 
@@ -320,11 +320,9 @@ async fn a_revocation_is_never_dated_before_the_last_use_of_the_session() {
 #[tokio::test]
 async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
-    let (ann, storage) = (app.user().await, app.storage().await);
-    storage
-        .set_password(UserId(ann.id), &PasswordHash::new("x".to_owned()), Timestamp(app.now() + 7200))
-        .await
-        .unwrap();
+    let (ann, user_admin) = (app.user().await, app.user_admin().await);
+    let ahead = Timestamp(app.now() + 7200).into();
+    user_admin.set_password(UserId(ann.id), Password::parse("another horse").unwrap(), &ahead).await.unwrap();
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
     eventually(401, async || app.verify(&ann.access).await).await;
 }

@@ -4,11 +4,11 @@ use crate::support::{TestDatabase, app::settings, email};
 use futures_util::future::join_all;
 use signet::{
     domain::{
-        Email, Limit, LoginName, Name, NewSession, NewUser, PasswordHash, RefreshToken, SessionId, Timestamp, User,
-        UserCursor, UserId, Username,
+        Action, Email, Limit, LoginName, Name, NewSession, NewUser, PasswordHash, RefreshToken, SessionId, Timestamp,
+        User, UserChange, UserCursor, UserId, Username,
     },
     random::random,
-    storage::{Created, ProfileChange, Storage, StorageError, Updated, UserRef},
+    storage::{Changed, Created, Storage, StorageError, UserRef},
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -32,6 +32,14 @@ fn hash(text: &str) -> PasswordHash {
     PasswordHash::new(text.to_owned())
 }
 
+fn with_password(text: &str) -> UserChange {
+    UserChange { password_hash: Some(hash(text)), ..UserChange::default() }
+}
+
+fn with_active(is_active: bool) -> UserChange {
+    UserChange { is_active: Some(is_active), ..UserChange::default() }
+}
+
 fn new_user(address: &str) -> NewUser {
     let email = Email::parse(address).unwrap();
     let username = Username::of_email(&email);
@@ -52,7 +60,7 @@ fn new_session() -> NewSession {
 
 impl Fixture {
     async fn user(&self) -> User {
-        match self.storage.create_user(&new_user(&email()), &hash("old"), NOW).await.unwrap() {
+        match self.storage.create_user(&new_user(&email()), &hash("old"), &NOW.into()).await.unwrap() {
             Created::User(user) => user,
             other => panic!("{other:?}"),
         }
@@ -60,7 +68,7 @@ impl Fixture {
 
     /// Begins a session as a sign-in does that has verified the password hash "old".
     async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
-        self.storage.begin_session(user.id, &hash("old"), None, session, None, NOW).await
+        self.storage.begin_session(user.id, &hash("old"), None, session, None, &NOW.into()).await
     }
 
     /// Begins a session of `user` and returns its refresh token.
@@ -68,6 +76,16 @@ impl Fixture {
         let session = new_session();
         assert!(self.begin(user, &session).await.unwrap().is_some());
         token(user, &session)
+    }
+
+    async fn change(&self, user: &User, change: UserChange) -> Changed<()> {
+        self.storage.change_user(user.id, &NOW.into(), |_| Ok(change.clone())).await.unwrap()
+    }
+
+    /// Returns whether there was such a user.
+    async fn delete(&self, user: &User) -> bool {
+        let deleted = self.storage.delete_user::<()>(user.id, &NOW.into(), |_| Ok(())).await.unwrap();
+        matches!(deleted, Changed::User(_))
     }
 
     async fn is_alive(&self, token: &RefreshToken) -> bool {
@@ -143,8 +161,8 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
     let by_name = storage.find_user(&UserRef::Name(LoginName::username("FÜR_ALLE"))).await.unwrap();
     assert_eq!(by_name.map(|user| user.id), Some(UserId(2)), "the other username still finds it");
     assert_eq!(storage.migrate().await.unwrap(), [UserId(1), UserId(5)], "each migration reports them");
-    storage.delete_user(UserId(6), NOW).await.unwrap();
-    storage.delete_user(UserId(2), NOW).await.unwrap();
+    storage.delete_user::<()>(UserId(6), &NOW.into(), |_| Ok(())).await.unwrap();
+    storage.delete_user::<()>(UserId(2), &NOW.into(), |_| Ok(())).await.unwrap();
     assert_eq!(storage.migrate().await.unwrap(), []);
     assert_eq!(find("STRASSE@example.com").await.as_deref(), Some("straße@example.com"));
 }
@@ -153,8 +171,8 @@ async fn of_two_users_with_equal_emails_one_keeps_it_and_migrate_reports_the_oth
 async fn of_concurrent_creations_of_one_email_one_succeeds() {
     let Fixture { storage, database: _database } = fixture().await;
     let user = new_user("ann@example.com");
-    let old = hash("old");
-    let outcomes = join_all((0..16).map(|_| storage.create_user(&user, &old, NOW))).await;
+    let (old, context) = (hash("old"), NOW.into());
+    let outcomes = join_all((0..16).map(|_| storage.create_user(&user, &old, &context))).await;
     let outcomes: Vec<Created> = outcomes.into_iter().collect::<Result<_, _>>().unwrap();
     assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Created::User(_))).count(), 1);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Created::EmailTaken).count(), 15);
@@ -164,22 +182,20 @@ async fn of_concurrent_creations_of_one_email_one_succeeds() {
 async fn of_concurrent_changes_to_one_username_one_succeeds() {
     let fixture = fixture().await;
     let users = [fixture.user().await, fixture.user().await, fixture.user().await, fixture.user().await];
-    let change = |user: &User| ProfileChange {
-        username: Some(Username::parse("ann", &user.email).unwrap()),
-        ..ProfileChange::default()
-    };
-    let changes = users.iter().map(|user| (user.id, change(user))).collect::<Vec<_>>();
-    let outcomes = join_all(changes.iter().map(|(id, change)| fixture.storage.update_profile(*id, change))).await;
-    let outcomes: Vec<Updated> = outcomes.into_iter().collect::<Result<_, _>>().unwrap();
-    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Updated::User(_))).count(), 1);
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Updated::UsernameTaken).count(), 3);
+    let outcomes = join_all(users.iter().map(|user| {
+        let username = Some(Username::parse("ann", &user.email).unwrap());
+        fixture.change(user, UserChange { username, ..UserChange::default() })
+    }));
+    let outcomes = outcomes.await;
+    assert_eq!(outcomes.iter().filter(|outcome| matches!(outcome, Changed::User(_))).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Changed::UsernameTaken).count(), 3);
 }
 
 #[tokio::test]
 async fn a_user_id_is_never_reused() {
     let fixture = fixture().await;
     let first = fixture.user().await;
-    assert!(fixture.storage.delete_user(first.id, NOW).await.unwrap());
+    assert!(fixture.delete(&first).await);
     assert!(fixture.user().await.id > first.id);
 }
 
@@ -188,7 +204,7 @@ async fn a_password_change_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     // The sign-in has verified "old" and has not begun its session when the password changes.
-    fixture.storage.set_password(user.id, &hash("new"), NOW).await.unwrap();
+    fixture.change(&user, with_password("new")).await;
     let session = new_session();
     assert_eq!(fixture.begin(&user, &session).await.unwrap(), None);
     assert!(!fixture.is_alive(&token(&user, &session)).await);
@@ -200,9 +216,9 @@ async fn a_password_change_during_hashing_prevents_the_session() {
 async fn a_deactivation_or_deletion_during_hashing_prevents_the_session() {
     let fixture = fixture().await;
     let user = fixture.user().await;
-    fixture.storage.deactivate(user.id, NOW).await.unwrap();
+    fixture.change(&user, with_active(false)).await;
     assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
-    fixture.storage.delete_user(user.id, NOW).await.unwrap();
+    assert!(fixture.delete(&user).await);
     assert_eq!(fixture.begin(&user, &new_session()).await.unwrap(), None);
 }
 
@@ -213,15 +229,14 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     for round in 0..10 {
         let user = fixture.user().await;
         let sessions: Vec<NewSession> = (0..8).map(|_| new_session()).collect();
-        let new = hash("new");
         let sign_in = |session| fixture.begin(&user, session);
         // Four sign-ins before and four after the change, in the order in which SQLite's single writer executes them.
         let (before, changed, after) = tokio::join!(
             join_all(sessions[..4].iter().map(sign_in)),
-            fixture.storage.set_password(user.id, &new, NOW),
+            fixture.change(&user, with_password("new")),
             join_all(sessions[4..].iter().map(sign_in)),
         );
-        assert!(changed.unwrap().is_some());
+        assert!(matches!(changed, Changed::User(_)));
         before.into_iter().chain(after).collect::<Result<Vec<_>, _>>().unwrap();
         for session in &sessions {
             assert!(!fixture.is_alive(&token(&user, session)).await, "round {round}");
@@ -234,7 +249,7 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
 async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {
     let fixture = fixture().await;
     let (ann, bob, eve) = (fixture.user().await, fixture.user().await, fixture.user().await);
-    fixture.storage.set_password(eve.id, &hash("new"), NOW).await.unwrap();
+    fixture.change(&eve, with_password("new")).await;
     let sessions = [new_session(), new_session(), new_session(), new_session()];
     let users = [&bob, &eve, &ann, &bob];
     let begun = join_all(users.iter().zip(&sessions).map(|(user, session)| fixture.begin(user, session)));
@@ -309,8 +324,9 @@ async fn a_second_end_of_a_session_changes_nothing() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let (one, other) = (fixture.session(&user).await, fixture.session(&user).await);
-    fixture.storage.end_session(one.session, NOW).await.unwrap();
-    fixture.storage.end_session(one.session, Timestamp(NOW.0 + 50)).await.unwrap();
+    for at in [NOW, Timestamp(NOW.0 + 50)] {
+        fixture.storage.end_session(one.session, user.id, Action::Signout, &at.into()).await.unwrap();
+    }
     assert!(!fixture.is_alive(&one).await);
     assert!(fixture.is_alive(&other).await);
     let ended =
@@ -323,9 +339,9 @@ async fn an_activation_does_not_bring_ended_sessions_back() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
-    fixture.storage.deactivate(user.id, NOW).await.unwrap();
+    fixture.change(&user, with_active(false)).await;
     assert!(!fixture.is_alive(&token).await);
-    fixture.storage.activate(user.id).await.unwrap();
+    fixture.change(&user, with_active(true)).await;
     assert!(!fixture.is_alive(&token).await);
 }
 
@@ -334,8 +350,8 @@ async fn deleting_a_user_deletes_its_sessions() {
     let fixture = fixture().await;
     let user = fixture.user().await;
     let token = fixture.session(&user).await;
-    assert!(fixture.storage.delete_user(user.id, NOW).await.unwrap());
-    assert!(!fixture.storage.delete_user(user.id, NOW).await.unwrap());
+    assert!(fixture.delete(&user).await);
+    assert!(!fixture.delete(&user).await);
     assert!(!fixture.is_alive(&token).await);
     assert_eq!(fixture.database.count("sessions").await, "0");
 }
@@ -359,15 +375,15 @@ async fn only_the_first_superuser_is_promoted() {
     let (ann, bob) = (fixture.user().await, fixture.user().await);
     let token = fixture.session(&ann).await;
     assert!(!fixture.storage.has_superuser().await.unwrap());
-    let promoted = fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap().unwrap();
+    let promoted = fixture.storage.promote(&ann.email, &hash("new"), &NOW.into()).await.unwrap().unwrap();
     assert!(promoted.is_superuser && promoted.is_staff && promoted.is_active);
     assert!(!fixture.is_alive(&token).await, "the sessions of the earlier user have ended");
     assert!(fixture.storage.has_superuser().await.unwrap());
-    assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), NOW).await.unwrap(), None);
+    assert_eq!(fixture.storage.promote(&bob.email, &hash("new"), &NOW.into()).await.unwrap(), None);
     // A deactivated superuser still counts: no restart reactivates it with the configured password.
-    fixture.storage.deactivate(ann.id, NOW).await.unwrap();
+    fixture.database.execute("UPDATE users SET is_active = FALSE").await;
     assert!(fixture.storage.has_superuser().await.unwrap());
-    assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), NOW).await.unwrap(), None);
+    assert_eq!(fixture.storage.promote(&ann.email, &hash("new"), &NOW.into()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -375,7 +391,7 @@ async fn users_are_ordered_and_searched_by_bytes() {
     let Fixture { storage, database: _database } = fixture().await;
     let names = ["b", "a", "z", "ä", "a_", "a-", "a.b", "aa", "ab"];
     for name in names {
-        storage.create_user(&new_user(&format!("{name}@example.com")), &hash("old"), NOW).await.unwrap();
+        storage.create_user(&new_user(&format!("{name}@example.com")), &hash("old"), &NOW.into()).await.unwrap();
     }
     let listed = async |prefix: &str| -> Vec<String> {
         let cursor = UserCursor::ByEmail { prefix: prefix.to_owned(), after: None };

@@ -82,6 +82,10 @@ impl Actor {
         self.send(Method::PATCH, path, |request| request.json(body)).await
     }
 
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.send(Method::DELETE, path, |request| request).await
+    }
+
     /// Sends these bytes as JSON.
     pub async fn post_raw(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.send(Method::POST, path, |request| request.header("content-type", "application/json").body(body)).await

@@ -189,6 +189,14 @@ impl TestApp {
         user
     }
 
+    /// Signs a new user up and in, and makes it a superuser in the database.
+    pub async fn superuser(&self) -> SignedIn {
+        let user = self.user().await;
+        let sql = format!("UPDATE users SET is_staff = TRUE, is_superuser = TRUE WHERE id = {}", user.id);
+        self.database.execute(&sql).await;
+        user
+    }
+
     /// Opens the database as a `signet` command does while the service runs.
     pub async fn storage(&self) -> Storage {
         Storage::open(&settings(&self.database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap()
@@ -198,6 +206,6 @@ impl TestApp {
     pub async fn user_admin(&self) -> UserAdmin {
         let settings = settings(&self.database, &[]);
         let passwords = app::start_passwords(&settings.passwords, HashWaits::default()).unwrap();
-        UserAdmin::new(self.storage().await, Arc::new(passwords), settings.passwords.rules())
+        UserAdmin::new(self.storage().await, Arc::new(passwords), &settings)
     }
 }

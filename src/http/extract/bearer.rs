@@ -2,7 +2,8 @@
 
 use super::{json::Body, members::Members};
 use crate::{
-    auth::{Caller, Presented},
+    auth::{Caller, Presented, Rights},
+    domain::UserId,
     http::{
         State,
         problem::{Code, Problem},
@@ -12,11 +13,11 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 use std::future::ready;
 
-/// The caller: the token is valid, its session has not ended and its user is active. A handler that takes this argument
-/// cannot run without an authenticated caller.
-pub struct Bearer(pub Caller);
+/// The caller, with the rights that `R` stands for: the token is valid, its session has not ended and its user is active. A
+/// handler that takes this argument cannot run without them.
+pub struct Bearer<R = Caller>(pub R);
 
-impl FromRequest for Bearer {
+impl<R: Rights + 'static> FromRequest for Bearer<R> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
@@ -25,20 +26,30 @@ impl FromRequest for Bearer {
             return Box::pin(ready(Err(Problem::Plain(Code::INTERNAL))));
         };
         let verified = state.auth.verify(presented(request), state.clock.now());
-        Box::pin(async move { Ok(Self(state.auth.caller(&verified?).await?)) })
+        let about = request.match_info().get("id").map(str::to_owned);
+        Box::pin(async move {
+            let caller = state.auth.caller(&verified?).await?;
+            let refusal = refusal(&caller, about.as_deref());
+            R::check(caller).map(Self).ok_or(Problem::Plain(refusal))
+        })
     }
 }
 
-/// The caller and the body of the request. The token is checked first: a client without a valid one learns nothing
-/// about its body.
-pub struct BearerBody<T>(pub Caller, pub T);
+/// The refusal of a caller without rights, who is not told whether the user `about` exists, unless it is the caller.
+fn refusal(caller: &Caller, about: Option<&str>) -> &'static Code {
+    let is_about_another = about.is_some_and(|id| UserId::parse(id) != Some(caller.user.id));
+    if is_about_another && !caller.user.is_at_least_staff() { Code::NOT_FOUND } else { Code::FORBIDDEN }
+}
 
-impl<T: Members + 'static> FromRequest for BearerBody<T> {
+/// The caller and the body of the request. The token is checked first: a client without one learns nothing about its body.
+pub struct BearerBody<T, R = Caller>(pub R, pub T);
+
+impl<T: Members + 'static, R: Rights + 'static> FromRequest for BearerBody<T, R> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let caller = Bearer::from_request(request, payload);
+        let caller = Bearer::<R>::from_request(request, payload);
         let body = Body::<T>::from_request(request, payload);
         Box::pin(async move {
             let Bearer(caller) = caller.await?;

@@ -1,6 +1,9 @@
 //! The address of a client: that of its connection, or the one that a trusted proxy reports.
 
-use crate::{auth::Client, http::State};
+use crate::{
+    domain::{AuditContext, Timestamp},
+    http::{State, middleware::RequestId},
+};
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
@@ -89,30 +92,39 @@ pub fn comes_from_trusted_proxy(state: &State, request: &HttpRequest) -> bool {
     request.peer_addr().is_some_and(|peer| state.proxies.trusts(peer.ip().to_canonical()))
 }
 
-/// Extracts the client's address.
-pub struct ClientAddress(pub Option<IpAddr>);
+/// Extracts where a request comes from.
+pub struct Source {
+    address: Option<IpAddr>,
+    request_id: String,
+}
 
-impl FromRequest for ClientAddress {
-    type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let state = request.app_data::<Data<State>>();
-        ready(Ok(Self(state.and_then(|state| client_address(state, request)))))
+impl Source {
+    pub fn at(self, now: Timestamp) -> AuditContext {
+        AuditContext { at: now, actor: None, address: self.address, request_id: Some(self.request_id) }
     }
 }
 
-impl FromRequest for Client {
+impl FromRequest for Source {
     type Error = Infallible;
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let state = request.app_data::<Data<State>>();
-        ready(Ok(Self {
-            user_agent: user_agent.map(|text| text.chars().take(256).collect()),
-            ip: state.and_then(|state| client_address(state, request)),
-        }))
+        let address = state.and_then(|state| client_address(state, request));
+        ready(Ok(Self { address, request_id: RequestId::of(request).0 }))
+    }
+}
+
+/// Extracts the beginning of the header `User-Agent`.
+pub struct UserAgent(pub Option<String>);
+
+impl FromRequest for UserAgent {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let header = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        ready(Ok(Self(header.map(|text| text.chars().take(256).collect()))))
     }
 }
 

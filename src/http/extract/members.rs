@@ -5,6 +5,7 @@ use crate::{
     domain::{Email, Invalid, Limit, Name, Password},
     http::problem::{MemberFault, Problem},
 };
+use actix_web::HttpRequest;
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, ValuePointerRef, take_cf_content};
 use serde_json::{Map, Value, map::Entry};
 use std::ops::ControlFlow;
@@ -41,6 +42,30 @@ pub fn read<T: Members>(pairs: Vec<(String, Value)>) -> Result<T, Problem> {
     match read {
         Ok(request) if found.faults.is_empty() => Ok(request),
         _ => Err(Problem::Members(found.in_order(&order))),
+    }
+}
+
+/// Reads `T` from the query of a request.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_query<T: Members>(request: &HttpRequest) -> Result<T, Problem> {
+    let pairs = form_urlencoded::parse(request.query_string().as_bytes());
+    read(pairs.map(|(name, value)| (name.into_owned(), value.into())).collect())
+}
+
+/// A member that is a JSON object of the client's own.
+pub struct Claims(pub Map<String, Value>);
+
+impl Deserr<MemberFaults> for Claims {
+    fn deserialize_from_value<V: IntoValue>(
+        value: deserr::Value<V>,
+        location: ValuePointerRef,
+    ) -> Result<Self, MemberFaults> {
+        match Value::from(value) {
+            Value::Object(claims) => Ok(Self(claims)),
+            _ => Err(take_cf_content(MemberFaults::merge(None, Invalid("must be an object"), location))),
+        }
     }
 }
 

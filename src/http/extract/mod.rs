@@ -2,10 +2,12 @@
 
 mod bearer;
 mod client_address;
+mod if_match;
 mod json;
 mod members;
 
 pub(super) use bearer::{Bearer, BearerBody, presented};
-pub(super) use client_address::{ClientAddress, Proxies, client_address, comes_from_trusted_proxy};
+pub(super) use client_address::{Proxies, Source, UserAgent, client_address, comes_from_trusted_proxy};
+pub(super) use if_match::{IfMatch, etag};
 pub(super) use json::Body;
-pub(super) use members::{MemberFaults, Members, read};
+pub(super) use members::{Claims, MemberFaults, Members, read_query};

@@ -1,5 +1,6 @@
 //! One file for each route or group of routes: parse, call a use case, map the outcome.
 
+pub mod audit;
 pub mod docs;
 pub mod health;
 pub mod jwks;
@@ -9,5 +10,6 @@ pub mod sessions;
 pub mod sign_in;
 pub mod sign_out;
 mod token_names;
+pub mod user;
 pub mod users;
 pub mod verify;

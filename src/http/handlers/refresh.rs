@@ -5,7 +5,7 @@ use crate::{
     auth::{AuthError, RefreshKind, Refreshed},
     http::{
         State,
-        extract::{Body, ClientAddress, MemberFaults, Members},
+        extract::{Body, MemberFaults, Members, Source},
         problem::{Code, Problem},
         refusals::{BODY, DATABASE, refusals},
     },
@@ -54,10 +54,10 @@ refusals!(
 )]
 pub async fn refresh_access(
     state: Data<State>,
-    ClientAddress(address): ClientAddress,
+    source: Source,
     Body(request): Body<RefreshRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let refreshed = state.auth.refresh(&request.refresh_token, address, state.clock.now()).await;
+    let refreshed = state.auth.refresh(&request.refresh_token, &source.at(state.clock.now())).await;
     state.metrics.refreshed(match &refreshed {
         Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
         Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",

@@ -6,7 +6,7 @@ use crate::{
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, ClientAddress, MemberFaults, Members},
+        extract::{Bearer, BearerBody, MemberFaults, Members, Source},
         problem::{Code, Problem},
         refusals::{BEARER, BODY, DATABASE, refusals},
     },
@@ -75,9 +75,14 @@ refusals!(EndRefusals = BEARER, DATABASE, &[Code::NOT_FOUND]);
     params(("id" = String, Path, description = "The session's id.")), security(("bearer" = [])),
     responses((status = 204, description = "The session has ended."), EndRefusals)
 )]
-pub async fn end(state: Data<State>, Bearer(caller): Bearer, id: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn end(
+    state: Data<State>,
+    Bearer(caller): Bearer,
+    source: Source,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
     let id = SessionId::parse(&id).ok_or(Problem::Plain(Code::NOT_FOUND))?;
-    state.auth.end_session(&caller, id, state.clock.now()).await?;
+    state.auth.end_session(&caller, id, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -88,8 +93,8 @@ refusals!(SignOutAllRefusals = BEARER, DATABASE);
     post, path = "/auth/signout-all", tag = "User and Access", operation_id = "signout_all", security(("bearer" = [])),
     responses((status = 204, description = "Every session has ended."), SignOutAllRefusals)
 )]
-pub async fn signout_all(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResponse, Problem> {
-    state.auth.sign_out_everywhere(&caller, state.clock.now()).await?;
+pub async fn signout_all(state: Data<State>, Bearer(caller): Bearer, source: Source) -> Result<HttpResponse, Problem> {
+    state.auth.sign_out_everywhere(&caller, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -127,10 +132,11 @@ refusals!(
 pub async fn change_password(
     state: Data<State>,
     client: ClientConnection,
-    ClientAddress(address): ClientAddress,
+    source: Source,
     BearerBody(caller, body): BearerBody<PasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
     let change = PasswordChange { current: body.current_password, new: body.new_password };
-    client.cancel_on_disconnect(state.auth.change_password(&caller, change, address, state.clock.now())).await??;
+    let context = source.at(state.clock.now());
+    client.cancel_on_disconnect(state.auth.change_password(&caller, change, &context)).await??;
     Ok(HttpResponse::NoContent().finish())
 }

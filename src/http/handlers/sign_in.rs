@@ -7,7 +7,7 @@ use crate::{
     http::{
         State,
         connection::{ClientConnection, Disconnected},
-        extract::{Body, MemberFaults, Members},
+        extract::{Body, MemberFaults, Members, Source, UserAgent},
         problem::{Code, MemberFault, Problem},
         refusals::{BODY, DATABASE, refusals},
     },
@@ -76,11 +76,13 @@ refusals!(SignInRefusals = BODY, DATABASE, &[Code::RATE_LIMITED, Code::INVALID_C
 )]
 pub async fn signin(
     state: Data<State>,
-    client: Client,
+    source: Source,
+    UserAgent(user_agent): UserAgent,
     connection: ClientConnection,
     Body(body): Body<SignInRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(body.into(), client, state.clock.now())).await;
+    let client = Client { user_agent, context: source.at(state.clock.now()) };
+    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(body.into(), client)).await;
     state.metrics.signed_in(match &signed_in {
         Ok(Ok(_)) => "ok",
         Ok(Err(AuthError::InvalidCredentials)) => "invalid",

@@ -3,7 +3,7 @@
 use super::refresh::RefreshRequest;
 use crate::http::{
     State,
-    extract::Body,
+    extract::{Body, Source},
     problem::{Code, Problem},
     refusals::{BODY, DATABASE, refusals},
 };
@@ -16,7 +16,11 @@ refusals!(SignOutRefusals = BODY, DATABASE, &[Code::INVALID_TOKEN]);
     post, path = "/auth/signout", tag = "User and Access", operation_id = "signout",
     request_body = RefreshRequest, responses((status = 204, description = "The session has ended, by this request or earlier."), SignOutRefusals)
 )]
-pub async fn signout(state: Data<State>, Body(request): Body<RefreshRequest>) -> Result<HttpResponse, Problem> {
-    state.auth.sign_out(&request.refresh_token, state.clock.now()).await?;
+pub async fn signout(
+    state: Data<State>,
+    source: Source,
+    Body(request): Body<RefreshRequest>,
+) -> Result<HttpResponse, Problem> {
+    state.auth.sign_out(&request.refresh_token, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())
 }

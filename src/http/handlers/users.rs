@@ -1,12 +1,12 @@
 //! `POST /auth/create`, `GET /auth/users`, `GET` and `PATCH /auth/users/me`
 
 use crate::{
-    auth::{AuthError, ProfileUpdate, SignUp},
+    auth::{AuthError, Caller, ProfileUpdate, SignUp},
     domain::{Email, Limit, Name, Password, User, UserCursor, Username},
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, Body, ClientAddress, MemberFaults, Members, presented, read},
+        extract::{Bearer, BearerBody, Body, MemberFaults, Members, Source, presented, read_query},
         problem::{Code, MemberFault, Problem},
         refusals::{BEARER, BODY, DATABASE, refusals},
     },
@@ -39,6 +39,18 @@ pub struct UserResponse {
     created_at: String,
     #[schema(format = DateTime, required)]
     last_login: Option<String>,
+    /// The claims that the user's access tokens have in addition; only superusers see them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false, example = json!({"plan": "pro"}))]
+    claims: Option<Map<String, Value>>,
+}
+
+impl UserResponse {
+    /// The user as staff see it.
+    pub fn for_staff(user: User, staff: &Caller) -> Self {
+        let claims = staff.user.is_superuser.then(|| user.claims.clone());
+        Self { claims, ..Self::from(user) }
+    }
 }
 
 impl From<User> for UserResponse {
@@ -55,6 +67,7 @@ impl From<User> for UserResponse {
             is_verified: user.is_verified,
             created_at: user.created_at.to_string(),
             last_login: user.last_login.map(|at| at.to_string()),
+            claims: None,
         }
     }
 }
@@ -168,10 +181,11 @@ pub async fn create(
     state: Data<State>,
     request: HttpRequest,
     client: ClientConnection,
-    ClientAddress(address): ClientAddress,
+    source: Source,
     Body(body): Body<CreateRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let registration = state.auth.register(body.try_into()?, presented(&request), address, state.clock.now());
+    let context = source.at(state.clock.now());
+    let registration = state.auth.register(body.try_into()?, presented(&request), &context);
     let user = client.cancel_on_disconnect(registration).await??;
     let location = format!("{}/auth/users/{}", state.base_path, user.id);
     Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(UserResponse::from(user)))
@@ -217,8 +231,7 @@ refusals!(ListRefusals = BEARER, DATABASE, &[Code::INVALID_REQUEST, Code::FORBID
     ), ListRefusals)
 )]
 pub async fn list(state: Data<State>, Bearer(caller): Bearer, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let pairs = form_urlencoded::parse(request.query_string().as_bytes());
-    let query: UsersQuery = read(pairs.map(|(name, value)| (name.into_owned(), value.into())).collect())?;
+    let query: UsersQuery = read_query(&request)?;
     let cursor = UserCursor::parse(query.q.as_deref(), query.after.as_deref());
     let cursor = cursor.map_err(|(_, fault)| AuthError::InvalidMember("/after", fault))?;
     let limit = query.limit.unwrap_or_default();
@@ -262,10 +275,10 @@ refusals!(UpdateRefusals = BODY, BEARER, DATABASE, &[Code::RATE_LIMITED, Code::U
 )]
 pub async fn update_me(
     state: Data<State>,
-    ClientAddress(address): ClientAddress,
+    source: Source,
     BearerBody(caller, body): BearerBody<ProfileRequest>,
 ) -> Result<HttpResponse, Problem> {
     let update = ProfileUpdate { username: body.username, first_name: body.first_name, last_name: body.last_name };
-    let user = state.auth.update_profile(&caller, update, address).await?;
+    let user = state.auth.update_profile(&caller, update, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::Ok().json(UserResponse::from(user)))
 }

@@ -9,4 +9,4 @@ mod request_id;
 pub(super) use access_log::access_log;
 pub(super) use cors::cors;
 pub(super) use problem_json::problem_json;
-pub(super) use request_id::request_id;
+pub(super) use request_id::{RequestId, request_id};

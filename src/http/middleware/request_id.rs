@@ -14,7 +14,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The id under which a request is logged.
 #[derive(Clone)]
-pub(super) struct RequestId(pub String);
+pub struct RequestId(pub String);
 
 impl RequestId {
     /// The id that [`request_id`] gave this request.

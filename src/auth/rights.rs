@@ -1,0 +1,63 @@
+//! The rights of a caller, as types: a use case for staff takes a [`Staff`], which nothing but a check makes.
+
+use super::{AuthError, Caller};
+use crate::domain::User;
+use std::ops::Deref;
+
+/// A caller whose rights were checked.
+pub trait Rights: Sized {
+    /// `None` if the caller does not have the rights.
+    fn check(caller: Caller) -> Option<Self>;
+}
+
+impl Rights for Caller {
+    fn check(caller: Caller) -> Option<Self> {
+        Some(caller)
+    }
+}
+
+/// A caller who is staff or superuser.
+#[derive(Debug, Clone)]
+pub struct Staff(Caller);
+
+impl Rights for Staff {
+    fn check(caller: Caller) -> Option<Self> {
+        caller.user.is_at_least_staff().then_some(Self(caller))
+    }
+}
+
+impl Staff {
+    /// Checks that the caller may change this user: staff may not touch staff or superusers, themselves included.
+    ///
+    /// # Errors
+    /// [`AuthError::Forbidden`].
+    pub fn may_change(&self, user: &User) -> Result<(), AuthError> {
+        if self.user.is_superuser || !user.is_at_least_staff() { Ok(()) } else { Err(AuthError::Forbidden) }
+    }
+}
+
+/// A caller who is a superuser.
+#[derive(Debug, Clone)]
+pub struct Superuser(Caller);
+
+impl Rights for Superuser {
+    fn check(caller: Caller) -> Option<Self> {
+        caller.user.is_superuser.then_some(Self(caller))
+    }
+}
+
+impl Deref for Staff {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl Deref for Superuser {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
