@@ -1,17 +1,21 @@
-//! Background work on the database: follow the feed of revocations, and purge expired rows.
+//! Background work on the database: follow the feed of revocations, send mails, and purge expired rows.
 
 use crate::{
+    auth::Auth,
     clock::Clock,
     domain::Timestamp,
+    random::random,
     storage::{Expiring, Follower, NAME_CONFLICT, Storage, StorageError},
     telemetry::{LogOnce, Metrics},
 };
-use futures_util::future::join4;
+use futures_util::future::join5;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How often each job runs, except the one that follows the feed.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the service looks for mails to be sent.
+const MAIL_INTERVAL: Duration = Duration::from_secs(1);
 /// How many rows one statement deletes: few enough that a sign-in which waits for it is not delayed noticeably.
 const BATCH: u32 = 200;
 /// How long a purge pauses after a batch, in multiples of the time that the batch took: a purge uses at most a fifth of the
@@ -22,6 +26,7 @@ const PAUSE: u32 = 4;
 pub struct Jobs {
     pub storage: Storage,
     pub follower: Follower,
+    pub auth: Arc<Auth>,
     pub poll_interval: Duration,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
@@ -30,11 +35,12 @@ pub struct Jobs {
 impl Jobs {
     /// Runs until the future is dropped. An open transaction is then rolled back.
     pub async fn run(self) -> Infallible {
-        let Self { storage, follower, poll_interval, clock, metrics } = self;
+        let Self { storage, follower, auth, poll_interval, clock, metrics } = self;
         let following = follow(follower, poll_interval);
         let forgetting = forget(&storage, &clock);
         let purging = purge(&storage, &clock, &metrics);
-        let (never, ..) = join4(following, forgetting, purging, fold_names(&storage)).await;
+        let delivering = deliver(&auth, &clock);
+        let (never, ..) = join5(following, forgetting, purging, delivering, fold_names(&storage)).await;
         never
     }
 }
@@ -70,6 +76,15 @@ async fn forget(storage: &Storage, clock: &Clock) -> Infallible {
         if let Some(now) = earlier_of_both_clocks(storage, clock).await {
             storage.forget_revocations(now);
         }
+    }
+}
+
+/// Sends mails.
+async fn deliver(auth: &Auth, clock: &Clock) -> Infallible {
+    let (log, holder) = (LogOnce::default(), format!("{:032x}", u128::from_ne_bytes(random())));
+    loop {
+        sleep(MAIL_INTERVAL).await;
+        log_fault(&log, "the outbox cannot be read", auth.deliver_mails(&holder, clock.now()).await);
     }
 }
 

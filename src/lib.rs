@@ -14,6 +14,7 @@
 //! | [`limits`] | limits on guessing, by client address and by account |
 //! | [`tokens`] | mints and verifies tokens |
 //! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
+//! | [`mail`] | composes mails and sends them; only this module uses lettre |
 //! | [`storage`] | users, sessions, revocations, migrations; only this module uses sqlx |
 //! | [`keys`] | the keys that sign tokens: their states and their files |
 //! | [`telemetry`] | logs, metrics, traces |
@@ -35,6 +36,7 @@ pub mod http;
 pub mod jobs;
 pub mod keys;
 pub mod limits;
+pub mod mail;
 pub mod os;
 pub mod passwords;
 pub mod random;
@@ -56,7 +58,7 @@ mod tests {
         &["config"],
         &["telemetry"],
         &["keys"],
-        &["tokens", "passwords", "storage"],
+        &["tokens", "passwords", "storage", "mail"],
         &["limits"],
         &["auth"],
         &["http", "jobs"],

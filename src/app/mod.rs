@@ -107,6 +107,7 @@ impl App {
         let jobs = Jobs {
             storage: storage.clone(),
             follower,
+            auth: Arc::clone(&auth),
             poll_interval: settings.revocation.poll_interval,
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
@@ -187,7 +188,8 @@ fn listen(setting: &'static str, bind: SocketAddr) -> Result<TcpListener, StartE
 pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Timestamp) -> Result<Auth, KeysError> {
     let issuer = settings::issuer(settings);
     let keys = keys::load(settings, now)?;
-    Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys)))
+    let mailer = settings::mailer(settings);
+    Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys), mailer))
 }
 
 /// The function with which a service of these settings computes the MACs of account names that it stores for failed

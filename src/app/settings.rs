@@ -5,6 +5,7 @@ use crate::{
     domain::Algorithm,
     http,
     keys::{SigningKey, is_monotonous},
+    mail::Mailer,
     os::cgroup::cpu_quota,
     passwords::{Blocklist, Hashing, Passwords},
     telemetry::HashWaits,
@@ -38,6 +39,7 @@ fn problems(settings: &Settings) -> Vec<Problem> {
     if let Some(Err(error)) = settings.passwords.blocklist_file.as_deref().map(Blocklist::read) {
         problems.push(Problem(&["passwords.blocklist_file"], format!("cannot be read: {error}")));
     }
+    problems.extend(Mailer::open(&settings.mail).err());
     let claims = [(&["jwt.jti_claim"], &jwt.jti_claim, "jti"), (&["jwt.user_id_claim"], &jwt.user_id_claim, "sub")];
     for (name, claim, default) in claims {
         if **claim != *default && is_registered(claim) {
@@ -81,6 +83,14 @@ pub(super) fn issuer(settings: &Settings) -> Issuer {
         user_id_claim: jwt.user_id_claim.to_string(),
         user_id_field: jwt.user_id_field,
     }
+}
+
+/// What sends mails, if the settings say so. They were checked when they were loaded.
+pub fn mailer(settings: &Settings) -> Option<Mailer> {
+    Mailer::open(&settings.mail).unwrap_or_else(|Problem(_, fault)| {
+        tracing::error!("no mail is sent: {fault}");
+        None
+    })
 }
 
 /// Starts the hash threads.

@@ -68,6 +68,6 @@ impl Auth {
             return Err(AuthError::InvalidCredentials);
         };
         let new = self.passwords.hash_new(change.new.clone(), caller.user.personal_words()).await?;
-        Ok(self.storage.change_password(caller.user.id, &verified, &new, caller.session, context).await?)
+        Ok(self.storage.change_password(&caller.user, &verified, &new, caller.session, context).await?)
     }
 }

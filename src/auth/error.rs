@@ -58,6 +58,8 @@ pub enum AuthError {
     /// The database is unavailable. The reason is for the log and the operator.
     #[error("The database is unavailable.")]
     Unavailable(String),
+    #[error("This service sends no mail.")]
+    NoMail,
     /// A fault of the service. The reason is for the log.
     #[error("Internal error.")]
     Internal(String),

@@ -8,9 +8,9 @@
 //! Addresses that have signed in to the account before are a class of their own. So a stranger who guesses delays other
 //! strangers, and not the owner.
 
-use super::{Auth, AuthError};
+use super::{Auth, AuthError, Limits};
 use crate::{
-    domain::{Action, AuditContext, LoginName, Seconds, Timestamp, UserId},
+    domain::{Action, AuditContext, LoginName, MailKind, Seconds, Timestamp, UserId},
     limits::{AddressLimit, Attempt, network},
     storage::{AttemptKey, FAILURES_LAST, Failures},
 };
@@ -25,6 +25,9 @@ use tokio::time::Instant;
 
 /// The label of the limit by account, in metrics.
 pub const ACCOUNT_LIMIT: &str = "account";
+
+/// The label of the limit of codes.
+pub const CODE_LIMIT: &str = "code";
 
 /// For how many accounts failures can wait for a database that can be written; then the oldest are forgotten.
 const MAX_UNWRITTEN: NonZero<usize> = NonZero::new(10_000).unwrap();
@@ -107,11 +110,33 @@ impl Auth {
         if !self.passwords.has_room() {
             return Err(AuthError::Overloaded);
         }
-        let arrival = Arrival { at: context.at, since: Instant::now() };
         let network = context.address.map(network).unwrap_or_default();
         let is_known = self.storage.knows_network(login, &network).await?;
         let key = AttemptKey { account: self.tokens.account_mac(login.text()), is_known };
-        let refused = |retry_after| AuthError::RateLimited { limit: ACCOUNT_LIMIT, retry_after };
+        self.take_turn(limits, key, ACCOUNT_LIMIT, context).await.map(Some)
+    }
+
+    /// As [`Self::begin_attempt`], for a code that was sent to an address: it has a count of its own.
+    pub(super) async fn begin_code(
+        &self,
+        kind: MailKind,
+        address: &str,
+        context: &AuditContext,
+    ) -> Result<Option<AllowedAttempt>, AuthError> {
+        let Some(limits) = &self.limits else { return Ok(None) };
+        let account = self.tokens.mac("signet: wrong codes", format!("{} {address}", kind.name()).as_bytes());
+        self.take_turn(limits, AttemptKey { account, is_known: false }, CODE_LIMIT, context).await.map(Some)
+    }
+
+    async fn take_turn(
+        &self,
+        limits: &Limits,
+        key: AttemptKey,
+        limit: &'static str,
+        context: &AuditContext,
+    ) -> Result<AllowedAttempt, AuthError> {
+        let arrival = Arrival { at: context.at, since: Instant::now() };
+        let refused = |retry_after| AuthError::RateLimited { limit, retry_after };
         let turn = limits.attempts.wait(key, limits.queue_timeout).await.ok_or_else(|| refused(Seconds(1)))?;
         // Read after the wait: the attempts before this one count.
         let now = arrival.now();
@@ -124,7 +149,7 @@ impl Auth {
             return Err(refused(wait));
         }
         let failures = failures.map_or(0, |failures| failures.count);
-        Ok(Some(AllowedAttempt { key, failures, arrival, _turn: turn }))
+        Ok(AllowedAttempt { key, failures, arrival, _turn: turn })
     }
 
     /// Records and counts a wrong password for `account`, if there is one. A failure that cannot be written, which storage
@@ -144,9 +169,12 @@ impl Auth {
         let count =
             limits.unwritten.get(&attempt.key, last_at).map_or(1, |unwritten| unwritten.count.saturating_add(1));
         let failures = Failures { count, last_at };
-        match self.storage.record_wrong_password(action, account, Some((&attempt.key, failures)), context).await {
-            Ok(()) => limits.unwritten.remove(&attempt.key),
-            Err(_) => limits.unwritten.set(attempt.key, failures),
+        // Before it is written: a client that disconnects now cancels this future, and the failure must count.
+        limits.unwritten.set(attempt.key, failures);
+        let written =
+            self.storage.record_wrong_password(action, account, Some((&attempt.key, failures)), context).await;
+        if written.is_ok() {
+            limits.unwritten.remove(&attempt.key);
         }
         let failures = attempt.failures.saturating_add(1);
         // Once for each account and class: later failures only make the delay longer.

@@ -1,12 +1,16 @@
 //! The use cases, a file for each. They know neither HTTP nor SQL.
 
 mod authenticate;
+mod change_email;
 mod change_password;
+mod deliver;
 mod error;
 mod guessing;
 mod health;
+mod mail_proofs;
 mod refresh;
 mod register;
+mod reset_password;
 mod rights;
 mod sessions;
 mod sign_in;
@@ -14,6 +18,7 @@ mod sign_out;
 mod staff;
 mod user_admin;
 mod users;
+mod verify_email;
 
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
@@ -21,6 +26,7 @@ pub use error::AuthError;
 pub use health::Readiness;
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
+pub use reset_password::MailProof;
 pub use rights::{Rights, Staff, Superuser};
 pub use sign_in::{Client, IssuedToken, SignIn, TokenPair};
 pub use staff::Precondition;
@@ -32,6 +38,7 @@ use crate::{
     domain::{Invalid, Seconds, Timestamp, Username},
     keys::{KeyFault, KeyRing},
     limits::{AddressLimits, AddressRates, AttemptQueue, DelayPolicy},
+    mail::Mailer,
     passwords::Passwords,
     storage::{AttemptKey, Storage},
     tokens::{Keys, Tokens},
@@ -49,6 +56,8 @@ pub struct Auth {
     policy: Policy,
     /// `None` with `rate_limit.enabled = false`.
     limits: Option<Limits>,
+    /// `None` without `mail.smtp_url`.
+    mailer: Option<Mailer>,
 }
 
 /// The limits on guessing; see [`guessing`].
@@ -109,7 +118,13 @@ impl Policy {
 }
 
 impl Auth {
-    pub fn new(settings: &Settings, storage: Storage, passwords: Passwords, tokens: Tokens) -> Self {
+    pub fn new(
+        settings: &Settings,
+        storage: Storage,
+        passwords: Passwords,
+        tokens: Tokens,
+        mailer: Option<Mailer>,
+    ) -> Self {
         let passwords = Arc::new(passwords);
         let user_admin = UserAdmin::new(storage.clone(), Arc::clone(&passwords), settings);
         let policy = Policy {
@@ -124,7 +139,7 @@ impl Auth {
             reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
         let limits = settings.rate_limit.enabled.then(|| Limits::new(settings));
-        Self { storage, user_admin, passwords, tokens, policy, limits }
+        Self { storage, user_admin, passwords, tokens, policy, limits, mailer }
     }
 
     /// Replaces all keys. Returns the `kid` of the active one.
@@ -143,6 +158,12 @@ impl Auth {
     /// The public keys of access tokens, as a JWK set.
     pub fn key_set(&self, now: Timestamp) -> impl Serialize {
         self.tokens.key_set(now)
+    }
+
+    /// # Errors
+    /// [`AuthError::NoMail`] without `mail.smtp_url`.
+    fn mailer(&self) -> Result<&Mailer, AuthError> {
+        self.mailer.as_ref().ok_or(AuthError::NoMail)
     }
 
     /// The use cases of operators, which need no token.

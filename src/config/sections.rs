@@ -150,7 +150,8 @@ sections! {
     mail: Mail {
         smtp_url: Option<SecretString>,
         from: Option<String>,
-        link_base: Option<String>,
+        link_base: Option<HttpUrl>,
+        templates_dir: Option<PathBuf>,
     }
 
     /// How long the audit trail is kept.

@@ -18,7 +18,7 @@ use std::{
 
 const PREFIX: &str = "SIGNET__";
 /// The place of a default value.
-pub(super) const DEFAULT: &str = "default";
+const DEFAULT: &str = "default";
 /// The place of a value that is missing.
 const NOT_SET: &str = "not set";
 

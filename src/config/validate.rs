@@ -2,7 +2,7 @@
 
 use super::{
     Listing, MaxStaleness, Problem, Profile, Settings,
-    sources::{DEFAULT, Fault, Reader, Sources},
+    sources::{Fault, Reader, Sources},
     values::is_plain,
 };
 use crate::domain::{Algorithm, Password, Seconds, UserIdField};
@@ -217,9 +217,6 @@ fn bootstrap(settings: &Settings, rules: &mut Rules) {
     rules.check(fault.is_none(), &["bootstrap.superuser_password"], fault.unwrap_or_default());
 }
 
-/// The sections whose settings have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &["mail."];
-
 impl Settings {
     /// What is allowed but deserves a line at the start.
     pub fn warnings(&self) -> Vec<String> {
@@ -250,10 +247,6 @@ impl Settings {
                 "jwt.verifying_key has no effect: the tokens of this jwt.algorithm have no public key",
             ),
         ];
-        let general = general.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_owned());
-        let set = self.printable.iter().filter_map(|line| Some((line.key, &line.shown.as_ref()?.1)));
-        let inert = set
-            .filter(|(key, place)| *place != DEFAULT && WITHOUT_EFFECT.iter().any(|section| key.starts_with(section)));
-        general.chain(inert.map(|(key, place)| format!("{key} ({place}) has no effect in this version"))).collect()
+        general.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_owned()).collect()
     }
 }

@@ -44,7 +44,10 @@ pub enum Action {
     PasswordChange,
     /// An operator or a superuser has set a password.
     PasswordSet,
+    /// A user has set a password by a mail, or tried to.
+    PasswordReset,
     EmailChange,
+    EmailVerify,
     UserCreate,
     UserUpdate,
     UserActivate,

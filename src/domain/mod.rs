@@ -6,6 +6,7 @@
 mod algorithm;
 mod audit;
 mod email;
+mod mail;
 mod name;
 mod page;
 mod password;
@@ -20,6 +21,7 @@ mod username;
 pub use algorithm::Algorithm;
 pub use audit::{Action, AuditContext, AuditEntry, Outcome};
 pub use email::Email;
+pub use mail::{MailCode, MailKind, QueuedMail};
 pub use name::Name;
 pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};

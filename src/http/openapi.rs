@@ -1,7 +1,7 @@
 //! The OpenAPI document: the routes as their handlers declare them, adapted to the settings.
 
 use super::{
-    handlers::{audit, docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
+    handlers::{audit, docs, health, jwks, mail, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
     problem::ProblemResponse,
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
@@ -14,6 +14,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     paths(
         users::create, sign_in::signin, refresh::refresh_access, sign_out::signout,
         sessions::signout_all, sessions::list, sessions::end, sessions::change_password,
+        mail::change_email, mail::request_reset, mail::confirm_reset, mail::request_verification, mail::confirm_email,
         verify::verify, jwks::key_set, users::list, users::me, users::update_me,
         user::user, user::update, user::delete, user::set_password, user::end_sessions, audit::audit,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
@@ -59,14 +60,19 @@ pub fn document(dialect: &Dialect) -> Value {
     if !base_path.is_empty() {
         document["servers"] = json!([{ "url": base_path }]);
     }
-    for (schema, member) in
-        [("CreateRequest", "password"), ("PasswordRequest", "new_password"), ("NewPasswordRequest", "new_password")]
-    {
+    for (schema, member) in [
+        ("CreateRequest", "password"),
+        ("PasswordRequest", "new_password"),
+        ("NewPasswordRequest", "new_password"),
+        ("ResetConfirmRequest", "new_password"),
+    ] {
         let member = &mut document["components"]["schemas"][schema]["properties"][member];
         member["minLength"] = dialect.passwords.min_length.into();
         member["maxLength"] = dialect.passwords.max_length.into();
     }
-    split_sign_in(&mut document["components"]["schemas"]);
+    for alternatives in ALTERNATIVES {
+        split(&mut document["components"]["schemas"], alternatives);
+    }
     for schema in ["TokenPair", "AccessToken"] {
         let schema = &mut document["components"]["schemas"][schema];
         schema["properties"]["token_type"]["example"] = token_type(dialect.schemes).into();
@@ -75,25 +81,56 @@ pub fn document(dialect: &Dialect) -> Value {
     document
 }
 
-/// Gives sign-in with `email` and sign-in with `username` a schema each: in the one derived from the type, both are
-/// optional.
-fn split_sign_in(schemas: &mut Value) {
-    let mut either = schemas["SignInRequest"].take();
+/// The schemas of requests that have one of two sets of members: in the one derived from the type, all are optional.
+/// Name of the schema, and for each set: a name, what it is, and the members that are given.
+type Alternatives = (&'static str, [(&'static str, &'static str, &'static [&'static str]); 2]);
+
+const ALTERNATIVES: [Alternatives; 3] = [
+    (
+        "SignInRequest",
+        [
+            ("EmailSignInRequest", "Credentials with the account's e-mail.", &["email"]),
+            ("UsernameSignInRequest", "Credentials with the account's username.", &["username"]),
+        ],
+    ),
+    (
+        "ResetConfirmRequest",
+        [
+            ("TokenResetConfirmRequest", "A new password, with the token of a mail.", &["token"]),
+            ("CodeResetConfirmRequest", "A new password, with the code of a mail.", &["email", "code"]),
+        ],
+    ),
+    (
+        "VerifyConfirmRequest",
+        [
+            ("TokenVerifyConfirmRequest", "The token of a mail.", &["token"]),
+            ("CodeVerifyConfirmRequest", "The code of a mail.", &["code"]),
+        ],
+    ),
+];
+
+/// Gives each alternative a schema of its own.
+fn split(schemas: &mut Value, (name, alternatives): Alternatives) {
+    let mut either = schemas[name].take();
     let description = either["description"].take();
     let example = either.as_object_mut().and_then(|either| either.remove("example"));
-    let mut refs = Vec::new();
-    for (name, given, label, other) in [
-        ("EmailSignInRequest", "email", "e-mail", "username"),
-        ("UsernameSignInRequest", "username", "username", "email"),
-    ] {
-        either["description"] = format!("Credentials with the account's {label}.").into();
-        either["required"] = json!([given, "password"]);
-        either["properties"][given] = json!({ "type": "string" });
-        either["properties"][other] = json!({ "type": "null" });
-        schemas[name] = either.clone();
-        refs.push(json!({ "$ref": format!("#/components/schemas/{name}") }));
-    }
-    schemas["SignInRequest"] = json!({ "description": description, "example": example, "oneOf": refs });
+    let always: Vec<Value> = either["required"].as_array().cloned().unwrap_or_default();
+    let optional = alternatives.iter().flat_map(|(_, _, members)| *members).copied();
+    let refs: Vec<Value> = alternatives
+        .iter()
+        .map(|(name, about, given)| {
+            let mut one = either.clone();
+            one["description"] = (*about).into();
+            one["required"] = given.iter().map(|name| json!(name)).chain(always.clone()).collect();
+            for member in optional.clone() {
+                let kind = if given.contains(&member) { "string" } else { "null" };
+                one["properties"][member] = json!({ "type": kind });
+            }
+            schemas[*name] = one;
+            json!({ "$ref": format!("#/components/schemas/{name}") })
+        })
+        .collect();
+    schemas[name] = json!({ "description": description, "example": example, "oneOf": refs });
 }
 
 /// The security scheme if it is not `Authorization: Bearer`, the only one that OpenAPI has a name for.
@@ -164,11 +201,12 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
-                let guarded = ["users", "verify", "sessions", "signout-all", "password", "audit"];
+                let guarded = ["users", "verify", "sessions", "signout-all", "password", "audit", "email"];
                 // Registration accepts a token, because `registration.mode` can be `staff`, but the document does not
                 // require one.
                 let route = path.strip_prefix("/auth/").unwrap_or_default();
-                let needs_token = route == "create" || guarded.iter().any(|guarded| route.starts_with(guarded));
+                let needs_token = (route == "create" || guarded.iter().any(|guarded| route.starts_with(guarded)))
+                    && !route.starts_with("password/reset");
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = operation.to_string().contains("#/components/schemas/Problem");
                 assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");

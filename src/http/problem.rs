@@ -158,7 +158,7 @@ impl Problem {
                 AuthError::RateLimited { .. } => Code::RATE_LIMITED,
                 AuthError::Overloaded => Code::OVERLOADED,
                 AuthError::RevocationsStale => Code::REVOCATIONS_STALE,
-                AuthError::Unavailable(_) => Code::UNAVAILABLE,
+                AuthError::Unavailable(_) | AuthError::NoMail => Code::UNAVAILABLE,
                 AuthError::Internal(_) => Code::INTERNAL,
             },
         }
@@ -236,6 +236,7 @@ impl fmt::Display for Problem {
                 f.write_str("The request is not valid; `errors` says what is valid.")
             }
             Self::Malformed(detail) => f.write_str(detail),
+            Self::Auth(AuthError::NoMail) => f.write_str("This service sends no mail: `mail.smtp_url` is not set."),
             // These have a fixed text of their own, or one that depends on the settings.
             Self::Auth(
                 error @ (AuthError::WeakPassword(_)

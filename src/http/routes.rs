@@ -2,7 +2,7 @@
 
 use super::{
     State,
-    handlers::{audit, docs, health, jwks, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
+    handlers::{audit, docs, health, jwks, mail, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
     problem::{Code, Problem},
 };
 use actix_web::{
@@ -26,6 +26,11 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/sessions", vec![get(sessions::list)]);
     at("/auth/sessions/{id}", vec![delete(sessions::end)]);
     at("/auth/password", vec![post(sessions::change_password)]);
+    at("/auth/email", vec![post(mail::change_email)]);
+    at("/auth/password/reset", vec![post(mail::request_reset)]);
+    at("/auth/password/reset/confirm", vec![post(mail::confirm_reset)]);
+    at("/auth/verify-email", vec![post(mail::request_verification)]);
+    at("/auth/verify-email/confirm", vec![post(mail::confirm_email)]);
     at("/auth/verify", vec![get(verify::verify)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);

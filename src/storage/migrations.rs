@@ -32,6 +32,8 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     migration!(7, "sign in failures", "0007_sign_in_failures.sql"),
     migration!(8, "known networks", "0008_known_networks.sql"),
     migration!(9, "audit", "0009_audit.sql"),
+    migration!(10, "outbox", "0010_outbox.sql"),
+    migration!(11, "sessions by network", "0011_sessions_by_network.sql"),
 ];
 
 /// The warning about a user that [`Storage::migrate`] returns.

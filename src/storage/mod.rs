@@ -22,6 +22,7 @@ mod audit;
 mod error;
 mod health;
 mod migrations;
+mod outbox;
 mod pool;
 mod purge;
 mod query;
@@ -35,6 +36,7 @@ mod users;
 
 pub use error::StorageError;
 pub use migrations::NAME_CONFLICT;
+pub use outbox::{CODES_LAST, MailAccount};
 pub use pool::{OpenError, check};
 pub use purge::{Expiring, Purged};
 pub use revocation::{Follower, Trust};
@@ -59,6 +61,8 @@ pub struct Storage {
     outages: Arc<Outages>,
     /// The queue of sign-ins that share a transaction, in SQLite.
     sign_in_queue: Option<mpsc::UnboundedSender<PendingSignIn>>,
+    /// Whether mails are sent.
+    sends_mail: bool,
     /// How long entries of the audit are kept.
     audit_keep: Seconds,
     /// The revocations that this replica knows.
@@ -72,7 +76,8 @@ impl Storage {
     /// # Errors
     /// When SQLite's file cannot be opened or created.
     pub async fn open(settings: &Settings, workers: usize) -> Result<Self, OpenError> {
-        let Settings { database, jwt, revocation, audit, .. } = settings;
+        let Settings { database, jwt, revocation, audit, mail, .. } = settings;
+        let sends_mail = mail.smtp_url.is_some();
         let audit_keep = Seconds(i64::try_from(audit.keep.as_secs()).unwrap_or(i64::MAX));
         let pool = Pool::open(database, workers).await?;
         let revoked = Arc::new(RevokedSet::new(revocation.max_staleness, jwt));
@@ -81,8 +86,15 @@ impl Storage {
         let (sign_in_queue, pending) = queue.unzip();
         // A unit of work may first wait for a connection.
         let deadline = database.acquire_timeout + Duration::from_secs(2);
-        let storage =
-            Self { pool, deadline, outages: Arc::new(Outages::default()), sign_in_queue, audit_keep, revoked };
+        let storage = Self {
+            pool,
+            deadline,
+            outages: Arc::new(Outages::default()),
+            sign_in_queue,
+            sends_mail,
+            audit_keep,
+            revoked,
+        };
         if let Some(pending) = pending {
             tokio::spawn(sign_in_batch::run(storage.clone(), pending));
         }

@@ -1,6 +1,6 @@
 //! Deletes what has expired, a few rows at a time, so that a sign-in waits for no more than one small batch.
 
-use super::{FAILURES_LAST, Storage, StorageError};
+use super::{CODES_LAST, FAILURES_LAST, Storage, StorageError};
 use crate::domain::{Seconds, Timestamp};
 
 /// How long the network of a client is known after the end of its last session.
@@ -31,16 +31,19 @@ pub enum Expiring {
     KnownNetworks,
     /// Entries of the audit that are older than `audit.keep`.
     Audit,
+    /// Mails that were sent, and whose codes have expired.
+    Outbox,
 }
 
 impl Expiring {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Sessions,
         Self::Revocations,
         Self::SignInFailures,
         Self::FutureFailures,
         Self::KnownNetworks,
         Self::Audit,
+        Self::Outbox,
     ];
 
     /// The table's name.
@@ -51,6 +54,7 @@ impl Expiring {
             Self::SignInFailures | Self::FutureFailures => "sign_in_failures",
             Self::KnownNetworks => "known_networks",
             Self::Audit => "audit",
+            Self::Outbox => "outbox",
         }
     }
 }
@@ -139,6 +143,15 @@ impl Storage {
                 LIMIT $3
             )
             RETURNING at";
+        const OUTBOX: &str = r"
+            DELETE FROM outbox
+            WHERE id IN (
+                SELECT id FROM outbox
+                WHERE is_done AND at >= $1 AND at < $2
+                ORDER BY at
+                LIMIT $3
+            )
+            RETURNING at";
         let all = Timestamp(i64::MIN);
         let (sql, start, end) = match what {
             Expiring::Sessions => (SESSIONS, all, self.revoked.oldest_relevant(now)),
@@ -147,6 +160,7 @@ impl Storage {
             Expiring::FutureFailures => (SIGN_IN_FAILURES, now + FAILURES_LAST, Timestamp(i64::MAX)),
             Expiring::KnownNetworks => (KNOWN_NETWORKS, all, now - NETWORKS_LAST),
             Expiring::Audit => (AUDIT, all, now - self.audit_keep),
+            Expiring::Outbox => (OUTBOX, all, now - CODES_LAST),
         };
         let from = from.max(start);
         let deleted: Vec<(i64,)> = self

@@ -7,8 +7,8 @@ use super::{
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
-    Action, AuditContext, NewSession, Outcome, PasswordHash, RefreshToken, Seconds, Session, SessionId, SessionState,
-    Timestamp, User, UserId,
+    Action, AuditContext, MailKind, NewSession, Outcome, PasswordHash, RefreshToken, Seconds, Session, SessionId,
+    SessionState, Timestamp, User, UserId,
 };
 use uuid::Uuid;
 
@@ -440,7 +440,7 @@ impl Storage {
     /// changes, when `verified` is no longer the stored hash.
     pub async fn change_password(
         &self,
-        user: UserId,
+        &User { id: user, ref email, .. }: &User,
         verified: &PasswordHash,
         new: &PasswordHash,
         kept: SessionId,
@@ -462,6 +462,9 @@ impl Storage {
             let end = ending.end(END_OTHERS).bind(now.0).bind(user.0).bind(self.tokens_live_from(now).0);
             let ended = end.bind(kept.0).fetch_all().await?;
             ending.record(Action::PasswordChange, Outcome::Ok, Some(user), context).await?;
+            if self.sends_mail {
+                ending.queue_mail(MailKind::PasswordChanged, email.as_str(), now).await?;
+            }
             ending.commit(&revocations_at(now, ended)).await?;
             Ok(true)
         })

@@ -7,8 +7,8 @@ use super::{
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
-    Action, AuditContext, Email, Limit, LoginName, Name, NewUser, Outcome, Page, PasswordHash, Timestamp, User,
-    UserChange, UserCursor, UserId, Username,
+    Action, AuditContext, Email, Limit, LoginName, MailKind, Name, NewUser, Outcome, Page, PasswordHash, Timestamp,
+    User, UserChange, UserCursor, UserId, Username,
 };
 
 /// The outcome of creating a user.
@@ -87,6 +87,9 @@ impl Storage {
                 let created = row.map(User::from);
                 if let Some(user) = &created {
                     tx.record(Action::UserCreate, Outcome::Ok, Some(user.id), context).await?;
+                    if self.sends_mail {
+                        tx.queue_mail(MailKind::VerifyEmail, user.email.key(), context.at).await?;
+                    }
                 }
                 tx.commit().await?;
                 Ok(created)
@@ -286,7 +289,7 @@ impl Storage {
                 .bind(change.password_hash.as_ref().map(PasswordHash::as_str))
                 .fetch_one()
                 .await;
-            let changed = match row {
+            let changed: User = match row {
                 Ok(row) => row.into(),
                 // E-mail and username are the only unique columns that this statement writes.
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
@@ -303,12 +306,97 @@ impl Storage {
             for action in change.actions(&user) {
                 ending.record(action, Outcome::Ok, Some(id), context).await?;
             }
+            if self.sends_mail && change.password_hash.is_some() {
+                ending.queue_mail(MailKind::PasswordChanged, user.email.as_str(), context.at).await?;
+            }
+            if self.sends_mail && changed.email.key() != user.email.key() {
+                ending.queue_mail(MailKind::EmailChanged, user.email.as_str(), context.at).await?;
+            }
             let ended =
                 if change.ends_sessions() { self.end_all_sessions(&mut ending, id, context.at).await? } else { vec![] };
             ending.commit(&ended).await?;
             Ok(Changed::User(changed))
         })
         .await
+    }
+
+    /// Replaces the password hash `verified` of a user whose mail the client reads, verifies the address and ends every
+    /// session; `false`, and nothing changes, when hash or e-mail are no longer those of `user`.
+    pub async fn reset_password(
+        &self,
+        user: &User,
+        verified: &PasswordHash,
+        new: &PasswordHash,
+        context: &AuditContext,
+    ) -> Result<bool, StorageError> {
+        const SQL: &str = r"
+            UPDATE users SET password_hash = $2, is_verified = TRUE
+            WHERE id = $1 AND is_active AND password_hash = $3 AND COALESCE(email_key, email) = $4";
+        self.write(|| async {
+            let mut ending = self.begin_ending(Claim::Session).await?;
+            let reset = ending.query(SQL).bind(user.id.0).bind(new.as_str()).bind(verified.as_str());
+            if reset.bind(user.email.key()).execute().await? == 0 {
+                ending.rollback().await?;
+                return Ok(false);
+            }
+            ending.record(Action::PasswordReset, Outcome::Ok, Some(user.id), context).await?;
+            if self.sends_mail {
+                ending.queue_mail(MailKind::PasswordChanged, user.email.as_str(), context.at).await?;
+            }
+            let ended = self.end_all_sessions(&mut ending, user.id, context.at).await?;
+            ending.commit(&ended).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Verifies the e-mail of a user; `false` when it is verified already, or is no longer that of `user`.
+    pub async fn verify_email(&self, user: &User, context: &AuditContext) -> Result<bool, StorageError> {
+        const SQL: &str = r"
+            UPDATE users SET is_verified = TRUE
+            WHERE id = $1 AND is_active AND NOT is_verified AND COALESCE(email_key, email) = $2";
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            if tx.query(SQL).bind(user.id.0).bind(user.email.key()).execute().await? == 0 {
+                tx.rollback().await?;
+                return Ok(false);
+            }
+            tx.record(Action::EmailVerify, Outcome::Ok, Some(user.id), context).await?;
+            tx.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Sets the e-mail of a user whose password was right for the hash `verified`. A username that was the e-mail follows.
+    /// [`Changed::Refused`] when the hash is no longer stored.
+    pub async fn change_email(
+        &self,
+        user: &User,
+        verified: &PasswordHash,
+        email: &Email,
+        context: &AuditContext,
+    ) -> Result<Changed<()>, StorageError> {
+        const CHECK: &str = "SELECT id FROM users WHERE id = $1 AND is_active AND password_hash = $2";
+        let is_same = email.key() == user.email.key();
+        let follows = user.username.key() == user.email.key();
+        let change = UserChange {
+            email: Some(email.clone()),
+            username: follows.then(|| Username::of_email(email)),
+            is_verified: (!is_same).then_some(false),
+            ..UserChange::default()
+        };
+        let checked: Option<(i64,)> =
+            self.read_one(CHECK, |query| query.bind(user.id.0).bind(verified.as_str())).await?;
+        if checked.is_none() {
+            return Ok(Changed::Refused(()));
+        }
+        let same_email = |now: &User| if now.email == user.email { Ok(change.clone()) } else { Err(()) };
+        let changed = self.change_user(user.id, context, same_email).await?;
+        if self.sends_mail && !is_same && matches!(changed, Changed::User(_)) {
+            self.queue_mail(MailKind::VerifyEmail, email.key(), context.at).await?;
+        }
+        Ok(changed)
     }
 
     /// Ends every session of a user whom `check` allows.

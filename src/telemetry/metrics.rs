@@ -21,7 +21,7 @@ type Route = [(&'static str, Cow<'static, str>); 2];
 const SIGN_INS: [&str; 6] = ["ok", "invalid", "limited", "overloaded", "unavailable", "gone"];
 const REFRESHES: [&str; 8] =
     ["rotated", "repeated", "renewed", "superseded", "reused", "limited", "invalid", "unavailable"];
-const LIMITS: [&str; 4] = ["signin_per_address", "create_per_address", "refresh_per_address", "account"];
+const LIMITS: [&str; 5] = ["signin_per_address", "create_per_address", "refresh_per_address", "account", "code"];
 
 /// How long requests waited for a hash thread.
 #[derive(Debug, Clone)]

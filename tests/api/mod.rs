@@ -11,6 +11,7 @@ mod framing;
 mod health;
 mod http;
 mod jwks;
+mod mail;
 mod metrics;
 mod openapi;
 mod openapi_inputs;

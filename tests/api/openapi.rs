@@ -1,5 +1,6 @@
 //! `GET /openapi.json`, and each operation that it describes
 
+use super::mail::MailApp;
 use crate::support::{PASSWORD, TestApp, actor::DOCUMENT, all};
 use reqwest::Method;
 use serde_json::json;
@@ -15,7 +16,16 @@ async fn the_served_document_is_the_committed_one() {
 /// Calls each operation successfully. As in every test, the client checks each reply against its schema.
 #[tokio::test]
 async fn every_operation_of_the_document_can_be_called() {
-    let app = TestApp::start().await;
+    let mut mails = MailApp::start().await;
+    let (dora, verify_mail) = mails.user().await;
+    let confirmed = mails.post("/auth/verify-email/confirm", json!({"token": verify_mail.token()})).await;
+    let verification = dora.actor.send(Method::POST, "/auth/verify-email", |request| request).await;
+    let reset = mails.post("/auth/password/reset", json!({"email": "unknown@example.com"})).await;
+    let reset_mail = mails.reset_mail(&dora.email).await;
+    let confirmed_reset = mails.reset(json!({"token": reset_mail.token()}), "another horse battery").await;
+    let app = &mails.app;
+    let eric = app.user().await;
+    let email = eric.actor.post("/auth/email", &json!({"password": PASSWORD, "email": "eric@example.org"})).await;
     let ann = app.user().await;
     let other = app.sign_in(&ann.email).await;
     let (bearer, stranger) = (&ann.actor, app.anon());
@@ -46,6 +56,11 @@ async fn every_operation_of_the_document_can_be_called() {
         ("delete /auth/users/{id}/sessions", admin.delete(&format!("{about_eve}/sessions")).await),
         ("delete /auth/users/{id}", admin.delete(&about_eve).await),
         ("get /auth/audit", admin.get("/auth/audit").await),
+        ("post /auth/email", email),
+        ("post /auth/password/reset", reset),
+        ("post /auth/password/reset/confirm", confirmed_reset),
+        ("post /auth/verify-email", verification),
+        ("post /auth/verify-email/confirm", confirmed),
         ("post /auth/password", bearer.post("/auth/password", &password).await),
         ("post /auth/signout", stranger.post("/auth/signout", &refresh(&other.refresh)).await),
         ("post /auth/signout-all", bearer.send(Method::POST, "/auth/signout-all", |request| request).await),

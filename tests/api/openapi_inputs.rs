@@ -77,8 +77,15 @@ const CALLS: &[Call] = &[
         is_always_right: false,
     },
     Call { operation: "PUT /auth/users/{id}/password", right: |_, _| json!({}), is_always_right: false },
+    Call { operation: "POST /auth/email", right: |_, _| json!({ "password": PASSWORD }), is_always_right: false },
+    Call { operation: "POST /auth/password/reset", right: |_, _| json!({}), is_always_right: false },
+    Call { operation: "POST /auth/password/reset/confirm", right: |_, _| json!({}), is_always_right: false },
+    Call { operation: "POST /auth/verify-email/confirm", right: |_, _| json!({}), is_always_right: false },
     Call { operation: "GET /auth/audit", right: |_, _| json!({}), is_always_right: false },
 ];
+
+/// Operations that succeed only with what a mail says; `mail.rs` tests them.
+const NEED_A_MAIL: [&str; 2] = ["POST /auth/password/reset/confirm", "POST /auth/verify-email/confirm"];
 
 /// An operation of the document that has an input: a JSON body or a query.
 struct Operation {
@@ -205,7 +212,8 @@ fn every_operation_with_an_input_is_tested() {
 
 #[tokio::test]
 async fn an_input_that_the_document_allows_is_never_answered_with_400() {
-    let app = TestApp::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", folder.path().display()))]).await;
     let (seed, mut runner) = runner();
     let mut report = Vec::new();
     for operation in operations() {
@@ -240,7 +248,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                     .push(format!("{name}: the document allows {input}, but the reply is {status} {}", reply.text)),
             }
         }
-        if succeeded == 0 {
+        if succeeded == 0 && !NEED_A_MAIL.contains(&name.as_str()) {
             faults.push(format!("{name}: no input succeeded; add valid values to CALLS"));
         }
         println!("{name}: {VALID} valid inputs, {succeeded} succeeded, {} faults", faults.len());
@@ -263,12 +271,13 @@ async fn every_example_of_a_request_body_is_valid() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 6, "create, sign in, change the profile, a user, the password, a user's password");
+    assert_eq!(examples, 10);
 }
 
 #[tokio::test]
 async fn an_input_that_the_document_forbids_is_refused() {
-    let app = TestApp::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", folder.path().display()))]).await;
     let (seed, mut runner) = runner();
     let mut report = Vec::new();
     for operation in operations() {

@@ -36,6 +36,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("PASSWORDS__QUEUE", "64"),
     ("PASSWORDS__QUEUE_TIMEOUT", "20s"),
     ("RATE_LIMIT__ENABLED", "false"),
+    ("MAIL__SMTP_URL", ""),
     ("TELEMETRY__LOG", "off"),
 ];
 

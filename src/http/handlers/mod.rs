@@ -4,6 +4,7 @@ pub mod audit;
 pub mod docs;
 pub mod health;
 pub mod jwks;
+pub mod mail;
 pub mod metrics;
 pub mod refresh;
 pub mod sessions;

@@ -1,0 +1,25 @@
+-- Mails to be sent: a kind, a normalised address and a time, never a token or a code. A row whose address has no account
+-- is like any other, and no mail is sent for it. Rows stay for an hour after they are done: `at` is part of each code.
+CREATE TABLE outbox (
+    id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind        TEXT NOT NULL,
+    address     TEXT COLLATE "C" NOT NULL,
+    at          BIGINT NOT NULL,
+    queued_at   BIGINT NOT NULL,
+    next_try_at BIGINT NOT NULL,
+    tries       BIGINT NOT NULL,
+    is_done     BOOLEAN NOT NULL
+);
+
+CREATE INDEX outbox_by_address ON outbox (address, kind, at);
+CREATE INDEX outbox_by_time ON outbox (at) WHERE is_done;
+CREATE INDEX outbox_to_do ON outbox (next_try_at) WHERE NOT is_done;
+
+-- The replica that sends mail, until which time.
+CREATE TABLE leases (
+    name       TEXT PRIMARY KEY NOT NULL,
+    holder     TEXT NOT NULL,
+    held_until BIGINT NOT NULL
+);
+
+INSERT INTO leases (name, holder, held_until) VALUES ('mail', '', 0);

@@ -1,0 +1,87 @@
+//! The mails of the outbox are sent.
+
+use super::Auth;
+use crate::{
+    domain::{MailKind, QueuedMail, Seconds, Timestamp},
+    mail::{Content, MailError},
+    storage::{MailAccount, StorageError},
+};
+
+/// After this time a mail that could not be sent is given up.
+const GIVE_UP: Seconds = Seconds(24 * 60 * 60);
+
+/// The longest pause between two tries.
+const MAX_PAUSE: Seconds = Seconds(60 * 60);
+
+/// How long a replica may take for one mail before another one sends.
+const LEASE: Seconds = Seconds(60);
+
+impl Auth {
+    /// Sends the mails that are due, if this replica, `holder`, is the one that sends.
+    ///
+    /// # Errors
+    /// If the database is unavailable.
+    pub async fn deliver_mails(&self, holder: &str, now: Timestamp) -> Result<(), StorageError> {
+        if self.mailer.is_none() {
+            return Ok(());
+        }
+        // A look-up first: a replica that has nothing to do writes nothing.
+        if self.storage.due_mails(now).await?.is_empty() {
+            return Ok(());
+        }
+        if !self.storage.take_mail_lease(holder, now, now + LEASE).await? {
+            return Ok(());
+        }
+        for mail in self.storage.due_mails(now).await? {
+            if !self.storage.take_mail_lease(holder, now, now + LEASE).await? {
+                break;
+            }
+            self.deliver(&mail, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, mail: &QueuedMail, now: Timestamp) -> Result<(), StorageError> {
+        let Some(mailer) = &self.mailer else { return Ok(()) };
+        let Some(content) = self.content(mail, now).await? else {
+            // No account, or nothing to prove: no mail.
+            return self.storage.finish_mail(mail.id, now).await;
+        };
+        match mailer.send(mail.kind, &content).await {
+            Ok(()) => self.storage.finish_mail(mail.id, now).await,
+            Err(MailError::NotNow(reason)) if now - mail.queued_at < GIVE_UP => {
+                tracing::warn!(kind = mail.kind.name(), tries = mail.tries + 1, "a mail was not sent yet: {reason}");
+                let pause = Seconds(15_i64 << mail.tries.min(20)).min(MAX_PAUSE);
+                self.storage.postpone_mail(mail.id, now + pause).await
+            }
+            Err(error) => {
+                tracing::error!(kind = mail.kind.name(), tries = mail.tries + 1, "a mail was given up: {error}");
+                self.storage.finish_mail(mail.id, now).await
+            }
+        }
+    }
+
+    /// What a mail says; `None` if none is to be sent.
+    async fn content(&self, mail: &QueuedMail, now: Timestamp) -> Result<Option<Content>, StorageError> {
+        let page = match mail.kind {
+            MailKind::PasswordChanged | MailKind::EmailChanged => {
+                let (email, time) = (mail.address.clone(), mail.queued_at.to_string());
+                return Ok(Some(Content { email, time, ..Content::default() }));
+            }
+            MailKind::ResetPassword => "reset-password",
+            MailKind::VerifyEmail => "verify-email",
+        };
+        let account = self.storage.mail_account_by_email(&mail.address).await?;
+        let is_wanted = |account: &MailAccount| {
+            account.user.is_active && !(mail.kind == MailKind::VerifyEmail && account.user.is_verified)
+        };
+        let Some(account) = account.filter(is_wanted) else { return Ok(None) };
+        let link = self.mailer.as_ref().map(|mailer| mailer.link(page, &self.mail_token(mail.kind, &account, now)));
+        Ok(Some(Content {
+            email: account.user.email.as_str().to_owned(),
+            link: link.unwrap_or_default(),
+            code: self.mail_code(mail.kind, &account, now).to_string(),
+            time: now.to_string(),
+        }))
+    }
+}
