@@ -18,12 +18,15 @@ async fn succeeds(mut program: Command, folder: &Path) {
 #[tokio::test]
 async fn schemathesis_finds_no_difference_between_service_and_document() {
     let Some(installed) = installed() else { return };
-    let app = TestApp::start().await;
+    let mails = tempfile::tempdir().unwrap();
+    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", mails.path().display()))]).await;
+    let root = app.superuser().await;
     let url = format!("http://{}", app.address);
     let mut program = Command::new(installed.join("venv/bin/schemathesis"));
     program.arg("--config-file").arg(file("schemathesis.toml"));
     program.args(["--no-color", "run", &format!("{url}/openapi.json")]);
     program.env("SCHEMATHESIS_HOOKS", file("schemathesis_hooks.py")).env("SIGNET_URL", &url);
+    program.env("SIGNET_ROOT", root.email).env("SIGNET_MAILS", mails.path());
     // `readyz` compares the clock of the service, which the test sets, with that of the database.
     let keep_time = async {
         loop {

@@ -124,7 +124,8 @@ refusals!(
     patch, path = "/auth/users/{id}", tags = ["User and Access", "Administration"], operation_id = "update_user",
     params(
         ("id" = i64, Path, description = "The user's id.", minimum = 0, example = 1),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the user that the client has read.")
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the user that the client has read.",
+            pattern = r#"^([*]|"[!#-~]*")$"#)
     ),
     security(("bearer" = [])), request_body = UserRequest,
     responses((
@@ -156,7 +157,8 @@ refusals!(
     delete, path = "/auth/users/{id}", tags = ["User and Access", "Administration"], operation_id = "delete_user",
     params(
         ("id" = i64, Path, description = "The user's id.", minimum = 0, example = 1),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the user that the client has read.")
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the user that the client has read.",
+            pattern = r#"^([*]|"[!#-~]*")$"#)
     ),
     security(("bearer" = [])),
     responses((status = 204, description = "The user is deleted."), DeleteRefusals)

@@ -1,14 +1,17 @@
 """Gives Schemathesis what an OpenAPI document cannot say: accounts that can sign in, and rules that involve two members.
 
-Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens. schemathesis.toml has the rest.
+Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens, SIGNET_ROOT the e-mail of a superuser, and
+SIGNET_MAILS the folder of mails. schemathesis.toml has the rest.
 """
 
 import functools
 import itertools
 import json
 import os
+import pathlib
 import re
 import sys
+import time
 import unicodedata
 
 import requests
@@ -28,8 +31,33 @@ def send(method, path, body=None, token=None):
 
 
 def sign_up(email):
-    send("POST", "/auth/create", {"email": email, "password": PASSWORD})
-    return email
+    return send("POST", "/auth/create", {"email": email, "password": PASSWORD})
+
+
+def new_user():
+    return sign_up(f"caller{next(numbers)}@example.com")
+
+
+def new_superuser():
+    user, root = new_user(), sign_in(os.environ["SIGNET_ROOT"])
+    send("PATCH", f"/auth/users/{user['id']}", {"is_staff": True, "is_superuser": True}, root)
+    return user
+
+
+@functools.cache
+def mail_code(kind):
+    """A new user, and the code of a mail of this kind to it."""
+    user = new_user()
+    if kind == "reset":
+        requests.post(os.environ["SIGNET_URL"] + "/auth/password/reset", json={"email": user["email"]}, timeout=30)
+    subject = {"reset": "Set a new password", "verify": "Confirm your e-mail address"}[kind]
+    for _ in range(200):
+        for path in pathlib.Path(os.environ["SIGNET_MAILS"]).glob("*.eml"):
+            text = path.read_text()
+            if f"To: {user['email']}" in text and f"Subject: {subject}" in text:
+                return user["email"], re.search(r"code: (\S+)", text)[1]
+        time.sleep(0.05)
+    raise TimeoutError("no mail")
 
 
 def sign_in(email):
@@ -44,13 +72,16 @@ sign_up(CALLER)
 class AccessToken:
     """A new session for each request, because operations such as `/auth/signout-all` end the session of their caller.
 
-    A request that may change the password gets a new user, too.
+    A request that may change the password or the e-mail gets a new user, too, and administration a new superuser.
     """
 
     def get(self, case, context):
-        changes_password = context.operation.path == "/auth/password"
-        email = sign_up(f"caller{next(numbers)}@example.com") if changes_password else CALLER
-        return sign_in(email)
+        path, tags = context.operation.path, context.operation.definition.raw["tags"]
+        if "Administration" in tags:
+            return sign_in(new_superuser()["email"])
+        if path == "/auth/verify-email/confirm":
+            return sign_in(mail_code("verify")[0])
+        return sign_in(new_user()["email"] if path in ("/auth/password", "/auth/email") else CALLER)
 
     def set(self, case, token, context):
         case.headers["Authorization"] = f"Bearer {token}"
@@ -98,14 +129,27 @@ def before_call(context, case, kwargs):
     body = case.body if isinstance(case.body, dict) else {}
     if operation == "POST /auth/create" and body.get("email") == ANN:
         body["email"] = f"new{next(numbers)}@example.com"
-    if operation in ("POST /auth/create", "PATCH /auth/users/me") and isinstance(body.get("username"), str):
-        body["username"] = usable(body["username"], own=body.get("email", CALLER))
+    own = body.get("email", CALLER)
+    if "/auth/users/{id}" in operation and str(case.path_parameters["id"]).isdigit() and next(numbers) % 4:
+        # Another user than those of this program.
+        victim = new_user()
+        case.path_parameters["id"], own = victim["id"], victim["email"]
+    elif "/auth/users/{id}" in operation and str(case.path_parameters["id"]).isdigit():
+        case.path_parameters["id"] = 10**9 + next(numbers)
+    if operation in ("POST /auth/create", "PATCH /auth/users/me", "PATCH /auth/users/{id}") and isinstance(body.get("username"), str):
+        body["username"] = usable(body["username"], own)
     for name in ("password", "new_password"):
-        if operation in ("POST /auth/create", "POST /auth/password") and isinstance(body.get(name), str):
+        if isinstance(body.get(name), str) and operation not in ("POST /auth/signin", "POST /auth/email"):
             body[name] = hard_to_guess(body[name])
     if operation == "GET /auth/users" and isinstance(query.get("after"), str):
         # The last user of the page before: its e-mail in a search by e-mail, otherwise its id.
         query["after"] = ANN if "q" in query else "1"
+    if operation == "POST /auth/email" and isinstance(body.get("password"), str) and next(numbers) % 2:
+        body["password"] = PASSWORD
+    if operation == "POST /auth/password/reset/confirm" and isinstance(body.get("code"), str) and "token" not in body:
+        body["email"], body["code"] = mail_code("reset")
+    if operation == "POST /auth/verify-email/confirm" and isinstance(body.get("code"), str) and "token" not in body:
+        body["code"] = mail_code("verify")[1]
     if operation == "POST /auth/password" and isinstance(body.get("current_password"), str) and next(numbers) % 2:
         body["current_password"] = PASSWORD
     if operation == "DELETE /auth/sessions/{id}" and next(numbers) % 2:
