@@ -70,6 +70,16 @@ pub fn document(dialect: &Dialect) -> Value {
         member["minLength"] = dialect.passwords.min_length.into();
         member["maxLength"] = dialect.passwords.max_length.into();
     }
+    // utoipa makes the type of an optional header nullable.
+    for operation in ["patch", "delete"] {
+        for parameter in
+            document["paths"]["/auth/users/{id}"][operation]["parameters"].as_array_mut().into_iter().flatten()
+        {
+            if parameter["in"] == "header" {
+                parameter["schema"]["type"] = "string".into();
+            }
+        }
+    }
     for alternatives in ALTERNATIVES {
         split(&mut document["components"]["schemas"], alternatives);
     }

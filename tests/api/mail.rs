@@ -143,6 +143,11 @@ async fn a_lost_password_is_replaced_by_the_code_of_a_mail() {
     let typed = mail.code().to_lowercase().replace('-', " ");
     let other = email();
     assert_eq!(app.reset(json!({"email": other, "code": typed}), NEW).await.code(), "invalid-token");
+    for odd in ["\0", "", "no address", &"x".repeat(9000)] {
+        assert_eq!(app.reset(json!({"email": odd, "code": typed}), NEW).await.code(), "invalid-token", "{odd:?}");
+        assert_eq!(app.reset(json!({"email": ann.email, "code": odd}), NEW).await.code(), "invalid-token", "{odd:?}");
+        assert_eq!(app.reset(json!({"token": odd}), NEW).await.code(), "invalid-token", "{odd:?}");
+    }
     assert_eq!(app.reset(with(&typed), NEW).await.status, 204);
     assert_eq!(
         app.reset(with(mail.code()), "a third horse battery").await.code(),

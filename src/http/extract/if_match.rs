@@ -6,14 +6,38 @@ use actix_web::{
     dev::Payload,
     http::header::{self, HeaderMap},
 };
-use std::future::{Ready, ready};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+};
 
 /// The header `ETag` of a version.
 pub fn etag(version: &str) -> String {
     format!("\"{version}\"")
 }
 
-/// Extracts the versions that the client expects.
+/// Extracts the header, for [`IfMatchHeader::parse`]: the caller is checked first, whatever the header says.
+pub struct IfMatchHeader(Option<IfMatch>);
+
+impl IfMatchHeader {
+    /// # Errors
+    /// The header is malformed.
+    pub fn parse(self) -> Result<IfMatch, Problem> {
+        let malformed = || Problem::Malformed("The header If-Match must be * or the ETag of a user.".to_owned());
+        self.0.ok_or_else(malformed)
+    }
+}
+
+impl FromRequest for IfMatchHeader {
+    type Error = Infallible;
+    type Future = Ready<Result<Self, Infallible>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self(IfMatch::parse(request.headers()))))
+    }
+}
+
+/// The versions that the client expects.
 #[derive(Debug, PartialEq, Eq)]
 pub enum IfMatch {
     /// No header, or `*`.
@@ -55,16 +79,6 @@ impl IfMatch {
             }
             rest = behind.strip_prefix(',')?.trim_start();
         }
-    }
-}
-
-impl FromRequest for IfMatch {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let malformed = || Problem::Malformed("The header If-Match must be * or the ETag of a user.".to_owned());
-        ready(Self::parse(request.headers()).ok_or_else(malformed))
     }
 }
 

@@ -8,6 +8,6 @@ mod members;
 
 pub(super) use bearer::{Bearer, BearerBody, presented};
 pub(super) use client_address::{Proxies, Source, UserAgent, client_address, comes_from_trusted_proxy};
-pub(super) use if_match::{IfMatch, etag};
+pub(super) use if_match::{IfMatchHeader, etag};
 pub(super) use json::Body;
 pub(super) use members::{Claims, MemberFaults, Members, read_query};

@@ -7,7 +7,7 @@ use crate::{
     http::{
         State,
         connection::ClientConnection,
-        extract::{Bearer, BearerBody, Claims, IfMatch, MemberFaults, Members, Source, etag},
+        extract::{Bearer, BearerBody, Claims, IfMatchHeader, MemberFaults, Members, Source, etag},
         problem::{Code, Problem},
         refusals::{BEARER, BODY, DATABASE, refusals},
     },
@@ -136,11 +136,12 @@ refusals!(
 pub async fn update(
     state: Data<State>,
     source: Source,
-    if_match: IfMatch,
+    if_match: IfMatchHeader,
     id: Path<String>,
     BearerBody(staff, body): BearerBody<UserRequest, Staff>,
 ) -> Result<HttpResponse, Problem> {
     let (id, context) = (parse(&id)?, source.at(state.clock.now()));
+    let if_match = if_match.parse()?;
     let is_expected = |version: &str| if_match.allows(version);
     let user = state.auth.update_user(&staff, id, body.into(), &is_expected, &context).await?;
     Ok(reply(&state, user, &staff))
@@ -167,9 +168,10 @@ pub async fn delete(
     state: Data<State>,
     Bearer(staff): Bearer<Staff>,
     source: Source,
-    if_match: IfMatch,
+    if_match: IfMatchHeader,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    let if_match = if_match.parse()?;
     let is_expected = |version: &str| if_match.allows(version);
     state.auth.delete_user(&staff, parse(&id)?, &is_expected, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())

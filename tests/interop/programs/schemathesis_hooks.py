@@ -55,7 +55,7 @@ def mail_code(kind):
         for path in pathlib.Path(os.environ["SIGNET_MAILS"]).glob("*.eml"):
             text = path.read_text()
             if f"To: {user['email']}" in text and f"Subject: {subject}" in text:
-                return user["email"], re.search(r"code: (\S+)", text)[1]
+                return user["email"], re.search(r"\b\w{4}-\w{4}$", text, re.MULTILINE)[0]
         time.sleep(0.05)
     raise TimeoutError("no mail")
 
