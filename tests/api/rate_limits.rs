@@ -1,6 +1,6 @@
 //! Limits on guessing, by client address and by account.
 
-use crate::support::{Endpoint, PASSWORD, Reply, TestApp, email, process::run};
+use crate::support::{Endpoint, PASSWORD, Reply, TestApp, actor::http_client, email, process::run};
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -312,6 +312,30 @@ async fn failures_count_in_memory_while_they_cannot_be_written() {
     app.advance(2);
     assert_eq!(sign_in(&app, STRANGER, &ann, "a wrong password").await.status, 401);
     assert_eq!(app.database.value("SELECT CAST(failures AS TEXT) FROM sign_in_failures").await, "6");
+}
+
+#[tokio::test]
+async fn a_failure_counts_although_its_client_disconnects_while_it_is_written() {
+    let app = TestApp::with(&[LIMITS, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]].concat()).await;
+    let ann = email();
+    app.create(&ann).await;
+    let lock = if app.database.is_sqlite() {
+        app.database.begin("DELETE FROM sign_in_failures").await
+    } else {
+        app.database.begin("LOCK TABLE sign_in_failures IN SHARE MODE").await
+    };
+    let impatient = http_client().timeout(Duration::from_millis(150)).build().unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let body = json!({"email": ann, "password": "a wrong password"});
+        let request = impatient.post(format!("http://{}/auth/signin", app.address)).json(&body);
+        let reply = request.header("x-forwarded-for", STRANGER).send().await;
+        statuses.push(reply.map_or(0, |reply| reply.status().as_u16()));
+    }
+    lock.commit().await;
+    // 0: the client gave up. The first one may do so before its password is hashed.
+    let given_up = statuses.iter().filter(|status| **status == 0).count();
+    assert!((5..=6).contains(&given_up) && statuses[given_up..].iter().all(|status| *status == 429), "{statuses:?}");
 }
 
 #[tokio::test]
