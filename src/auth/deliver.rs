@@ -4,7 +4,7 @@ use super::Auth;
 use crate::{
     domain::{MailKind, QueuedMail, Seconds, Timestamp},
     mail::{Content, MailError},
-    storage::{MailAccount, StorageError},
+    storage::{Account, StorageError},
 };
 
 /// After this time a mail that could not be sent is given up.
@@ -71,8 +71,8 @@ impl Auth {
             MailKind::ResetPassword => "reset-password",
             MailKind::VerifyEmail => "verify-email",
         };
-        let account = self.storage.mail_account_by_email(&mail.address).await?;
-        let is_wanted = |account: &MailAccount| {
+        let account = self.storage.account_by_email(&mail.address).await?;
+        let is_wanted = |account: &Account| {
             account.user.is_active && !(mail.kind == MailKind::VerifyEmail && account.user.is_verified)
         };
         let Some(account) = account.filter(is_wanted) else { return Ok(None) };

@@ -6,7 +6,7 @@
 use super::{Auth, AuthError};
 use crate::{
     domain::{Email, MailCode, MailKind, Timestamp, UserId},
-    storage::{CODES_LAST, MailAccount},
+    storage::{Account, CODES_LAST},
 };
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,13 +16,13 @@ const TOKEN_MAC: usize = 24;
 
 impl Auth {
     /// The token of a mail that is sent at `now`: `{user}.{time}.{MAC}`.
-    pub(super) fn mail_token(&self, kind: MailKind, account: &MailAccount, now: Timestamp) -> String {
+    pub(super) fn mail_token(&self, kind: MailKind, account: &Account, now: Timestamp) -> String {
         let mac = self.mail_mac(token_label(kind), kind, account, now);
         format!("{}.{}.{}", account.user.id, now.0, URL_SAFE_NO_PAD.encode(&mac[..TOKEN_MAC]))
     }
 
     /// The code of a mail that is sent at `now`.
-    pub(super) fn mail_code(&self, kind: MailKind, account: &MailAccount, now: Timestamp) -> MailCode {
+    pub(super) fn mail_code(&self, kind: MailKind, account: &Account, now: Timestamp) -> MailCode {
         MailCode::from_mac(self.mail_mac(code_label(kind), kind, account, now))
     }
 
@@ -35,10 +35,11 @@ impl Auth {
         kind: MailKind,
         token: &str,
         now: Timestamp,
-    ) -> Result<MailAccount, AuthError> {
+    ) -> Result<Account, AuthError> {
         let mut parts = token.split('.');
         let parsed = (|| {
-            let (user, time) = (UserId::parse(parts.next()?)?, parts.next()?.parse().ok()?);
+            // Both are digits in their one spelling.
+            let (user, time) = (UserId::parse(parts.next()?)?, UserId::parse(parts.next()?)?.0);
             let mac = URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
             (parts.next().is_none() && mac.len() == TOKEN_MAC).then_some((user, Timestamp(time), mac))
         })();
@@ -46,7 +47,7 @@ impl Auth {
         if now - sent_at >= CODES_LAST {
             return Err(AuthError::InvalidToken);
         }
-        let account = self.storage.mail_account(user).await?.ok_or(AuthError::InvalidToken)?;
+        let account = self.storage.account(user).await?.ok_or(AuthError::InvalidToken)?;
         let expected = self.mail_mac(token_label(kind), kind, &account, sent_at);
         let is_valid = account.user.is_active && verify_slices_are_equal(&expected[..TOKEN_MAC], &mac).is_ok();
         is_valid.then_some(account).ok_or(AuthError::InvalidToken)
@@ -59,7 +60,7 @@ impl Auth {
     pub(super) async fn is_mail_code(
         &self,
         kind: MailKind,
-        account: Option<&MailAccount>,
+        account: Option<&Account>,
         address: &str,
         code: &str,
         now: Timestamp,
@@ -75,11 +76,14 @@ impl Auth {
         Ok(account.user.is_active && times.iter().filter(|sent_at| is_of(sent_at)).count() > 0)
     }
 
-    fn mail_mac(&self, label: &'static str, kind: MailKind, account: &MailAccount, sent_at: Timestamp) -> [u8; 32] {
-        let MailAccount { user, password_hash } = account;
-        // A verification survives a new password, a reset does not.
-        let password = if kind == MailKind::ResetPassword { password_hash.as_str() } else { "" };
-        let content = serde_json::json!([user.id.0, sent_at.0, user.email.key(), user.is_verified, password]);
+    fn mail_mac(&self, label: &'static str, kind: MailKind, account: &Account, sent_at: Timestamp) -> [u8; 32] {
+        let Account { user, password_hash } = account;
+        // What the use changes: a verification survives a new password, and a reset survives a verification.
+        let state = match kind {
+            MailKind::ResetPassword => serde_json::json!(password_hash.as_str()),
+            _ => serde_json::json!(user.is_verified),
+        };
+        let content = serde_json::json!([user.id.0, sent_at.0, user.email.key(), state]);
         self.tokens.mac(label, content.to_string().as_bytes())
     }
 

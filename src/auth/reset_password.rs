@@ -54,7 +54,7 @@ impl Auth {
             MailProof::Code { email, code } => {
                 let address = Self::address_key(&email);
                 let attempt = self.begin_code(kind, &address, context).await?;
-                let account = self.storage.mail_account_by_email(&address).await?;
+                let account = self.storage.account_by_email(&address).await?;
                 if !self.is_mail_code(kind, account.as_ref(), &address, &code, context.at).await? {
                     let id = account.map(|account| account.user.id);
                     self.note_failure(attempt, Action::PasswordReset, id, context).await;

@@ -8,7 +8,7 @@ use crate::{
         UserChange, UserCursor, UserId, Username,
     },
     passwords::Passwords,
-    storage::{Changed, Created, Storage, UserRef},
+    storage::{Account, Changed, Created, Storage, UserRef},
     tokens::is_registered,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -138,9 +138,9 @@ impl UserAdmin {
         if let Some(claims) = &update.claims {
             self.check_claims(claims)?;
         }
-        let decide = |user: &User| {
-            check(user)?;
-            update.change(user)
+        let decide = |account: &Account| {
+            check(&account.user)?;
+            update.change(&account.user)
         };
         changed(self.storage.change_user(id, context, decide).await?)
     }
@@ -180,7 +180,7 @@ impl UserAdmin {
         self.check_length(&password)?;
         let user = self.storage.find_user(&UserRef::Id(id)).await?.ok_or(AuthError::NotFound)?;
         let hash = self.passwords.hash_new(password, user.personal_words()).await?;
-        let change = |_: &User| Ok(UserChange { password_hash: Some(hash.clone()), ..UserChange::default() });
+        let change = |_: &Account| Ok(UserChange { password_hash: Some(hash.clone()), ..UserChange::default() });
         changed(self.storage.change_user(id, context, change).await?)
     }
 

@@ -4,7 +4,7 @@ use super::{Auth, AuthError, Caller};
 use crate::{
     domain::{Action, AuditContext, MailKind},
     limits::AddressLimit,
-    storage::MailAccount,
+    storage::Account,
 };
 
 impl Auth {
@@ -44,7 +44,7 @@ impl Auth {
         self.check_address(AddressLimit::SignIn, context.address)?;
         let (kind, address) = (MailKind::VerifyEmail, caller.user.email.key());
         let attempt = self.begin_code(kind, address, context).await?;
-        let account = self.storage.mail_account(caller.user.id).await?;
+        let account = self.storage.account(caller.user.id).await?;
         let account = account.filter(|account| !account.user.is_verified);
         if !self.is_mail_code(kind, account.as_ref(), address, code, context.at).await? {
             self.note_failure(attempt, Action::EmailVerify, Some(caller.user.id), context).await;
@@ -54,7 +54,7 @@ impl Auth {
         self.set_verified(account.ok_or(AuthError::InvalidToken)?, context).await
     }
 
-    async fn set_verified(&self, account: MailAccount, context: &AuditContext) -> Result<(), AuthError> {
+    async fn set_verified(&self, account: Account, context: &AuditContext) -> Result<(), AuthError> {
         let is_set = self.storage.verify_email(&account.user, &context.by(account.user.id)).await?;
         is_set.then_some(()).ok_or(AuthError::InvalidToken)
     }

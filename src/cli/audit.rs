@@ -4,7 +4,11 @@ use super::{
     Failure, say,
     user::{explain, find, open},
 };
-use crate::{config::Settings, domain::Limit, http::AuditResponse};
+use crate::{
+    config::Settings,
+    domain::{Limit, UserId},
+    http::AuditResponse,
+};
 use clap::Subcommand;
 
 #[derive(Subcommand)]
@@ -30,7 +34,11 @@ pub(super) async fn run(command: AuditCommand, settings: &Settings) -> Result<()
     let AuditCommand::Tail { user, limit, mut before, json } = command;
     let (storage, user_admin) = open(settings).await?;
     let user = match user {
-        Some(name) => Some(find(&user_admin, &name).await?.id),
+        // The entries of a deleted user are found by its id.
+        Some(name) => match UserId::parse(&name) {
+            Some(id) => Some(id),
+            None => Some(find(&user_admin, &name).await?.id),
+        },
         None => None,
     };
     let mut entries = Vec::new();

@@ -267,7 +267,7 @@ fn new_password() -> Result<Password, Failure> {
 
 fn print(user: User, json: bool) {
     if json {
-        return say(serde_json::to_string(&UserResponse::from(user)).unwrap_or_default());
+        return say(serde_json::to_string(&UserResponse::with_claims(user)).unwrap_or_default());
     }
     let state = if user.is_active { "active" } else { "inactive" };
     let role = match (user.is_superuser, user.is_staff) {

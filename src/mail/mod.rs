@@ -9,7 +9,7 @@ use crate::{
     random::random,
 };
 use lettre::{
-    Message,
+    Address, Message,
     message::{
         Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
@@ -32,8 +32,8 @@ pub struct Content {
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
     /// Another try cannot help.
-    #[error("the mail cannot be sent to its address")]
-    Undeliverable,
+    #[error("{0}")]
+    Undeliverable(String),
     #[error("{0}")]
     NotNow(String),
 }
@@ -73,7 +73,8 @@ impl Mailer {
     /// # Errors
     /// The mail could not be handed over.
     pub async fn send(&self, kind: MailKind, content: &Content) -> Result<(), MailError> {
-        let to = content.email.parse().map_err(|_| MailError::Undeliverable)?;
+        let to = address(&content.email)
+            .ok_or_else(|| MailError::Undeliverable("no mail has such an address".to_owned()))?;
         let (subject, text, html) = self.templates.render(kind, content).map_err(MailError::NotNow)?;
         let id = format!("<{:032x}@{}>", u128::from_ne_bytes(random()), self.from.email.domain());
         // Vacation notices answer no mail with this header (RFC 3834 §5).
@@ -85,7 +86,28 @@ impl Mailer {
             .message_id(Some(id))
             .raw_header(auto)
             .multipart(MultiPart::alternative_plain_html(text, html))
-            .map_err(|_| MailError::Undeliverable)?;
+            .map_err(|error| MailError::Undeliverable(error.to_string()))?;
         self.transport.send(message).await
+    }
+}
+
+/// The domain in its ASCII form: few servers accept another one (RFC 6531).
+fn address(email: &str) -> Option<Address> {
+    let (local, domain) = email.rsplit_once('@')?;
+    Address::new(local, idna::domain_to_ascii(domain).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_of_an_address_is_sent_in_ascii() {
+        let sent = |email: &str| address(email).map(|address| address.to_string());
+        assert_eq!(sent("ann@b\u{fc}cher.example").as_deref(), Some("ann@xn--bcher-kva.example"));
+        assert_eq!(sent("j\u{fc}rgen@example.com").as_deref(), Some("j\u{fc}rgen@example.com"));
+        for email in ["", "ann", "ann@", "a\nb@example.com", &format!("{}@example.com", "a".repeat(65))] {
+            assert_eq!(sent(email), None, "{email:?}");
+        }
     }
 }

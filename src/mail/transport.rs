@@ -60,11 +60,13 @@ impl Transport {
         match self {
             Self::Smtp(server) => match tokio::time::timeout(TIMEOUT, server.send(message)).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) if error.is_permanent() => Err(MailError::Undeliverable),
-                // The reply of a server may quote the address.
-                Ok(Err(error)) if error.is_transient() => {
+                // By its code alone: the text of a reply may quote the address.
+                Ok(Err(error)) if error.is_permanent() || error.is_transient() => {
                     let code = error.status().map(|code| code.to_string()).unwrap_or_default();
-                    Err(MailError::NotNow(format!("the SMTP server replied {code}")))
+                    let reply = format!("the SMTP server replied {code}");
+                    // There is no such mailbox. Other refusals are about the sender, the server or this mail.
+                    let is_of_mailbox = ["550", "551", "553"].contains(&code.as_str());
+                    Err(if is_of_mailbox { MailError::Undeliverable(reply) } else { MailError::NotNow(reply) })
                 }
                 Ok(Err(error)) if error.is_response() => {
                     Err(MailError::NotNow("the SMTP server replied something that is not SMTP".to_owned()))

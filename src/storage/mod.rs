@@ -36,12 +36,13 @@ mod users;
 
 pub use error::StorageError;
 pub use migrations::NAME_CONFLICT;
-pub use outbox::{CODES_LAST, MailAccount};
+pub use outbox::CODES_LAST;
 pub use pool::{OpenError, check};
 pub use purge::{Expiring, Purged};
 pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
+pub use user_row::Account;
 pub use users::{Changed, Created, Credentials, UserRef};
 
 use crate::{config::Settings, domain::Seconds};

@@ -3,35 +3,15 @@
 use super::{
     Storage, StorageError,
     query::Tx,
-    user_row::{UserRow, user_columns},
+    user_row::{Account, AccountRow, user_columns},
 };
-use crate::domain::{MailKind, PasswordHash, QueuedMail, Seconds, Timestamp, User};
+use crate::domain::{MailKind, QueuedMail, Seconds, Timestamp, UserId};
 
 /// For one address and kind, one mail in this time.
 const MAIL_INTERVAL: Seconds = Seconds(60);
 
 /// How long a code is valid, and so how long a row that is done stays.
 pub const CODES_LAST: Seconds = Seconds(60 * 60);
-
-/// An account with what the tokens and codes in its mails depend on.
-#[derive(Debug, Clone)]
-pub struct MailAccount {
-    pub user: User,
-    pub password_hash: PasswordHash,
-}
-
-#[derive(sqlx::FromRow)]
-struct MailAccountRow {
-    #[sqlx(flatten)]
-    user: UserRow,
-    password_hash: String,
-}
-
-impl From<MailAccountRow> for MailAccount {
-    fn from(row: MailAccountRow) -> Self {
-        Self { user: row.user.into(), password_hash: PasswordHash::new(row.password_hash) }
-    }
-}
 
 impl Tx {
     /// Queues a mail, unless there is one of this kind to this address in the last minute.
@@ -131,7 +111,7 @@ impl Storage {
     }
 
     /// The account with this e-mail.
-    pub async fn mail_account_by_email(&self, email_key: &str) -> Result<Option<MailAccount>, StorageError> {
+    pub async fn account_by_email(&self, email_key: &str) -> Result<Option<Account>, StorageError> {
         const SQL: &str = concat!(
             "SELECT ",
             user_columns!(),
@@ -140,14 +120,14 @@ impl Storage {
         if email_key.contains('\0') {
             return Ok(None);
         }
-        let row: Option<MailAccountRow> = self.read_one(SQL, |query| query.bind(email_key)).await?;
-        Ok(row.map(MailAccount::from))
+        let row: Option<AccountRow> = self.read_one(SQL, |query| query.bind(email_key)).await?;
+        Ok(row.map(Account::from))
     }
 
     /// The account with this id.
-    pub async fn mail_account(&self, id: crate::domain::UserId) -> Result<Option<MailAccount>, StorageError> {
+    pub async fn account(&self, id: UserId) -> Result<Option<Account>, StorageError> {
         const SQL: &str = concat!("SELECT ", user_columns!(), ", users.password_hash FROM users WHERE id = $1");
-        let row: Option<MailAccountRow> = self.read_one(SQL, |query| query.bind(id.0)).await?;
-        Ok(row.map(MailAccount::from))
+        let row: Option<AccountRow> = self.read_one(SQL, |query| query.bind(id.0)).await?;
+        Ok(row.map(Account::from))
     }
 }

@@ -1,6 +1,6 @@
 //! The row of a user.
 
-use crate::domain::{Email, Name, Timestamp, User, UserId, Username};
+use crate::domain::{Email, Name, PasswordHash, Timestamp, User, UserId, Username};
 use serde_json::{Map, Value};
 
 /// The columns of [`UserRow`], qualified so that a query can combine them with another table's.
@@ -58,4 +58,24 @@ fn claims(user: i64, text: &str) -> Map<String, Value> {
         tracing::warn!(user.id = user, "the claims of this user cannot be read; its tokens have none of them");
         Map::new()
     })
+}
+
+/// A user and the hash of its password.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub user: User,
+    pub password_hash: PasswordHash,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct AccountRow {
+    #[sqlx(flatten)]
+    user: UserRow,
+    password_hash: String,
+}
+
+impl From<AccountRow> for Account {
+    fn from(row: AccountRow) -> Self {
+        Self { user: row.user.into(), password_hash: PasswordHash::new(row.password_hash) }
+    }
 }

@@ -4,7 +4,7 @@ use super::{
     Storage, StorageError,
     query::Tx,
     revocation::Claim,
-    user_row::{UserRow, user_columns},
+    user_row::{Account, AccountRow, UserRow, user_columns},
 };
 use crate::domain::{
     Action, AuditContext, Email, Limit, LoginName, MailKind, Name, NewUser, Outcome, Page, PasswordHash, Timestamp,
@@ -230,7 +230,7 @@ impl Storage {
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
-    /// Changes a user as `decide` says, which sees the user as it is now: nothing can change between its decision and the
+    /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision and the
     /// commit. Ends the user's sessions where the change says so.
     ///
     /// The feed's counter, which every such transaction locks, also lets one after the other decide whether another active
@@ -239,7 +239,7 @@ impl Storage {
         &self,
         id: UserId,
         context: &AuditContext,
-        decide: impl Fn(&User) -> Result<UserChange, E>,
+        decide: impl Fn(&Account) -> Result<UserChange, E>,
     ) -> Result<Changed<E>, StorageError> {
         const SQL: &str = concat!(
             r"
@@ -256,11 +256,12 @@ impl Storage {
         );
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let Some(user) = lock_user(&mut ending, id).await? else {
+            let Some(account) = lock_account(&mut ending, id).await? else {
                 ending.rollback().await?;
                 return Ok(Changed::NotFound);
             };
-            let change = match decide(&user) {
+            let (decision, user) = (decide(&account), account.user);
+            let change = match decision {
                 Ok(change) => change,
                 Err(refusal) => {
                     ending.rollback().await?;
@@ -369,7 +370,8 @@ impl Storage {
     }
 
     /// Sets the e-mail of a user whose password was right for the hash `verified`. A username that was the e-mail follows.
-    /// [`Changed::Refused`] when the hash is no longer stored.
+    /// [`Changed::Refused`] when the hash or the e-mail is no longer stored, or the user is inactive: otherwise a change that
+    /// began before the owner set a new password would take the account away after it.
     pub async fn change_email(
         &self,
         user: &User,
@@ -377,22 +379,21 @@ impl Storage {
         email: &Email,
         context: &AuditContext,
     ) -> Result<Changed<()>, StorageError> {
-        const CHECK: &str = "SELECT id FROM users WHERE id = $1 AND is_active AND password_hash = $2";
         let is_same = email.key() == user.email.key();
-        let follows = user.username.key() == user.email.key();
-        let change = UserChange {
-            email: Some(email.clone()),
-            username: follows.then(|| Username::of_email(email)),
-            is_verified: (!is_same).then_some(false),
-            ..UserChange::default()
+        let decide = |account: &Account| {
+            let Account { user: now, password_hash } = account;
+            if !now.is_active || password_hash != verified || now.email != user.email {
+                return Err(());
+            }
+            let follows = now.username.key() == now.email.key();
+            Ok(UserChange {
+                email: Some(email.clone()),
+                username: follows.then(|| Username::of_email(email)),
+                is_verified: (!is_same).then_some(false),
+                ..UserChange::default()
+            })
         };
-        let checked: Option<(i64,)> =
-            self.read_one(CHECK, |query| query.bind(user.id.0).bind(verified.as_str())).await?;
-        if checked.is_none() {
-            return Ok(Changed::Refused(()));
-        }
-        let same_email = |now: &User| if now.email == user.email { Ok(change.clone()) } else { Err(()) };
-        let changed = self.change_user(user.id, context, same_email).await?;
+        let changed = self.change_user(user.id, context, decide).await?;
         if self.sends_mail && !is_same && matches!(changed, Changed::User(_)) {
             self.queue_mail(MailKind::VerifyEmail, email.key(), context.at).await?;
         }
@@ -492,11 +493,19 @@ impl Storage {
     }
 }
 
-/// Locks a user until the transaction ends, and reads it. (SQLite has no `FOR UPDATE`.)
+/// Locks an account until the transaction ends, and reads it. (SQLite has no `FOR UPDATE`.)
+async fn lock_account(tx: &mut Tx, id: UserId) -> Result<Option<Account>, sqlx::Error> {
+    const SQL: &str = concat!(
+        "UPDATE users SET is_active = is_active WHERE id = $1 RETURNING ",
+        user_columns!(),
+        ", users.password_hash"
+    );
+    let row: Option<AccountRow> = tx.query(SQL).bind(id.0).fetch_optional().await?;
+    Ok(row.map(Account::from))
+}
+
 async fn lock_user(tx: &mut Tx, id: UserId) -> Result<Option<User>, sqlx::Error> {
-    const SQL: &str = concat!("UPDATE users SET is_active = is_active WHERE id = $1 RETURNING ", user_columns!());
-    let row: Option<UserRow> = tx.query(SQL).bind(id.0).fetch_optional().await?;
-    Ok(row.map(User::from))
+    Ok(lock_account(tx, id).await?.map(|account| account.user))
 }
 
 async fn has_other_superuser(tx: &mut Tx, id: UserId) -> Result<bool, sqlx::Error> {

@@ -202,6 +202,11 @@ async fn invalid_changes_of_a_user_are_refused() {
         }
     }
     println!("changes: {} cases", rows.len());
+    for claims in [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#] {
+        let body = format!("{{\"claims\":{claims}}}");
+        let send = |request: reqwest::RequestBuilder| request.header("content-type", "application/json").body(body);
+        assert_eq!(root.actor.send(Method::PATCH, &path, send).await.status, 400, "{claims}");
+    }
     for id in ["-1", "0", "9223372036854775808", "18446744073709551616", "text", "1.0", "01", "%00"] {
         for reply in [
             root.actor.get(&format!("/auth/users/{id}")).await,

@@ -14,8 +14,10 @@ enum Behaviour {
     Accept,
     /// Replies 4xx: try again.
     RefuseNow,
-    /// Replies 5xx: never try again.
+    /// Replies that the mailbox does not exist: never try again.
     RefuseForEver,
+    /// Replies 5xx for another reason.
+    RefuseThisServer,
     /// Closes the connection in the middle of a mail.
     Close,
 }
@@ -74,6 +76,7 @@ async fn serve(
             "AUTH" => "235 accepted\r\n",
             "RCPT" => match how {
                 Behaviour::RefuseNow => "451 <secret@example.com>: try later\r\n",
+                Behaviour::RefuseThisServer => "554 <secret@example.com>: your server is listed\r\n",
                 Behaviour::RefuseForEver => "550 <secret@example.com>: no such user\r\n",
                 Behaviour::Accept | Behaviour::Close => "250 ok\r\n",
             },
@@ -137,7 +140,7 @@ async fn a_mail_arrives_at_an_smtp_server() {
 
 #[tokio::test]
 async fn a_server_that_refuses_or_closes_gets_the_mail_later() {
-    for behaviour in [Behaviour::RefuseNow, Behaviour::Close] {
+    for behaviour in [Behaviour::RefuseNow, Behaviour::RefuseThisServer, Behaviour::Close] {
         let server = SmtpServer::start(behaviour).await;
         let app = with_mail(&server.url).await;
         let ann = app.user().await;

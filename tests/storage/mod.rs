@@ -244,6 +244,22 @@ async fn no_session_of_the_old_password_survives_a_concurrent_change() {
     }
 }
 
+/// An attacker who knows the password changes the e-mail while the owner resets the password by a mail.
+#[tokio::test]
+async fn an_email_change_and_a_reset_do_not_both_succeed() {
+    let fixture = fixture().await;
+    for _ in 0..20 {
+        let (user, context) = (fixture.user().await, NOW.into());
+        let (old, new, other) = (hash("old"), hash("new"), Email::parse(&email()).unwrap());
+        let (changed, is_reset) = tokio::join!(
+            fixture.storage.change_email(&user, &old, &other, &context),
+            fixture.storage.reset_password(&user, &old, &new, &context),
+        );
+        let is_changed = matches!(changed.unwrap(), Changed::User(_));
+        assert_ne!(is_changed, is_reset.unwrap());
+    }
+}
+
 /// SQLite begins these sessions in one transaction. One user signs in twice; the password of another has changed.
 #[tokio::test]
 async fn each_of_several_concurrent_sign_ins_gets_its_own_outcome() {

@@ -10,9 +10,9 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 use tokio::time::timeout;
 
@@ -104,7 +104,10 @@ fn parse<T: Members>(bytes: &[u8]) -> Result<T, Problem> {
     let Object(members) = serde_json::from_slice(bytes).map_err(|error| {
         // The position helps; the parser's own message could quote the body.
         let (line, column) = (error.line(), error.column());
-        Problem::Malformed(format!("The body must be a JSON object; reading stopped at line {line}, column {column}."))
+        Problem::Malformed(format!(
+            "The body must be a JSON object, in which no object repeats a member; reading stopped at line {line}, column \
+             {column}."
+        ))
     })?;
     members::read(members)
 }
@@ -124,13 +127,72 @@ impl<'de> Deserialize<'de> for Object {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
+                while let Some((name, Unique(value))) = map.next_entry()? {
+                    pairs.push((name, value));
                 }
                 Ok(Object(pairs))
             }
         }
         deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// A value whose objects, at any depth, repeat no member: `serde_json` alone would keep the last one.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Unique;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Unique, E> {
+                Ok(Unique(Value::Null))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Unique, E> {
+                Ok(Unique(value.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unique, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Unique(value)) = items.next_element()? {
+                    values.push(value);
+                }
+                Ok(Unique(values.into()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unique, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, Unique(value))) = map.next_entry::<String, _>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a repeated member"));
+                    }
+                }
+                Ok(Unique(members.into()))
+            }
+        }
+        deserializer.deserialize_any(Any)
     }
 }
 
@@ -174,6 +236,25 @@ mod tests {
         assert_eq!(pair.ok(), Some(Pair { one: "a".into(), two: Some("b".into()) }));
         let pair = parse::<Pair>(br#"{"two":null,"one":"a"}"#);
         assert_eq!(pair.ok(), Some(Pair { one: "a".into(), two: None }), "`null` means absent");
+    }
+
+    #[test]
+    fn a_value_is_read_as_serde_json_reads_it_unless_it_repeats_a_member() {
+        for text in [
+            "null",
+            "true",
+            "-7",
+            "18446744073709551615",
+            "1.5e300",
+            r#""a\u0000\ud83e\udd80""#,
+            r#"[1,[2,{"a":{"b":[]}}],{"a":1},{"a":2}]"#,
+        ] {
+            let read = serde_json::from_str(text).map(|Unique(value)| value);
+            assert_eq!(read.ok(), serde_json::from_str(text).ok(), "{text}");
+        }
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#] {
+            assert!(serde_json::from_str::<Unique>(text).is_err(), "{text}");
+        }
     }
 
     proptest! {

@@ -48,7 +48,11 @@ pub struct UserResponse {
 impl UserResponse {
     /// The user as staff see it.
     pub fn for_staff(user: User, staff: &Caller) -> Self {
-        let claims = staff.user.is_superuser.then(|| user.claims.clone());
+        if staff.user.is_superuser { Self::with_claims(user) } else { Self::from(user) }
+    }
+
+    pub fn with_claims(user: User) -> Self {
+        let claims = Some(user.claims.clone());
         Self { claims, ..Self::from(user) }
     }
 }
