@@ -84,7 +84,9 @@ async fn deliver(auth: &Auth, clock: &Clock) -> Infallible {
     let (log, holder) = (LogOnce::default(), format!("{:032x}", u128::from_ne_bytes(random())));
     loop {
         sleep(MAIL_INTERVAL).await;
-        log_fault(&log, "the outbox cannot be read", auth.deliver_mails(&holder, clock.now()).await);
+        while log_fault(&log, "the outbox cannot be read", auth.deliver_mail(&holder, clock.now()).await) == Some(true)
+        {
+        }
     }
 }
 

@@ -12,6 +12,9 @@ CREATE TABLE outbox (
 ) STRICT;
 
 CREATE INDEX outbox_by_address ON outbox (address, kind, at);
+-- One mail of these kinds to an address in a minute, also when replicas queue it at once.
+CREATE UNIQUE INDEX outbox_one_a_minute ON outbox (address, kind, (queued_at / 60))
+    WHERE kind IN ('reset-password', 'verify-email');
 CREATE INDEX outbox_by_time ON outbox (at) WHERE is_done;
 CREATE INDEX outbox_to_do ON outbox (next_try_at) WHERE NOT is_done;
 

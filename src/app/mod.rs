@@ -12,7 +12,7 @@ use crate::{
     auth::{Auth, AuthError},
     clock::Clock,
     config::Settings,
-    domain::Timestamp,
+    domain::{Timestamp, User},
     http::{self, Server, State},
     jobs::Jobs,
     passwords::Passwords,
@@ -192,14 +192,13 @@ pub fn auth(settings: &Settings, storage: Storage, passwords: Passwords, now: Ti
     Ok(Auth::new(settings, storage, passwords, Tokens::new(issuer, keys), mailer))
 }
 
-/// The function with which a service of these settings computes the MACs of account names that it stores for failed
-/// sign-ins.
+/// The MACs under which a service of these settings counts the failures of a user.
 ///
 /// # Errors
 /// When a key cannot be used.
-pub fn account_mac(settings: &Settings, now: Timestamp) -> Result<impl Fn(&str) -> [u8; 32], KeysError> {
+pub fn failure_macs(settings: &Settings, user: &User, now: Timestamp) -> Result<Vec<[u8; 32]>, KeysError> {
     let tokens = Tokens::new(settings::issuer(settings), keys::load(settings, now)?);
-    Ok(move |name: &str| tokens.account_mac(name))
+    Ok(tokens.failure_macs(user))
 }
 
 /// Watches the keys, waits for the database if it was unavailable at the start, and runs the background jobs.

@@ -17,28 +17,23 @@ const MAX_PAUSE: Seconds = Seconds(60 * 60);
 const LEASE: Seconds = Seconds(60);
 
 impl Auth {
-    /// Sends the mails that are due, if this replica, `holder`, is the one that sends.
+    /// Sends the mail that is due first, if this replica, `holder`, is the one that sends. Returns whether there may be another
+    /// one.
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn deliver_mails(&self, holder: &str, now: Timestamp) -> Result<(), StorageError> {
-        if self.mailer.is_none() {
-            return Ok(());
-        }
+    pub async fn deliver_mail(&self, holder: &str, now: Timestamp) -> Result<bool, StorageError> {
         // A look-up first: a replica that has nothing to do writes nothing.
-        if self.storage.due_mails(now).await?.is_empty() {
-            return Ok(());
+        if self.mailer.is_none() || self.storage.due_mail(now).await?.is_none() {
+            return Ok(false);
         }
         if !self.storage.take_mail_lease(holder, now, now + LEASE).await? {
-            return Ok(());
+            return Ok(false);
         }
-        for mail in self.storage.due_mails(now).await? {
-            if !self.storage.take_mail_lease(holder, now, now + LEASE).await? {
-                break;
-            }
-            self.deliver(&mail, now).await?;
-        }
-        Ok(())
+        // Again: another replica may have sent it before this one became the sender.
+        let Some(mail) = self.storage.due_mail(now).await? else { return Ok(false) };
+        self.deliver(&mail, now).await?;
+        Ok(true)
     }
 
     async fn deliver(&self, mail: &QueuedMail, now: Timestamp) -> Result<(), StorageError> {

@@ -124,7 +124,7 @@ impl Auth {
         context: &AuditContext,
     ) -> Result<Option<AllowedAttempt>, AuthError> {
         let Some(limits) = &self.limits else { return Ok(None) };
-        let account = self.tokens.mac("signet: wrong codes", format!("{} {address}", kind.name()).as_bytes());
+        let account = self.tokens.code_mac(kind, address);
         self.take_turn(limits, AttemptKey { account, is_known: false }, CODE_LIMIT, context).await.map(Some)
     }
 

@@ -1,7 +1,7 @@
 //! The rights of a caller, as types: a use case for staff takes a [`Staff`], which nothing but a check makes.
 
 use super::{AuthError, Caller};
-use crate::domain::User;
+use crate::{domain::User, storage::Snapshot};
 use std::ops::Deref;
 
 /// A caller whose rights were checked.
@@ -27,12 +27,14 @@ impl Rights for Staff {
 }
 
 impl Staff {
-    /// Checks that the caller may change this user: staff may not touch staff or superusers, themselves included.
+    /// Checks that a member of staff may change this user: staff may not touch staff or superusers, themselves included. The
+    /// rights are those of the actor now: a caller who was demoted since the request began must not undo that.
     ///
     /// # Errors
     /// [`AuthError::Forbidden`].
-    pub fn may_change(&self, user: &User) -> Result<(), AuthError> {
-        if self.user.is_superuser || !user.is_at_least_staff() { Ok(()) } else { Err(AuthError::Forbidden) }
+    pub fn may_change(seen: &Snapshot) -> Result<&User, AuthError> {
+        let actor = seen.actor.as_ref().filter(|actor| actor.is_at_least_staff()).ok_or(AuthError::Forbidden)?;
+        if actor.is_superuser || !seen.account.user.is_at_least_staff() { Ok(actor) } else { Err(AuthError::Forbidden) }
     }
 }
 

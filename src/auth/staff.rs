@@ -4,7 +4,7 @@ use super::{Auth, AuthError, Staff, Superuser, UserUpdate};
 use crate::{
     domain::{AuditContext, AuditEntry, Limit, Page, Password, User, UserId, Username},
     limits::AddressLimit,
-    storage::UserRef,
+    storage::{Snapshot, UserRef},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -50,9 +50,9 @@ impl Auth {
             self.check_address(AddressLimit::Create, context.address)?;
         }
         let needs_superuser = update.is_staff.is_some() || update.is_superuser.is_some() || update.claims.is_some();
-        let check = |user: &User| {
-            staff.may_change(user)?;
-            if needs_superuser && !staff.user.is_superuser {
+        let check = |seen: &Snapshot| {
+            let (actor, user) = (Staff::may_change(seen)?, &seen.account.user);
+            if needs_superuser && !actor.is_superuser {
                 return Err(AuthError::Forbidden);
             }
             self.check_version(user, precondition)?;
@@ -75,9 +75,9 @@ impl Auth {
         precondition: Precondition<'_>,
         context: &AuditContext,
     ) -> Result<(), AuthError> {
-        let check = |user: &User| {
-            staff.may_change(user)?;
-            self.check_version(user, precondition)
+        let check = |seen: &Snapshot| {
+            Staff::may_change(seen)?;
+            self.check_version(&seen.account.user, precondition)
         };
         self.user_admin.delete(id, &context.by(staff.user.id), check).await.map(drop)
     }
@@ -87,7 +87,7 @@ impl Auth {
     /// # Errors
     /// The caller may not change this user, the user does not exist, or the database is unavailable.
     pub async fn end_sessions_of(&self, staff: &Staff, id: UserId, context: &AuditContext) -> Result<(), AuthError> {
-        let check = |user: &User| staff.may_change(user);
+        let check = |seen: &Snapshot| Staff::may_change(seen).map(drop);
         self.user_admin.sign_out(id, &context.by(staff.user.id), check).await.map(drop)
     }
 
@@ -102,7 +102,11 @@ impl Auth {
         password: Password,
         context: &AuditContext,
     ) -> Result<(), AuthError> {
-        self.user_admin.set_password(id, password, &context.by(superuser.user.id)).await.map(drop)
+        let check = |seen: &Snapshot| {
+            let is_superuser = seen.actor.as_ref().is_some_and(|actor| actor.is_superuser);
+            is_superuser.then_some(()).ok_or(AuthError::Forbidden)
+        };
+        self.user_admin.set_password(id, password, &context.by(superuser.user.id), check).await.map(drop)
     }
 
     /// A page of the audit, the newest entry first: the entries before `before`, of all users or of one.

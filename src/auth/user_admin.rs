@@ -8,7 +8,7 @@ use crate::{
         UserChange, UserCursor, UserId, Username,
     },
     passwords::Passwords,
-    storage::{Account, Changed, Created, Storage, UserRef},
+    storage::{Changed, Created, Snapshot, Storage, UserRef},
     tokens::is_registered,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -133,14 +133,14 @@ impl UserAdmin {
         id: UserId,
         update: &UserUpdate,
         context: &AuditContext,
-        check: impl Fn(&User) -> Result<(), AuthError>,
+        check: impl Fn(&Snapshot) -> Result<(), AuthError>,
     ) -> Result<User, AuthError> {
         if let Some(claims) = &update.claims {
             self.check_claims(claims)?;
         }
-        let decide = |account: &Account| {
-            check(&account.user)?;
-            update.change(&account.user)
+        let decide = |seen: &Snapshot| {
+            check(seen)?;
+            update.change(&seen.account.user)
         };
         changed(self.storage.change_user(id, context, decide).await?)
     }
@@ -167,7 +167,7 @@ impl UserAdmin {
         fault.map_or(Ok(()), |fault| Err(AuthError::InvalidMember("/claims", Invalid(fault))))
     }
 
-    /// Sets a password and ends the user's sessions.
+    /// Sets the password of a user whom `check` allows, and ends the user's sessions.
     ///
     /// # Errors
     /// There is no such user, the password is weak, or the service is overloaded or unavailable.
@@ -176,22 +176,26 @@ impl UserAdmin {
         id: UserId,
         password: Password,
         context: &AuditContext,
+        check: impl Fn(&Snapshot) -> Result<(), AuthError>,
     ) -> Result<User, AuthError> {
         self.check_length(&password)?;
         let user = self.storage.find_user(&UserRef::Id(id)).await?.ok_or(AuthError::NotFound)?;
         let hash = self.passwords.hash_new(password, user.personal_words()).await?;
-        let change = |_: &Account| Ok(UserChange { password_hash: Some(hash.clone()), ..UserChange::default() });
+        let change = |seen: &Snapshot| {
+            check(seen)?;
+            Ok(UserChange { password_hash: Some(hash.clone()), ..UserChange::default() })
+        };
         changed(self.storage.change_user(id, context, change).await?)
     }
 
-    /// Clears the failed sign-ins of a user, under each name that the user can sign in with. `mac` is
-    /// [`Tokens::account_mac`](crate::tokens::Tokens::account_mac).
+    /// Clears the failed attempts of a user. `macs` are those of
+    /// [`Tokens::failure_macs`](crate::tokens::Tokens::failure_macs).
     ///
     /// # Errors
     /// If the database is unavailable.
-    pub async fn unlock(&self, user: &User, mac: impl Fn(&str) -> [u8; 32]) -> Result<(), AuthError> {
-        for login in [LoginName::email(user.email.as_str()), LoginName::username(user.username.as_str())] {
-            self.storage.clear_sign_in_failures(&mac(login.text()), None).await?;
+    pub async fn unlock(&self, macs: &[[u8; 32]]) -> Result<(), AuthError> {
+        for mac in macs {
+            self.storage.clear_sign_in_failures(mac, None).await?;
         }
         Ok(())
     }
@@ -204,7 +208,7 @@ impl UserAdmin {
         &self,
         id: UserId,
         context: &AuditContext,
-        check: impl Fn(&User) -> Result<(), AuthError>,
+        check: impl Fn(&Snapshot) -> Result<(), AuthError>,
     ) -> Result<User, AuthError> {
         changed(self.storage.end_sessions(id, context, check).await?)
     }
@@ -217,7 +221,7 @@ impl UserAdmin {
         &self,
         id: UserId,
         context: &AuditContext,
-        check: impl Fn(&User) -> Result<(), AuthError>,
+        check: impl Fn(&Snapshot) -> Result<(), AuthError>,
     ) -> Result<User, AuthError> {
         changed(self.storage.delete_user(id, context, check).await?)
     }

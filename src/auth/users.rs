@@ -5,6 +5,7 @@ use crate::{
     config::Listing,
     domain::{AuditContext, Limit, Name, Page, User, UserCursor, Username},
     limits::AddressLimit,
+    storage::Snapshot,
 };
 
 /// The changes to a profile; `None` keeps a value.
@@ -49,10 +50,12 @@ impl Auth {
         }
         let ProfileUpdate { username, first_name, last_name } = update;
         let update = UserUpdate { username, first_name, last_name, ..UserUpdate::default() };
-        let check = |user: &User| match &update.username {
+        let check = |seen: &Snapshot| match &update.username {
             // Deactivated since its token was read.
-            _ if !user.is_active => Err(AuthError::NotFound),
-            Some(text) if Username::key_of(text) != user.username.key() => self.policy.check_reserved(text),
+            _ if seen.actor.is_none() => Err(AuthError::NotFound),
+            Some(text) if Username::key_of(text) != seen.account.user.username.key() => {
+                self.policy.check_reserved(text)
+            }
             _ => Ok(()),
         };
         let id = caller.user.id;

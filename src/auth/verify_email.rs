@@ -43,6 +43,7 @@ impl Auth {
         self.mailer()?;
         self.check_address(AddressLimit::SignIn, context.address)?;
         let (kind, address) = (MailKind::VerifyEmail, caller.user.email.key());
+        let context = &context.by(caller.user.id);
         let attempt = self.begin_code(kind, address, context).await?;
         let account = self.storage.account(caller.user.id).await?;
         let account = account.filter(|account| !account.user.is_verified);

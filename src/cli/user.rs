@@ -8,7 +8,7 @@ use crate::{
     config::Settings,
     domain::{AuditContext, Email, Limit, Name, Password, User, UserCursor, UserId, Username},
     http::UserResponse,
-    storage::{NAME_CONFLICT, Storage},
+    storage::{NAME_CONFLICT, Snapshot, Storage},
     telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
@@ -182,16 +182,16 @@ async fn act(
     let user = find(user_admin, &which.user).await?;
     let id = user.id;
     // An operator may change every user.
-    let all = |_: &User| Ok(());
+    let all = |_: &Snapshot| Ok(());
     let user = match &action {
         Show(_) => Ok(user),
-        SetPassword(_) => user_admin.set_password(id, new_password()?, context).await,
+        SetPassword(_) => user_admin.set_password(id, new_password()?, context, all).await,
         Activate(_) => user_admin.set_active(id, true, context).await,
         Deactivate(_) => user_admin.set_active(id, false, context).await,
         SignOut(_) => user_admin.sign_out(id, context, all).await,
         Unlock(_) => {
-            let mac = app::account_mac(settings, context.at)?;
-            user_admin.unlock(&user, mac).await.map(|()| user)
+            let macs = app::failure_macs(settings, &user, context.at)?;
+            user_admin.unlock(&macs).await.map(|()| user)
         }
         Update(update) => user_admin.update(id, &update.parse()?, context, all).await,
         Delete(_) => user_admin.delete(id, context, all).await,

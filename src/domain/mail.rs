@@ -18,6 +18,11 @@ pub enum MailKind {
 }
 
 impl MailKind {
+    /// Whether it only tells what has happened.
+    pub fn is_notice(self) -> bool {
+        matches!(self, Self::PasswordChanged | Self::EmailChanged)
+    }
+
     pub fn name(self) -> &'static str {
         self.into()
     }

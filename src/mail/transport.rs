@@ -7,7 +7,15 @@ use lettre::{
 };
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
-use std::{borrow::Cow, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow,
+    fs::{self, DirBuilder, OpenOptions},
+    io::Write,
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::PathBuf,
+    time::Duration,
+};
 use url::Url;
 
 /// How long one mail may take.
@@ -78,8 +86,13 @@ impl Transport {
             Self::Folder(folder) => {
                 let name = folder.join(format!("{:032x}", u128::from_ne_bytes(random())));
                 // Renamed when it is complete: another program may be waiting for files.
-                let write = fs::create_dir_all(folder)
-                    .and_then(|()| fs::write(&name, message.formatted()))
+                // For the owner only: a mail can replace a password.
+                let write = DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(folder)
+                    .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name))
+                    .and_then(|mut file| file.write_all(&message.formatted()))
                     .and_then(|()| fs::rename(&name, name.with_extension("eml")));
                 write.map_err(|error| MailError::NotNow(format!("the folder of mails cannot be written: {error}")))
             }

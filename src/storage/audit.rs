@@ -60,8 +60,8 @@ impl Tx {
         context: &AuditContext,
     ) -> Result<(), sqlx::Error> {
         const SQL: &str = r"
-            INSERT INTO audit (at, action, outcome, subject, ip, request_id, count, bucket)
-            VALUES ($1, $2, $3, $4, $5, $6, 1, $7)
+            INSERT INTO audit (at, action, outcome, subject, ip, request_id, count, bucket, actor)
+            VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8)
             ON CONFLICT (bucket) DO UPDATE
             SET count = audit.count + 1, at = excluded.at, ip = excluded.ip, request_id = excluded.request_id";
         let ip = context.address.map(|address| address.to_string());
@@ -69,7 +69,7 @@ impl Tx {
         let bucket = format!("{} {who} {}", action.name(), context.at.0.div_euclid(60));
         let insert = self.query(SQL).bind(context.at.0).bind(action.name()).bind(Outcome::Failed.name());
         let insert = insert.bind(subject.map(|subject| subject.0)).bind(ip).bind(context.request_id.as_deref());
-        insert.bind(bucket).execute().await.map(drop)
+        insert.bind(bucket).bind(context.actor.map(|actor| actor.0)).execute().await.map(drop)
     }
 }
 

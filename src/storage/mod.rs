@@ -43,7 +43,7 @@ pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
 pub use user_row::Account;
-pub use users::{Changed, Created, Credentials, UserRef};
+pub use users::{Changed, Created, Credentials, Snapshot, UserRef};
 
 use crate::{config::Settings, domain::Seconds};
 use pool::Pool;

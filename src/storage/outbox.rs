@@ -14,7 +14,8 @@ const MAIL_INTERVAL: Seconds = Seconds(60);
 pub const CODES_LAST: Seconds = Seconds(60 * 60);
 
 impl Tx {
-    /// Queues a mail, unless there is one of this kind to this address in the last minute.
+    /// Queues a mail, unless it is one that a client can ask for and the address got one of its kind in the last minute. Every
+    /// notice is sent.
     pub(super) async fn queue_mail(
         &mut self,
         kind: MailKind,
@@ -24,9 +25,11 @@ impl Tx {
         const SQL: &str = r"
             INSERT INTO outbox (kind, address, at, queued_at, next_try_at, tries, is_done)
             SELECT $1, $2, $3, $3, $3, 0, FALSE
-            WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE address = $2 AND kind = $1 AND at > $4 AND queued_at > $4)";
+            WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE address = $2 AND kind = $1 AND at > $4 AND queued_at > $4)
+            ON CONFLICT DO NOTHING";
+        let since = if kind.is_notice() { Timestamp(i64::MAX) } else { now - MAIL_INTERVAL };
         let insert = self.query(SQL).bind(kind.name()).bind(address).bind(now.0);
-        insert.bind((now - MAIL_INTERVAL).0).execute().await.map(drop)
+        insert.bind(since.0).execute().await.map(drop)
     }
 }
 
@@ -41,19 +44,18 @@ impl Storage {
         .await
     }
 
-    /// Mails that are due, the oldest first.
-    pub async fn due_mails(&self, now: Timestamp) -> Result<Vec<QueuedMail>, StorageError> {
+    /// The mail that is due first.
+    pub async fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>, StorageError> {
         const SQL: &str = r"
             SELECT id, kind, address, queued_at, tries FROM outbox
             WHERE NOT is_done AND next_try_at <= $1
             ORDER BY next_try_at
-            LIMIT 20";
-        let rows: Vec<(i64, String, String, i64, i64)> = self.read_all(SQL, |query| query.bind(now.0)).await?;
-        let mails = rows.into_iter().filter_map(|(id, kind, address, queued_at, tries)| {
+            LIMIT 1";
+        let row: Option<(i64, String, String, i64, i64)> = self.read_one(SQL, |query| query.bind(now.0)).await?;
+        Ok(row.and_then(|(id, kind, address, queued_at, tries)| {
             let (kind, tries) = (kind.parse().ok()?, u32::try_from(tries).unwrap_or(u32::MAX));
             Some(QueuedMail { id, kind, address, queued_at: Timestamp(queued_at), tries })
-        });
-        Ok(mails.collect())
+        }))
     }
 
     /// Becomes or stays the replica that sends mail, until `until`; `false` while another one is.

@@ -31,6 +31,14 @@ pub enum Changed<E> {
     LastSuperuser,
 }
 
+/// What a decision about an account sees: both as they are in its transaction.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub account: Account,
+    /// The user who asks for it; `None` for a command or a job, and if that user is deleted or inactive.
+    pub actor: Option<User>,
+}
+
 /// What a sign-in needs to know of the account that it names.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -233,13 +241,13 @@ impl Storage {
     /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision and the
     /// commit. Ends the user's sessions where the change says so.
     ///
-    /// The feed's counter, which every such transaction locks, also lets one after the other decide whether another active
+    /// The feed's counter, which every such transaction locks, lets one after the other decide whether another active
     /// superuser is left.
     pub async fn change_user<E>(
         &self,
         id: UserId,
         context: &AuditContext,
-        decide: impl Fn(&Account) -> Result<UserChange, E>,
+        decide: impl Fn(&Snapshot) -> Result<UserChange, E>,
     ) -> Result<Changed<E>, StorageError> {
         const SQL: &str = concat!(
             r"
@@ -256,11 +264,11 @@ impl Storage {
         );
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let Some(account) = lock_account(&mut ending, id).await? else {
+            let Some(seen) = lock(&mut ending, id, context).await? else {
                 ending.rollback().await?;
                 return Ok(Changed::NotFound);
             };
-            let (decision, user) = (decide(&account), account.user);
+            let (decision, user) = (decide(&seen), seen.account.user);
             let change = match decision {
                 Ok(change) => change,
                 Err(refusal) => {
@@ -380,8 +388,8 @@ impl Storage {
         context: &AuditContext,
     ) -> Result<Changed<()>, StorageError> {
         let is_same = email.key() == user.email.key();
-        let decide = |account: &Account| {
-            let Account { user: now, password_hash } = account;
+        let decide = |seen: &Snapshot| {
+            let Account { user: now, password_hash } = &seen.account;
             if !now.is_active || password_hash != verified || now.email != user.email {
                 return Err(());
             }
@@ -405,13 +413,13 @@ impl Storage {
         &self,
         id: UserId,
         context: &AuditContext,
-        check: impl Fn(&User) -> Result<(), E>,
+        check: impl Fn(&Snapshot) -> Result<(), E>,
     ) -> Result<Changed<E>, StorageError> {
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
-            let user = lock_user(&mut ending, id).await?;
-            let refusal = user.as_ref().map(&check).transpose().err();
-            let Some(user) = user.filter(|_| refusal.is_none()) else {
+            let seen = lock(&mut ending, id, context).await?;
+            let refusal = seen.as_ref().map(&check).transpose().err();
+            let Some(user) = seen.filter(|_| refusal.is_none()).map(|seen| seen.account.user) else {
                 ending.rollback().await?;
                 return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
             };
@@ -428,15 +436,15 @@ impl Storage {
         &self,
         id: UserId,
         context: &AuditContext,
-        check: impl Fn(&User) -> Result<(), E>,
+        check: impl Fn(&Snapshot) -> Result<(), E>,
     ) -> Result<Changed<E>, StorageError> {
         const DELETE: &str = "DELETE FROM users WHERE id = $1";
         self.write(|| async {
             let mut ending = self.begin_ending(Claim::Session).await?;
             // A sign-in at the same moment waits for this lock, and then begins no session.
-            let user = lock_user(&mut ending, id).await?;
-            let refusal = user.as_ref().map(&check).transpose().err();
-            let Some(user) = user.filter(|_| refusal.is_none()) else {
+            let seen = lock(&mut ending, id, context).await?;
+            let refusal = seen.as_ref().map(&check).transpose().err();
+            let Some(user) = seen.filter(|_| refusal.is_none()).map(|seen| seen.account.user) else {
                 ending.rollback().await?;
                 return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
             };
@@ -484,7 +492,12 @@ impl Storage {
                 ending.rollback().await?;
                 return Ok(None);
             };
-            ending.record(Action::RightsChange, Outcome::Ok, Some(user.id), context).await?;
+            for action in [Action::RightsChange, Action::PasswordSet] {
+                ending.record(action, Outcome::Ok, Some(user.id), context).await?;
+            }
+            if self.sends_mail {
+                ending.queue_mail(MailKind::PasswordChanged, user.email.as_str(), context.at).await?;
+            }
             let ended = self.end_all_sessions(&mut ending, user.id, context.at).await?;
             ending.commit(&ended).await?;
             Ok(Some(user))
@@ -493,19 +506,22 @@ impl Storage {
     }
 }
 
-/// Locks an account until the transaction ends, and reads it. (SQLite has no `FOR UPDATE`.)
-async fn lock_account(tx: &mut Tx, id: UserId) -> Result<Option<Account>, sqlx::Error> {
-    const SQL: &str = concat!(
+/// Locks an account until the transaction ends, and reads it and the actor. (SQLite has no `FOR UPDATE`.) The actor's rights
+/// cannot change meanwhile, because that takes the feed's counter, too.
+async fn lock(tx: &mut Tx, id: UserId, context: &AuditContext) -> Result<Option<Snapshot>, sqlx::Error> {
+    const LOCK: &str = concat!(
         "UPDATE users SET is_active = is_active WHERE id = $1 RETURNING ",
         user_columns!(),
         ", users.password_hash"
     );
-    let row: Option<AccountRow> = tx.query(SQL).bind(id.0).fetch_optional().await?;
-    Ok(row.map(Account::from))
-}
-
-async fn lock_user(tx: &mut Tx, id: UserId) -> Result<Option<User>, sqlx::Error> {
-    Ok(lock_account(tx, id).await?.map(|account| account.user))
+    const ACTOR: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1 AND is_active");
+    let row: Option<AccountRow> = tx.query(LOCK).bind(id.0).fetch_optional().await?;
+    let Some(row) = row else { return Ok(None) };
+    let actor: Option<UserRow> = match context.actor {
+        Some(actor) => tx.query(ACTOR).bind(actor.0).fetch_optional().await?,
+        None => None,
+    };
+    Ok(Some(Snapshot { account: row.into(), actor: actor.map(User::from) }))
 }
 
 async fn has_other_superuser(tx: &mut Tx, id: UserId) -> Result<bool, sqlx::Error> {

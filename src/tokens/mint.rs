@@ -14,8 +14,8 @@ use serde_json::{Map, json};
 /// Whether services interpret a claim of this name (RFC 7519, RFC 9068, `OpenID` Connect, and Signet). A user's own
 /// claims with these names are left out of tokens.
 pub fn is_registered(claim: &str) -> bool {
-    const NAMES: &str = "iss sub aud exp nbf iat jti sid gen client_id token_type roles groups entitlements scope \
-                         preferred_username auth_time acr amr azp nonce act may_act cnf";
+    const NAMES: &str = "iss sub aud exp nbf iat jti sid gen client_id token_type roles scope \
+                         preferred_username auth_time acr amr azp act may_act cnf";
     NAMES.split(' ').any(|name| name == claim)
 }
 

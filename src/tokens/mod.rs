@@ -14,7 +14,7 @@ pub use mint::{SigningFailed, is_registered};
 pub use verify::Refusal;
 
 use crate::{
-    domain::{Seconds, Timestamp, UserIdField},
+    domain::{LoginName, MailKind, Seconds, Timestamp, User, UserIdField},
     keys::{KeyFault, KeyRing},
 };
 use arc_swap::ArcSwap;
@@ -96,6 +96,19 @@ impl Tokens {
         let mut mac = [0; 32];
         mac.copy_from_slice(tag.as_ref());
         mac
+    }
+
+    /// The MAC under which wrong codes of mails to an address are counted.
+    pub fn code_mac(&self, kind: MailKind, address: &str) -> [u8; 32] {
+        self.mac("signet: wrong codes", format!("{} {address}", kind.name()).as_bytes())
+    }
+
+    /// Every MAC under which failures of a user are counted.
+    pub fn failure_macs(&self, user: &User) -> Vec<[u8; 32]> {
+        let names = [LoginName::email(user.email.as_str()), LoginName::username(user.username.as_str())];
+        let kinds = [MailKind::ResetPassword, MailKind::VerifyEmail];
+        let names = names.iter().map(|login| self.account_mac(login.text()));
+        names.chain(kinds.into_iter().map(|kind| self.code_mac(kind, user.email.key()))).collect()
     }
 
     /// The MAC of the normalised name of an account, which failed sign-ins are stored under.

@@ -310,6 +310,35 @@ async fn a_password_that_a_superuser_sets_ends_every_session() {
     assert_eq!(app.anon().post("/auth/signin", &sign_in).await.status, 200);
 }
 
+/// A superuser who is demoted has requests in flight whose rights were checked before.
+#[tokio::test]
+async fn a_demoted_superuser_cannot_undo_it_by_requests_in_flight() {
+    let app = TestApp::start().await;
+    let root = app.superuser().await;
+    for change in [json!({"is_superuser": false, "is_staff": false}), json!({"is_active": false})] {
+        let eve = app.superuser().await;
+        let path = format!("/auth/users/{}", eve.id);
+        let undo = json!({"is_superuser": true, "is_active": true});
+        let flood = join_all((0..8).map(|_| async {
+            let mut statuses = Vec::new();
+            for _ in 0..15 {
+                statuses.push(eve.actor.patch(&path, &undo).await.status);
+            }
+            statuses
+        }));
+        let demotion = async {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            root.actor.patch(&path, &change).await.status
+        };
+        let (statuses, demoted) = join(flood, demotion).await;
+        assert_eq!(demoted, 200);
+        let statuses = statuses.concat();
+        assert!(statuses.contains(&200) && statuses.iter().all(|status| [200, 401, 403].contains(status)));
+        let user = root.actor.get(&path).await.json;
+        assert!(user["is_superuser"] == false || user["is_active"] == false, "{user}");
+    }
+}
+
 /// 16 demotions at once, over HTTP and by commands, of four superusers.
 #[tokio::test]
 async fn the_last_active_superuser_stays() {

@@ -37,7 +37,7 @@ async fn every_change_has_an_entry() {
     assert_eq!(ann.actor.post("/auth/password", &password).await.status, 204);
     expected.push(("password-change", "ok", Some(ann.id), Some(ann.id)));
     assert_eq!(ann.actor.post("/auth/password", &password).await.status, 401);
-    expected.push(("password-change", "failed", None, Some(ann.id)));
+    expected.push(("password-change", "failed", Some(ann.id), Some(ann.id)));
     assert_eq!(app.refresh(&ann.refresh).await.status, 200);
     app.advance(20);
     assert_eq!(app.refresh(&ann.refresh).await.code(), "refresh-reused");

@@ -1,8 +1,10 @@
 //! `POST /auth/email`, `POST /auth/password/reset`, `POST /auth/verify-email`, and the mails
 
-use crate::support::{PASSWORD, Reply, SignedIn, TestApp, email, eventually_within, token::take_apart};
+use crate::support::{Endpoint, PASSWORD, Reply, SignedIn, TestApp, email, eventually_within, token::take_apart};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use signet::domain::{Password, Timestamp, UserId};
 use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
 use tempfile::TempDir;
 
@@ -350,14 +352,60 @@ async fn without_a_mail_server_these_routes_are_503() {
 }
 
 #[tokio::test]
+async fn a_mail_in_a_folder_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data/mail");
+    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", folder.display()))]).await;
+    app.user().await;
+    let mails = || fs::read_dir(&folder).map(Iterator::count).unwrap_or_default();
+    eventually_within(10, 1, async || mails()).await;
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert!(fs::read_dir(&folder).unwrap().all(|entry| mode(&entry.unwrap().path()) == 0o600));
+}
+
+#[tokio::test]
 async fn of_two_replicas_one_sends() {
     let mut app = MailApp::start().await;
     let url = format!("file:{}", app.folder.path().display());
-    let _replica = app.app.replica(&[("MAIL__SMTP_URL", &url)]).await;
+    let replica = app.app.replica(&[("MAIL__SMTP_URL", &url)]).await;
     for _ in 0..10 {
         app.app.create(&email()).await;
     }
     app.mails(10).await;
+    let ann = email();
+    let ask = |number: usize| {
+        let service: &Endpoint = if number.is_multiple_of(2) { &app.app } else { &replica };
+        let ann = &ann;
+        async move { service.anon().post("/auth/password/reset", &json!({"email": ann})).await.status }
+    };
+    let statuses = join_all((0..40).map(ask)).await;
+    assert!(statuses.iter().all(|status| *status == 202));
+    let rows = "SELECT CAST(COUNT(*) AS TEXT) FROM outbox WHERE kind = 'reset-password'";
+    assert_eq!(app.app.database.value(rows).await, "1", "one mail a minute, also when both queue it at once");
     tokio::time::sleep(Duration::from_secs(2)).await;
     app.no_mail().await;
+}
+
+#[tokio::test]
+async fn every_new_password_has_a_notice() {
+    let mut app = MailApp::start().await;
+    let (ann, _) = app.user().await;
+    let password = json!({"current_password": PASSWORD, "new_password": NEW});
+    assert_eq!(ann.actor.post("/auth/password", &password).await.status, 204);
+    let user_admin = app.app.user_admin().await;
+    let (id, new) = (UserId(ann.id), Password::parse("a third horse battery").unwrap());
+    let context = Timestamp(app.app.now()).into();
+    user_admin.set_password(id, new, &context, |_| Ok(())).await.unwrap();
+    // This one is set as by a command, whose settings have no mail.
+    assert_eq!(app.mail().await.subject, "Your password was changed");
+    let root = app.user().await.0;
+    app.app.database.execute(&format!("UPDATE users SET is_superuser = TRUE WHERE id = {}", root.id)).await;
+    for _ in 0..2 {
+        let body = json!({"new_password": NEW});
+        let path = format!("/auth/users/{}/password", ann.id);
+        assert_eq!(root.actor.send(Method::PUT, &path, |request| request.json(&body)).await.status, 204);
+    }
+    assert!(app.mails(2).await.iter().all(|mail| mail.subject == "Your password was changed"));
 }

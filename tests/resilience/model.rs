@@ -285,7 +285,7 @@ impl History<'_> {
                 let user = of_user(user);
                 let new = format!("{PASSWORD} {} set", self.now);
                 let (id, password, context) = (self.users[user].id, Password::parse(&new).unwrap(), now.into());
-                let set = auth.user_admin().set_password(id, password, &context).await;
+                let set = auth.user_admin().set_password(id, password, &context, |_| Ok(())).await;
                 prop_assert_eq!(set.err(), self.users[user].is_deleted.then_some(AuthError::NotFound));
                 self.users[user].password = new;
                 self.end_where(|_, session| session.user == user);

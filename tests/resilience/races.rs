@@ -73,7 +73,7 @@ impl Scene {
                 }
             }
             Ending::Reset => {
-                self.user_admin.set_password(id, Password::parse(NEW).unwrap(), &now.into()).await.unwrap();
+                self.user_admin.set_password(id, Password::parse(NEW).unwrap(), &now.into(), |_| Ok(())).await.unwrap();
             }
             Ending::Deactivation => {
                 self.user_admin.set_active(id, false, &now.into()).await.unwrap();

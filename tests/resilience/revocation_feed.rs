@@ -43,7 +43,10 @@ async fn sessions_that_the_operator_ends_are_refused() {
     let [deactivated, deleted, reset, signed_out] = &users;
     user_admin.set_active(UserId(deactivated.id), false, &now.into()).await.unwrap();
     user_admin.delete(UserId(deleted.id), &now.into(), |_| Ok(())).await.unwrap();
-    user_admin.set_password(UserId(reset.id), Password::parse("another horse").unwrap(), &now.into()).await.unwrap();
+    user_admin
+        .set_password(UserId(reset.id), Password::parse("another horse").unwrap(), &now.into(), |_| Ok(()))
+        .await
+        .unwrap();
     user_admin.sign_out(UserId(signed_out.id), &now.into(), |_| Ok(())).await.unwrap();
     for user in &users {
         eventually(401, async || app.verify(&user.access).await).await;
@@ -322,7 +325,10 @@ async fn a_password_reset_by_a_clock_that_is_ahead_ends_every_session() {
     let app = TestApp::with(&[("JWT__REFRESH_TOKEN_LIFETIME", "1h")]).await;
     let (ann, user_admin) = (app.user().await, app.user_admin().await);
     let ahead = Timestamp(app.now() + 7200).into();
-    user_admin.set_password(UserId(ann.id), Password::parse("another horse").unwrap(), &ahead).await.unwrap();
+    user_admin
+        .set_password(UserId(ann.id), Password::parse("another horse").unwrap(), &ahead, |_| Ok(()))
+        .await
+        .unwrap();
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
     eventually(401, async || app.verify(&ann.access).await).await;
 }
