@@ -97,6 +97,13 @@ impl Browser {
         fs::write(file, self.client.screenshot().await.unwrap()).unwrap();
     }
 
+    /// Writes into the field of a path parameter.
+    async fn set_id(&mut self, operation: &str, id: &str) {
+        let block = format!("#operations-User_and_Access-{operation}");
+        self.click(&format!("{block} .opblock-summary-control")).await;
+        self.type_text(&format!("{block} tr[data-param-name=\"id\"] input"), id).await;
+    }
+
     /// Opens an operation, fills in its body, sends it, and returns status and body of the reply.
     async fn try_operation(&mut self, operation: &str, body: Option<&Value>) -> (String, String) {
         let block = format!("#operations-User_and_Access-{operation}");
@@ -118,7 +125,7 @@ impl Browser {
 }
 
 #[tokio::test]
-async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
+async fn a_user_signs_up_signs_in_and_changes_a_user_as_staff_in_a_browser() {
     let app = TestApp::start().await;
     let page = format!("http://{}/docs/swagger", app.address);
     let mut browser = Browser::start().await;
@@ -148,6 +155,14 @@ async fn a_user_signs_up_signs_in_and_lists_users_in_a_browser() {
     let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "200");
     assert!(body.contains("\"email\": \"ann@example.com\""), "{body}");
+
+    // As staff, the user changes another one.
+    let bob = app.create("bob@example.com").await.json["id"].to_string();
+    app.database.execute("UPDATE users SET is_staff = TRUE WHERE email = 'ann@example.com'").await;
+    browser.set_id("update_user", &bob).await;
+    let (status, body) = browser.try_operation("update_user", Some(&json!({"is_active": false}))).await;
+    assert_eq!(status, "200");
+    assert!(body.contains("\"email\": \"bob@example.com\"") && body.contains("\"is_active\": false"), "{body}");
 
     // With an invalid token the reply says that it is invalid.
     browser.click("button.authorize").await;
