@@ -327,7 +327,7 @@ async fn a_failure_counts_although_its_client_disconnects_while_it_is_written() 
     } else {
         app.database.begin("LOCK TABLE sign_in_failures IN SHARE MODE").await
     };
-    let impatient = http_client().timeout(Duration::from_millis(150)).build().unwrap();
+    let impatient = http_client().timeout(Duration::from_millis(500)).build().unwrap();
     let mut statuses = Vec::new();
     for _ in 0..12 {
         let body = json!({"email": ann, "password": "a wrong password"});
