@@ -8,14 +8,14 @@
 //! |---|---|
 //! | [`cli`] | the command line: commands, output, exit codes |
 //! | [`app`] | builds the service from its parts and runs it |
-//! | [`jobs`] | background work on the database: follow the feed of revocations, purge expired rows |
+//! | [`jobs`] | background work on the database: follow the feed of revocations, send mails, purge expired rows |
 //! | [`http`] | routes, extractors, handlers, problem+json; only this module uses actix-web and utoipa |
 //! | [`auth`] | the use cases, one file each |
 //! | [`limits`] | limits on guessing, by client address and by account |
 //! | [`tokens`] | mints and verifies tokens |
 //! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
 //! | [`mail`] | composes mails and sends them; only this module uses lettre |
-//! | [`storage`] | users, sessions, revocations, migrations; only this module uses sqlx |
+//! | [`storage`] | users, sessions, revocations, the audit, the outbox, migrations; only this module uses sqlx |
 //! | [`keys`] | the keys that sign tokens: their states and their files |
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`config`] | reads and checks the settings |

@@ -1,9 +1,9 @@
-//! The mails of the outbox are sent.
+//! Sends the mails of the outbox.
 
 use super::Auth;
 use crate::{
     domain::{MailKind, QueuedMail, Seconds, Timestamp},
-    mail::{Content, MailError},
+    mail::{Content, MailError, Mailer},
     storage::{Account, StorageError},
 };
 
@@ -23,8 +23,9 @@ impl Auth {
     /// # Errors
     /// If the database is unavailable.
     pub async fn deliver_mail(&self, holder: &str, now: Timestamp) -> Result<bool, StorageError> {
+        let Some(mailer) = &self.mailer else { return Ok(false) };
         // A look-up first: a replica that has nothing to do writes nothing.
-        if self.mailer.is_none() || self.storage.due_mail(now).await?.is_none() {
+        if self.storage.due_mail(now).await?.is_none() {
             return Ok(false);
         }
         if !self.storage.take_mail_lease(holder, now, now + LEASE).await? {
@@ -32,13 +33,12 @@ impl Auth {
         }
         // Again: another replica may have sent it before this one became the sender.
         let Some(mail) = self.storage.due_mail(now).await? else { return Ok(false) };
-        self.deliver(&mail, now).await?;
+        self.deliver(mailer, &mail, now).await?;
         Ok(true)
     }
 
-    async fn deliver(&self, mail: &QueuedMail, now: Timestamp) -> Result<(), StorageError> {
-        let Some(mailer) = &self.mailer else { return Ok(()) };
-        let Some(content) = self.content(mail, now).await? else {
+    async fn deliver(&self, mailer: &Mailer, mail: &QueuedMail, now: Timestamp) -> Result<(), StorageError> {
+        let Some(content) = self.content(mailer, mail, now).await? else {
             // No account, or nothing to prove: no mail.
             return self.storage.finish_mail(mail.id, now).await;
         };
@@ -57,7 +57,12 @@ impl Auth {
     }
 
     /// What a mail says; `None` if none is to be sent.
-    async fn content(&self, mail: &QueuedMail, now: Timestamp) -> Result<Option<Content>, StorageError> {
+    async fn content(
+        &self,
+        mailer: &Mailer,
+        mail: &QueuedMail,
+        now: Timestamp,
+    ) -> Result<Option<Content>, StorageError> {
         let page = match mail.kind {
             MailKind::PasswordChanged | MailKind::EmailChanged => {
                 let (email, time) = (mail.address.clone(), mail.queued_at.to_string());
@@ -71,10 +76,9 @@ impl Auth {
             account.user.is_active && !(mail.kind == MailKind::VerifyEmail && account.user.is_verified)
         };
         let Some(account) = account.filter(is_wanted) else { return Ok(None) };
-        let link = self.mailer.as_ref().map(|mailer| mailer.link(page, &self.mail_token(mail.kind, &account, now)));
         Ok(Some(Content {
             email: account.user.email.as_str().to_owned(),
-            link: link.unwrap_or_default(),
+            link: mailer.link(page, &self.mail_token(mail.kind, &account, now)),
             code: self.mail_code(mail.kind, &account, now).to_string(),
             time: now.to_string(),
         }))

@@ -5,7 +5,7 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{Email, MailCode, MailKind, Timestamp, UserId},
+    domain::{MailCode, MailKind, Timestamp, UserId},
     storage::{Account, CODES_LAST},
 };
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -85,11 +85,6 @@ impl Auth {
         };
         let content = serde_json::json!([user.id.0, sent_at.0, user.email.key(), state]);
         self.tokens.mac(label, content.to_string().as_bytes())
-    }
-
-    /// The key under which mails to an address are queued, and its codes are counted. Any text is allowed.
-    pub(super) fn address_key(text: &str) -> String {
-        Email::key_of(text)
     }
 }
 

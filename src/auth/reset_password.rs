@@ -1,8 +1,8 @@
-//! A user who has lost the password sets a new one, by a mail.
+//! A lost password is replaced: the client shows the token or the code of a mail.
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{Action, AuditContext, MailKind, Password},
+    domain::{Action, AuditContext, Email, MailKind, Password},
     limits::AddressLimit,
 };
 
@@ -26,7 +26,7 @@ impl Auth {
     pub async fn request_reset(&self, email: &str, context: &AuditContext) -> Result<(), AuthError> {
         self.mailer()?;
         self.check_address(AddressLimit::Create, context.address)?;
-        let address = Self::address_key(email);
+        let address = Email::key_of(email);
         // No account can have such an address, and PostgreSQL does not store it.
         if address.len() > 1000 || address.contains('\0') {
             return Ok(());
@@ -52,7 +52,7 @@ impl Auth {
         let account = match proof {
             MailProof::Token(token) => self.check_mail_token(kind, &token, context.at).await?,
             MailProof::Code { email, code } => {
-                let address = Self::address_key(&email);
+                let address = Email::key_of(&email);
                 let attempt = self.begin_code(kind, &address, context).await?;
                 let account = self.storage.account_by_email(&address).await?;
                 if !self.is_mail_code(kind, account.as_ref(), &address, &code, context.at).await? {

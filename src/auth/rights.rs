@@ -16,7 +16,7 @@ impl Rights for Caller {
     }
 }
 
-/// A caller who is staff or superuser.
+/// A caller with the rights of staff. Superusers have them, too.
 #[derive(Debug, Clone)]
 pub struct Staff(Caller);
 
@@ -28,7 +28,7 @@ impl Rights for Staff {
 
 impl Staff {
     /// Checks that a member of staff may change this user: staff may not touch staff or superusers, themselves included. The
-    /// rights are those of the actor now: a caller who was demoted since the request began must not undo that.
+    /// rights are those of the actor now: after a demotion, a request in flight must not undo it.
     ///
     /// # Errors
     /// [`AuthError::Forbidden`].
@@ -38,7 +38,7 @@ impl Staff {
     }
 }
 
-/// A caller who is a superuser.
+/// A caller with the rights of a superuser.
 #[derive(Debug, Clone)]
 pub struct Superuser(Caller);
 

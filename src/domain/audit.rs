@@ -4,7 +4,7 @@ use super::{Timestamp, UserId};
 use std::net::IpAddr;
 use strum::IntoStaticStr;
 
-/// Who asks for a change, when and from where.
+/// The user, the client address and the time of a request.
 #[derive(Debug, Clone)]
 pub struct AuditContext {
     pub at: Timestamp,

@@ -84,8 +84,8 @@ impl Storage {
         .await
     }
 
-    /// A page of the audit, the newest entry first: those older than the entry `before`, of all users or of one who is the
-    /// actor or the subject.
+    /// A page of the audit, the newest entry first: those older than the entry `before`, of all users, or with one
+    /// user as the actor or the subject.
     pub async fn list_audit(
         &self,
         user: Option<UserId>,

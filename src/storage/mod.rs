@@ -1,4 +1,4 @@
-//! Users, sessions and revocations, in SQLite or PostgreSQL. The only module that uses sqlx.
+//! Users, sessions, revocations, the audit and the outbox, in SQLite or PostgreSQL. The only module that uses sqlx.
 //!
 //! Each SQL text exists once and runs on both databases: `$1` placeholders, times as numbers, no `now()`, no `ILIKE`,
 //! no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the database

@@ -320,6 +320,9 @@ impl Storage {
             }
             if self.sends_mail && changed.email.key() != user.email.key() {
                 ending.queue_mail(MailKind::EmailChanged, user.email.as_str(), context.at).await?;
+                if !changed.is_verified {
+                    ending.queue_mail(MailKind::VerifyEmail, changed.email.key(), context.at).await?;
+                }
             }
             let ended =
                 if change.ends_sessions() { self.end_all_sessions(&mut ending, id, context.at).await? } else { vec![] };
@@ -401,11 +404,7 @@ impl Storage {
                 ..UserChange::default()
             })
         };
-        let changed = self.change_user(user.id, context, decide).await?;
-        if self.sends_mail && !is_same && matches!(changed, Changed::User(_)) {
-            self.queue_mail(MailKind::VerifyEmail, email.key(), context.at).await?;
-        }
-        Ok(changed)
+        self.change_user(user.id, context, decide).await
     }
 
     /// Ends every session of a user whom `check` allows.

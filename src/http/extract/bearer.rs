@@ -35,7 +35,7 @@ impl<R: Rights + 'static> FromRequest for Bearer<R> {
     }
 }
 
-/// The refusal of a caller without rights, who is not told whether the user `about` exists, unless it is the caller.
+/// The refusal of a caller without rights. It does not reveal whether the user `about` exists, unless that is the caller.
 fn refusal(caller: &Caller, about: Option<&str>) -> &'static Code {
     let is_about_another = about.is_some_and(|id| UserId::parse(id) != Some(caller.user.id));
     if is_about_another && !caller.user.is_at_least_staff() { Code::NOT_FOUND } else { Code::FORBIDDEN }
