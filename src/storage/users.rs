@@ -3,7 +3,7 @@
 use super::{
     Storage, StorageError,
     query::Tx,
-    revocation::Claim,
+    revocation::{Claim, Ending},
     user_row::{Account, AccountRow, UserRow, user_columns},
 };
 use crate::domain::{
@@ -238,6 +238,29 @@ impl Storage {
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
+    /// Begins a transaction that changes a user as `decide` says, and locks the user; if there is no such user, or `decide`
+    /// refuses, rolls back and returns that outcome.
+    async fn begin_change<D, E>(
+        &self,
+        id: UserId,
+        context: &AuditContext,
+        decide: impl Fn(&Snapshot) -> Result<D, E>,
+    ) -> Result<Result<(Ending, User, D), Changed<E>>, sqlx::Error> {
+        let mut ending = self.begin_ending(Claim::Session).await?;
+        let seen = lock(&mut ending, id, context).await?;
+        let outcome = match seen.as_ref().map(decide).transpose() {
+            Ok(decision) => seen.zip(decision).ok_or(Changed::NotFound),
+            Err(refusal) => Err(Changed::Refused(refusal)),
+        };
+        match outcome {
+            Ok((seen, decision)) => Ok(Ok((ending, seen.account.user, decision))),
+            Err(outcome) => {
+                ending.rollback().await?;
+                Ok(Err(outcome))
+            }
+        }
+    }
+
     /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision and the
     /// commit. Ends the user's sessions where the change says so.
     ///
@@ -263,18 +286,9 @@ impl Storage {
             user_columns!()
         );
         self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let Some(seen) = lock(&mut ending, id, context).await? else {
-                ending.rollback().await?;
-                return Ok(Changed::NotFound);
-            };
-            let (decision, user) = (decide(&seen), seen.account.user);
-            let change = match decision {
-                Ok(change) => change,
-                Err(refusal) => {
-                    ending.rollback().await?;
-                    return Ok(Changed::Refused(refusal));
-                }
+            let (mut ending, user, change) = match self.begin_change(id, context, &decide).await? {
+                Ok(begun) => begun,
+                Err(outcome) => return Ok(outcome),
             };
             if change.removes_superuser(&user) && !has_other_superuser(&mut ending, id).await? {
                 ending.rollback().await?;
@@ -415,12 +429,9 @@ impl Storage {
         check: impl Fn(&Snapshot) -> Result<(), E>,
     ) -> Result<Changed<E>, StorageError> {
         self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
-            let seen = lock(&mut ending, id, context).await?;
-            let refusal = seen.as_ref().map(&check).transpose().err();
-            let Some(user) = seen.filter(|_| refusal.is_none()).map(|seen| seen.account.user) else {
-                ending.rollback().await?;
-                return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
+            let (mut ending, user, ()) = match self.begin_change(id, context, &check).await? {
+                Ok(begun) => begun,
+                Err(outcome) => return Ok(outcome),
             };
             let ended = self.end_all_sessions(&mut ending, id, context.at).await?;
             ending.record(Action::SignoutAll, Outcome::Ok, Some(id), context).await?;
@@ -439,13 +450,10 @@ impl Storage {
     ) -> Result<Changed<E>, StorageError> {
         const DELETE: &str = "DELETE FROM users WHERE id = $1";
         self.write(|| async {
-            let mut ending = self.begin_ending(Claim::Session).await?;
             // A sign-in at the same moment waits for this lock, and then begins no session.
-            let seen = lock(&mut ending, id, context).await?;
-            let refusal = seen.as_ref().map(&check).transpose().err();
-            let Some(user) = seen.filter(|_| refusal.is_none()).map(|seen| seen.account.user) else {
-                ending.rollback().await?;
-                return Ok(refusal.map_or(Changed::NotFound, Changed::Refused));
+            let (mut ending, user, ()) = match self.begin_change(id, context, &check).await? {
+                Ok(begun) => begun,
+                Err(outcome) => return Ok(outcome),
             };
             if user.is_superuser && user.is_active && !has_other_superuser(&mut ending, id).await? {
                 ending.rollback().await?;
