@@ -9,7 +9,7 @@ use signet::{
         Algorithm, Email, Name, RefreshToken, Seconds, SessionId, Timestamp, User, UserId, UserIdField, Username,
     },
     keys::{Activation, KeyRing, SigningKey, generate},
-    tokens::{Issuer, Keys, RefreshKeys, TokenNames, Tokens},
+    tokens::{Expected, Grant, Issuer, Keys, RefreshKeys, TokenNames, Tokens},
 };
 use std::{hint::black_box, time::Instant};
 
@@ -52,6 +52,7 @@ fn tokens(algorithm: Algorithm) -> Tokens {
     let issuer = Issuer {
         iss: "signet".into(),
         aud: None,
+        audiences: Vec::new(),
         names,
         access_lifetime: Seconds(300),
         leeway: Seconds(0),
@@ -60,7 +61,7 @@ fn tokens(algorithm: Algorithm) -> Tokens {
         user_id_field: UserIdField::Id,
     };
     let key = SigningKey::parse(&generate(algorithm).unwrap(), algorithm).unwrap();
-    let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
+    let ring = KeyRing::new("at+jwt", vec![(key, Activation::ALWAYS)]).unwrap();
     let refresh = RefreshKeys::new(&generate(Algorithm::Hs256).unwrap(), None).unwrap();
     Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
 }
@@ -89,11 +90,13 @@ fn main() {
     println!("\n{:<10} {:>14} {:>14}", "access", "mint, µs", "verify, µs");
     for algorithm in Algorithm::all() {
         let tokens = tokens(algorithm);
-        let mint = || tokens.mint_access(&user, session, NOW + Seconds(1000), NOW).unwrap().0;
+        let grant = Grant { user: &user, session, session_end: NOW + Seconds(1000), audience: None };
+        let mint = || tokens.mint_access(&grant, NOW).unwrap().0;
         let calls = if algorithm.name().contains("S256") && algorithm.name() != "HS256" { 200 } else { 1000 };
         let minted = microseconds(calls, || drop(black_box(mint())));
         let token = mint();
-        let verified = microseconds(calls, || drop(black_box(tokens.verify_access(&token, NOW).unwrap())));
+        let verified =
+            microseconds(calls, || drop(black_box(tokens.verify_access(&token, Expected::Own, NOW).unwrap())));
         println!("{:<10} {minted:>14.1} {verified:>14.1}", algorithm.name());
     }
     let tokens = tokens(Algorithm::Hs256);

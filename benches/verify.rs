@@ -12,9 +12,9 @@
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use signet::{
     app,
-    auth::{Auth, Client, Presented, SignIn, SignUp},
+    auth::{Auth, Presented, SignIn, SignInSource, SignUp},
     config::{Settings, Sources},
-    domain::{AccessToken, Email, LoginName, Name, Password, SessionId, Timestamp, TokenId, UserId, Username},
+    domain::{AccessToken, Email, LoginName, Name, Password, SessionId, Subject, Timestamp, TokenId, UserId, Username},
     storage::{Follower, Storage, Trust},
 };
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
@@ -96,14 +96,15 @@ async fn token(auth: &Auth) -> String {
     };
     auth.user_admin().create(sign_up, false, &NOW.into()).await.unwrap();
     let login = LoginName::email("ann@example.com");
-    let sign_in = SignIn { login, password: Password::attempt("correct horse") };
-    auth.sign_in(sign_in, Client { user_agent: None, context: NOW.into() }).await.unwrap().access.text
+    let sign_in = SignIn { login, password: Password::attempt("correct horse"), audience: None };
+    auth.sign_in(sign_in, SignInSource { user_agent: None, context: NOW.into() }).await.unwrap().access.text
 }
 
 /// A token of this session; its other fields do not matter.
 fn of_session(id: Uuid) -> AccessToken {
     let token = TokenId(Uuid::from_u128(!id.as_u128()));
-    AccessToken { id: token, user: UserId(1), session: SessionId(id), username: String::new(), roles: Vec::new() }
+    let subject = Subject::User { id: UserId(1), session: SessionId(id), username: String::new(), roles: Vec::new() };
+    AccessToken { id: token, subject }
 }
 
 fn main() {
@@ -140,12 +141,13 @@ fn main() {
     let limit = "the same in a HashSet of one thread";
     let asked_set = nanoseconds(ENTRIES, |n| {
         let token = of_session(other(&ended[n]));
-        black_box(set.contains(&token.session.0) || set.contains(&token.id.0));
+        black_box(set.contains(&token.session().unwrap().0) || set.contains(&token.id.0));
     });
     let trust = |id: Uuid| black_box(storage.trust(&of_session(id)));
     let good = nanoseconds(ENTRIES, |n| assert_eq!(trust(other(&ended[n])), Trust::Good));
     row("look-up, neither sid nor jti is there", good, "ns", limit, asked_set);
-    let set_has_it = nanoseconds(ENTRIES, |n| assert!(black_box(set.contains(&of_session(ended[n]).session.0))));
+    let set_has_it =
+        nanoseconds(ENTRIES, |n| assert!(black_box(set.contains(&of_session(ended[n]).session().unwrap().0))));
     let revoked = nanoseconds(ENTRIES, |n| assert_eq!(trust(ended[n]), Trust::Revoked));
     row("look-up, the session has ended", revoked, "ns", limit, set_has_it);
     let done = AtomicBool::new(false);
@@ -177,7 +179,7 @@ fn main() {
         assert!(crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256).unwrap());
     });
     let verified = nanoseconds(100_000, |_| {
-        black_box(auth.verify(Presented::Token(&token), NOW).unwrap());
+        black_box(auth.verify(Presented::Token(&token), None, NOW).unwrap());
     });
     let limit = "the signature alone, jsonwebtoken";
     row("a token verified, from text to trust (HS256)", verified, "ns", limit, signed);
@@ -188,6 +190,6 @@ fn main() {
     };
     let of_signature =
         allocations(&|| drop(black_box(crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256))));
-    let of_token = allocations(&|| drop(black_box(auth.verify(Presented::Token(&token), NOW))));
+    let of_token = allocations(&|| drop(black_box(auth.verify(Presented::Token(&token), None, NOW))));
     row("allocations for it", of_token, "", limit, of_signature);
 }

@@ -4,7 +4,7 @@ use super::settings::issuer;
 use crate::{
     auth::Auth,
     clock::Clock,
-    config::Settings,
+    config::{Settings, TokenType},
     domain::{Algorithm, Timestamp},
     keys::{
         Activation, KeyFault, KeyRing, KeyState, SigningKey,
@@ -57,7 +57,7 @@ fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Optio
     let jwt = &settings.jwt;
     let unset = |name: &str, algorithm| files::development_key(&settings.data_dir(), name, algorithm, make);
     let access = if let Some(folder) = &jwt.keys_dir {
-        let (files, ring) = read_folder(folder, jwt.algorithm)?;
+        let (files, ring) = read_folder(folder, jwt.algorithm, jwt.access_token_type)?;
         files.iter().for_each(KeyFile::log_warnings);
         Some(ring)
     } else {
@@ -67,7 +67,7 @@ fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Optio
         };
         let key = jwt.signing_key.clone().map_or_else(|| unset(&file, jwt.algorithm), |key| Ok(Some(key)))?;
         let key = key.map(|key| SigningKey::parse(&key, jwt.algorithm)).transpose()?;
-        key.map(|key| KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)])).transpose()?
+        key.map(|key| KeyRing::new(jwt.access_token_type.into(), vec![(key, Activation::ALWAYS)])).transpose()?
     };
     let refresh =
         jwt.refresh_key.clone().map_or_else(|| unset("refresh_key", Algorithm::Hs256), |key| Ok(Some(key)))?;
@@ -81,7 +81,7 @@ fn load_or_make(settings: &Settings, make: bool, now: Timestamp) -> Result<Optio
 /// # Errors
 /// The folder is empty, or it or one of its keys cannot be used.
 pub fn key_states(settings: &Settings, folder: &Path, now: Timestamp) -> Result<Vec<(KeyFile, KeyState)>, KeysError> {
-    let (mut files, ring) = read_folder(folder, settings.jwt.algorithm)?;
+    let (mut files, ring) = read_folder(folder, settings.jwt.algorithm, settings.jwt.access_token_type)?;
     let states = ring.states(now, issuer(settings).max_access_age()).filter_map(|(key, state)| {
         let place = files.iter().position(|file| file.key.kid() == key.signing.kid())?;
         Some((files.swap_remove(place), state))
@@ -89,10 +89,10 @@ pub fn key_states(settings: &Settings, folder: &Path, now: Timestamp) -> Result<
     Ok(states.collect())
 }
 
-fn read_folder(path: &Path, algorithm: Algorithm) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
+fn read_folder(path: &Path, algorithm: Algorithm, typ: TokenType) -> Result<(Vec<KeyFile>, KeyRing), KeysError> {
     let files = files::read_folder(path, algorithm)?;
     let keys = files.iter().map(|file| (file.key.clone(), file.activation)).collect();
-    let ring = KeyRing::new(Keys::ACCESS, keys);
+    let ring = KeyRing::new(typ.into(), keys);
     Ok((files, ring.map_err(|fault| KeysError::Folder(path.display().to_string(), fault))?))
 }
 
@@ -102,7 +102,7 @@ pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
     /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
-    folder: Arc<Mutex<Option<(PathBuf, Algorithm)>>>,
+    folder: Arc<Mutex<Option<(PathBuf, Algorithm, TokenType)>>>,
 }
 
 impl KeyReloader {
@@ -110,7 +110,7 @@ impl KeyReloader {
         Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
-    /// Loads the keys that these settings name; ignores all other settings. Returns the `kid` of the active key.
+    /// Loads the keys that these settings name, and `jwt.access_token_type`; ignores all other settings. Returns the `kid` of the active key.
     ///
     /// # Errors
     /// A key is missing or cannot be used. The service then keeps its keys.
@@ -127,8 +127,8 @@ impl KeyReloader {
     /// As [`KeyReloader::reload`].
     pub fn reload_folder(&self) -> Result<(), KeysError> {
         let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((path, algorithm)) = &*folder else { return Ok(()) };
-        let (files, ring) = read_folder(path, *algorithm)?;
+        let Some((path, algorithm, typ)) = &*folder else { return Ok(()) };
+        let (files, ring) = read_folder(path, *algorithm, *typ)?;
         if let Some(kid) = self.auth.replace_access_keys(ring, self.clock.now())? {
             files.iter().for_each(KeyFile::log_warnings);
             tracing::info!(kid, "reloaded the keys; this one is active");
@@ -153,6 +153,7 @@ impl KeyReloader {
     }
 }
 
-fn folder_of(settings: &Settings) -> Option<(PathBuf, Algorithm)> {
-    settings.jwt.keys_dir.clone().map(|folder| (folder, settings.jwt.algorithm))
+fn folder_of(settings: &Settings) -> Option<(PathBuf, Algorithm, TokenType)> {
+    let jwt = &settings.jwt;
+    jwt.keys_dir.clone().map(|folder| (folder, jwt.algorithm, jwt.access_token_type))
 }

@@ -76,6 +76,7 @@ pub(super) fn issuer(settings: &Settings) -> Issuer {
     Issuer {
         iss: settings.issuer().to_owned(),
         aud: jwt.audience.clone(),
+        audiences: jwt.audiences.clone(),
         names: http::token_names(settings),
         access_lifetime: jwt.access_token_lifetime,
         leeway: jwt.leeway,

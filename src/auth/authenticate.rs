@@ -2,9 +2,9 @@
 
 use super::{Auth, AuthError};
 use crate::{
-    domain::{AccessToken, SessionId, Timestamp, User},
+    domain::{AccessToken, Invalid, SessionId, Subject, Timestamp, User},
     storage::Trust,
-    tokens::Refusal,
+    tokens::{Expected, Refusal, UnknownAudience},
 };
 
 /// The content of the authorization header.
@@ -26,18 +26,28 @@ pub struct Caller {
 
 impl Auth {
     /// Verifies an access token in memory: its signature, its claims, and whether its session has ended. Needs no query
-    /// and no lock. The username and roles in the token are those of the last refresh.
+    /// and no lock. The username and roles in the token are those of the last refresh. The token must be for `audience`, or
+    /// without one for Signet itself, so that a service cannot use a token that it was sent.
     ///
     /// # Errors
-    /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`], or
-    /// [`AuthError::RevocationsStale`].
-    pub fn verify(&self, presented: Presented, now: Timestamp) -> Result<AccessToken, AuthError> {
+    /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`],
+    /// [`AuthError::RevocationsStale`], or [`AuthError::InvalidMember`] for an audience that the settings do not have.
+    pub fn verify(
+        &self,
+        presented: Presented,
+        audience: Option<&str>,
+        now: Timestamp,
+    ) -> Result<AccessToken, AuthError> {
+        let expected = match self.audience(audience)? {
+            Some(audience) => Expected::Audience(audience),
+            None => Expected::Own,
+        };
         let token = match presented {
             Presented::Nothing => return Err(AuthError::TokenMissing),
             Presented::Malformed => return Err(AuthError::InvalidToken),
             Presented::Token(token) => token,
         };
-        let token = self.tokens.verify_access(token, now).map_err(|refusal| match refusal {
+        let token = self.tokens.verify_access(token, expected, now).map_err(|refusal| match refusal {
             Refusal::WrongType => AuthError::RefreshTokenAsAccess,
             Refusal::Invalid => AuthError::InvalidToken,
         })?;
@@ -48,14 +58,24 @@ impl Auth {
         }
     }
 
+    /// The audience for which a client asks; `jwt.audience` if it names none.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidMember`] if the settings do not have it.
+    pub(super) fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, AuthError> {
+        let unknown = Invalid("must be jwt.audience or one of jwt.audiences");
+        self.tokens.audience(asked).map_err(|UnknownAudience| AuthError::InvalidMember("/audience", unknown))
+    }
+
     /// Reads the user and the session of a verified token, in one query. So every replica refuses, without delay, a
     /// user who was deactivated or deleted, or whose session has ended.
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`], or the database is unavailable.
     pub async fn caller(&self, token: &AccessToken) -> Result<Caller, AuthError> {
-        let user = self.storage.active_user_of_session(token.user, token.session).await?;
-        let user = user.ok_or(AuthError::InvalidToken)?;
-        Ok(Caller { user, session: token.session })
+        // A client is not a user, and has no account.
+        let &Subject::User { id, session, .. } = &token.subject else { return Err(AuthError::InvalidToken) };
+        let user = self.storage.active_user_of_session(id, session).await?.ok_or(AuthError::InvalidToken)?;
+        Ok(Caller { user, session })
     }
 }

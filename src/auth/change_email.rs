@@ -2,9 +2,8 @@
 
 use super::{Auth, AuthError, Caller};
 use crate::{
-    domain::{Action, AuditContext, Email, LoginName, Password},
+    domain::{Action, AuditContext, Email, Password},
     limits::AddressLimit,
-    passwords::Verdict,
     storage::Changed,
 };
 
@@ -21,19 +20,10 @@ impl Auth {
         email: Email,
         context: &AuditContext,
     ) -> Result<(), AuthError> {
-        let (id, context) = (caller.user.id, &context.by(caller.user.id));
+        let context = &context.by(caller.user.id);
         // The reply reveals whether an account has the e-mail.
         self.check_address(AddressLimit::Create, context.address)?;
-        self.check_address(AddressLimit::SignIn, context.address)?;
-        let attempt = self.begin_attempt(&LoginName::email(caller.user.email.as_str()), context).await?;
-        let stored = self.storage.password_hash(id).await?;
-        let permit = self.passwords.try_acquire()?;
-        let verdict = self.passwords.verify(permit, password, stored.clone()).await?;
-        let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
-            self.note_failure(attempt, Action::EmailChange, Some(id), context).await;
-            return Err(AuthError::InvalidCredentials);
-        };
-        self.note_success(attempt).await;
+        let verified = self.confirm_password(&caller.user, password, Action::EmailChange, context).await?;
         match self.storage.change_email(&caller.user, &verified, &email, context).await? {
             Changed::User(_) => Ok(()),
             Changed::EmailTaken => Err(AuthError::EmailTaken),

@@ -64,7 +64,7 @@ impl Auth {
         now: Timestamp,
     ) -> Result<Option<Content>, StorageError> {
         let page = match mail.kind {
-            MailKind::PasswordChanged | MailKind::EmailChanged => {
+            MailKind::PasswordChanged | MailKind::EmailChanged | MailKind::ApiKeyCreated => {
                 let (email, time) = (mail.address.clone(), mail.queued_at.to_string());
                 return Ok(Some(Content { email, time, ..Content::default() }));
             }

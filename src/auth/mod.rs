@@ -1,16 +1,22 @@
 //! The use cases, a file for each. They know neither HTTP nor SQL.
 
+mod api_keys;
 mod authenticate;
 mod change_email;
 mod change_password;
+mod clients;
+mod confirm_password;
 mod deliver;
 mod error;
+mod grants;
 mod guessing;
 mod health;
+mod introspect;
 mod mail_proofs;
 mod refresh;
 mod register;
 mod reset_password;
+mod revocations;
 mod rights;
 mod sessions;
 mod sign_in;
@@ -20,15 +26,18 @@ mod user_admin;
 mod users;
 mod verify_email;
 
+pub use api_keys::{IssuedApiKey, NewApiKey};
 pub use authenticate::{Caller, Presented};
 pub use change_password::PasswordChange;
+pub use clients::{ClientAdmin, ClientCredentials, NewClient};
 pub use error::AuthError;
+pub use grants::ClientGrant;
 pub use health::Readiness;
 pub use refresh::{RefreshKind, Refreshed};
 pub use register::SignUp;
 pub use reset_password::MailProof;
 pub use rights::{Rights, Staff, Superuser};
-pub use sign_in::{Client, IssuedToken, SignIn, TokenPair};
+pub use sign_in::{IssuedToken, SignIn, SignInSource, TokenPair};
 pub use staff::Precondition;
 pub use user_admin::{UserAdmin, UserUpdate};
 pub use users::ProfileUpdate;
@@ -43,6 +52,7 @@ use crate::{
     storage::{AttemptKey, Storage},
     tokens::{Keys, Tokens},
 };
+use arc_swap::ArcSwap;
 use guessing::UnwrittenFailures;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
@@ -58,6 +68,8 @@ pub struct Auth {
     limits: Option<Limits>,
     /// `None` without `mail.smtp_url`.
     mailer: Option<Mailer>,
+    /// The scopes of all clients, as they were last read.
+    client_scopes: ArcSwap<Vec<String>>,
 }
 
 /// The limits on guessing; see [`guessing`].
@@ -101,6 +113,7 @@ struct Policy {
     rotates: bool,
     refresh_grace: Seconds,
     max_sessions: u32,
+    max_api_keys: u32,
     /// The keys of the usernames that no user may choose.
     reserved_usernames: Vec<String>,
 }
@@ -136,10 +149,12 @@ impl Auth {
             rotates: settings.jwt.rotate_refresh_tokens,
             refresh_grace: settings.jwt.refresh_grace,
             max_sessions: settings.users.max_sessions,
+            max_api_keys: settings.users.max_api_keys,
             reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
         let limits = settings.rate_limit.enabled.then(|| Limits::new(settings));
-        Self { storage, user_admin, passwords, tokens, policy, limits, mailer }
+        let client_scopes = ArcSwap::default();
+        Self { storage, user_admin, passwords, tokens, policy, limits, mailer, client_scopes }
     }
 
     /// Replaces all keys. Returns the `kid` of the active one.

@@ -35,7 +35,7 @@ impl Auth {
             RegistrationMode::Open => {}
             RegistrationMode::Closed => return Err(AuthError::RegistrationClosed),
             RegistrationMode::Staff => {
-                let caller = self.caller(&self.verify(presented, context.at)?).await?;
+                let caller = self.caller(&self.verify(presented, None, context.at)?).await?;
                 let staff = Staff::check(caller).ok_or(AuthError::Forbidden)?;
                 creator = Some(staff.user.id);
             }

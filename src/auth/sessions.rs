@@ -1,7 +1,10 @@
 //! A user lists and ends sessions.
 
 use super::{Auth, AuthError, Caller};
-use crate::domain::{AuditContext, Session, SessionId, Timestamp};
+use crate::{
+    domain::{AuditContext, Session, SessionId, Timestamp},
+    storage::SignOutScope,
+};
 
 impl Auth {
     /// The caller's active sessions, the newest first.
@@ -22,12 +25,12 @@ impl Auth {
         was_alive.then_some(()).ok_or(AuthError::NotFound)
     }
 
-    /// Ends every session of the caller, this one included.
+    /// Ends every session of the caller, this one included. API keys stay: programs do not sign in again.
     ///
     /// # Errors
     /// If the database is unavailable.
     pub async fn sign_out_everywhere(&self, caller: &Caller, context: &AuditContext) -> Result<(), AuthError> {
         let context = context.by(caller.user.id);
-        self.user_admin.sign_out(caller.user.id, &context, |_| Ok(())).await.map(drop)
+        self.user_admin.sign_out(caller.user.id, SignOutScope::Sessions, &context, |_| Ok(())).await.map(drop)
     }
 }

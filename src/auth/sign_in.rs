@@ -6,6 +6,7 @@ use crate::{
     limits::{AddressLimit, network},
     passwords::Verdict,
     random::random,
+    tokens::Grant,
 };
 
 /// The credentials of a sign-in.
@@ -13,11 +14,13 @@ use crate::{
 pub struct SignIn {
     pub login: LoginName,
     pub password: Password,
+    /// The audience of the access token, if it is to be another one than `jwt.audience`.
+    pub audience: Option<String>,
 }
 
-/// The client that signs in, as the list of sessions shows it.
+/// Where a sign-in comes from, as the list of sessions shows it.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct SignInSource {
     pub user_agent: Option<String>,
     pub context: AuditContext,
 }
@@ -66,9 +69,10 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidCredentials`] for an unknown or inactive account and for a wrong password, or the service is
     /// overloaded or unavailable.
-    pub async fn sign_in(&self, sign_in: SignIn, client: Client) -> Result<TokenPair, AuthError> {
-        let Client { user_agent, context } = client;
+    pub async fn sign_in(&self, sign_in: SignIn, source: SignInSource) -> Result<TokenPair, AuthError> {
+        let SignInSource { user_agent, context } = source;
         let now = context.at;
+        let audience = self.audience(sign_in.audience.as_deref())?;
         self.check_address(AddressLimit::SignIn, context.address)?;
         let attempt = self.begin_attempt(&sign_in.login, &context).await?;
         let absolute_end = now + self.policy.session_lifetime;
@@ -91,7 +95,8 @@ impl Auth {
         };
         self.note_success(attempt).await;
 
-        let access = self.tokens.mint_access(&user, session.id, session.absolute_expires_at, now)?;
+        let grant = Grant { user: &user, session: session.id, session_end: session.absolute_expires_at, audience };
+        let access = self.tokens.mint_access(&grant, now)?;
         let refresh = self.tokens.mint_refresh(&RefreshToken {
             user: user.id,
             session: session.id,

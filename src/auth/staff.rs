@@ -4,7 +4,7 @@ use super::{Auth, AuthError, Staff, Superuser, UserUpdate};
 use crate::{
     domain::{AuditContext, AuditEntry, Limit, Page, Password, User, UserId, Username},
     limits::AddressLimit,
-    storage::{Snapshot, UserRef},
+    storage::{SignOutScope, Snapshot, UserRef},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -88,7 +88,10 @@ impl Auth {
     /// The caller may not change this user, the user does not exist, or the database is unavailable.
     pub async fn end_sessions_of(&self, staff: &Staff, id: UserId, context: &AuditContext) -> Result<(), AuthError> {
         let check = |seen: &Snapshot| Staff::may_change(seen).map(drop);
-        self.user_admin.sign_out(id, &context.by(staff.user.id), check).await.map(drop)
+        self.user_admin
+            .sign_out(id, SignOutScope::SessionsAndApiKeys, &context.by(staff.user.id), check)
+            .await
+            .map(drop)
     }
 
     /// Sets the password of a user, and ends the user's sessions.

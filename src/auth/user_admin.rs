@@ -8,7 +8,7 @@ use crate::{
         UserChange, UserCursor, UserId, Username,
     },
     passwords::Passwords,
-    storage::{Changed, Created, Snapshot, Storage, UserRef},
+    storage::{Changed, Created, SignOutScope, Snapshot, Storage, UserRef},
     tokens::is_registered,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -200,17 +200,18 @@ impl UserAdmin {
         Ok(())
     }
 
-    /// Ends every session of a user whom `check` allows.
+    /// Ends every session of a user whom `check` allows, and `what` else.
     ///
     /// # Errors
     /// `check` refuses, there is no such user, or the database is unavailable.
     pub async fn sign_out(
         &self,
         id: UserId,
+        what: SignOutScope,
         context: &AuditContext,
         check: impl Fn(&Snapshot) -> Result<(), AuthError>,
     ) -> Result<User, AuthError> {
-        changed(self.storage.end_sessions(id, context, check).await?)
+        changed(self.storage.end_sessions(id, what, context, check).await?)
     }
 
     /// Deletes a user whom `check` allows, and the user's sessions. Returns the user that was deleted.

@@ -1,6 +1,7 @@
 //! The command line: the commands, their output and their exit codes.
 
 mod audit;
+mod client;
 mod config;
 mod healthcheck;
 mod keys;
@@ -58,6 +59,9 @@ enum Command {
     /// Manage the keys that sign access tokens
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Manage clients: programs with a secret of their own
+    #[command(subcommand)]
+    Client(client::ClientCommand),
     /// Manage users
     #[command(subcommand)]
     User(user::UserCommand),
@@ -97,6 +101,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Openapi => say(http::default_document().trim_end()),
         Command::Config(command) => config::run(&command, &settings()?)?,
         Command::Keys(command) => keys::run(command, &settings()?)?,
+        Command::Client(command) => runtime()?.block_on(client::run(command, &settings()?))?,
         Command::User(command) => runtime()?.block_on(user::run(command, &settings()?))?,
         Command::Audit(command) => runtime()?.block_on(audit::run(command, &settings()?))?,
         Command::Healthcheck => return healthcheck::run(&settings()?.server),

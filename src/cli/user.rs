@@ -8,7 +8,7 @@ use crate::{
     config::Settings,
     domain::{AuditContext, Email, Limit, Name, Password, User, UserCursor, UserId, Username},
     http::UserResponse,
-    storage::{NAME_CONFLICT, Snapshot, Storage},
+    storage::{NAME_CONFLICT, SignOutScope, Snapshot, Storage},
     telemetry::HashWaits,
 };
 use clap::{Args, Subcommand};
@@ -37,13 +37,13 @@ pub(super) enum UserCommand {
 pub(super) enum UserAction {
     /// Show a user
     Show(Which),
-    /// Set a password and end the user's sessions. The password is prompted for, or read from standard input
+    /// Set a password and end the user's sessions and API keys. The password is prompted for, or read from standard input
     SetPassword(Which),
     /// Allow a deactivated user to sign in again
     Activate(Which),
-    /// Prevent a user from signing in, and end the user's sessions
+    /// Prevent a user from signing in, and end the user's sessions and API keys
     Deactivate(Which),
-    /// End the user's sessions
+    /// End the user's sessions and API keys
     SignOut(Which),
     /// Forget the failed sign-ins that delay further attempts
     Unlock(Which),
@@ -188,7 +188,7 @@ async fn act(
         SetPassword(_) => user_admin.set_password(id, new_password()?, context, all).await,
         Activate(_) => user_admin.set_active(id, true, context).await,
         Deactivate(_) => user_admin.set_active(id, false, context).await,
-        SignOut(_) => user_admin.sign_out(id, context, all).await,
+        SignOut(_) => user_admin.sign_out(id, SignOutScope::SessionsAndApiKeys, context, all).await,
         Unlock(_) => {
             let macs = app::failure_macs(settings, &user, context.at)?;
             user_admin.unlock(&macs).await.map(|()| user)

@@ -15,12 +15,13 @@ pub use sections::{
     Users,
 };
 pub use sources::{Fault, Faults, Sources};
-pub use values::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode};
+pub use values::{Listing, LogFormat, MaxStaleness, Origin, Rate, RegistrationMode, TokenType};
 
 use crate::domain::{Email, PasswordRules};
 use secrecy::SecretString;
 use sources::Reader;
 use std::{num::NonZero, path::PathBuf, sync::LazyLock, thread::available_parallelism};
+use url::Url;
 
 /// Where the service runs. It decides what is refused at the start and how log lines look, and changes no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +54,12 @@ impl Settings {
     /// The `iss` of every token.
     pub fn issuer(&self) -> &str {
         self.jwt.issuer.as_deref().or(self.server.public_url.as_deref()).unwrap_or("signet")
+    }
+
+    /// The issuer, if it is an absolute URL: then there are documents by which services discover Signet (RFC 8414).
+    pub fn issuer_url(&self) -> Option<Url> {
+        let has_host = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        Url::parse(self.issuer()).ok().filter(has_host)
     }
 
     /// The folder of the keys that the development profile makes: the folder of the database.

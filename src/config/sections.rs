@@ -7,6 +7,7 @@ use super::{
     sources::Reader,
     values::{
         BasePath, HeaderName, HttpUrl, Listing, LogFormat, MaxStaleness, MemberName, Origin, Rate, RegistrationMode,
+        TokenType,
     },
 };
 use crate::domain::{Algorithm, Email, Seconds, UserIdField};
@@ -91,6 +92,8 @@ sections! {
         auth_header_types: Vec<String>,
         issuer: Option<String>,
         audience: Option<String>,
+        audiences: Vec<String>,
+        access_token_type: TokenType,
         leeway: Seconds,
         jti_claim: MemberName,
         user_id_claim: MemberName,
@@ -111,10 +114,11 @@ sections! {
         blocklist_file: Option<PathBuf>,
     }
 
-    /// Who may list users, which usernames are reserved, and how many sessions a user may have.
+    /// Who may list users, which usernames are reserved, and how many sessions and API keys a user may have.
     users: Users {
         list: Listing,
         max_sessions: u32,
+        max_api_keys: u32,
         reserved_usernames: Vec<String>,
     }
 

@@ -116,6 +116,7 @@ fn ranges(settings: &Settings, rules: &mut Rules) {
         // The longest password, four bytes a character, fits into the 16 KiB of a request.
         passwords.max_length: (..=2048), "at most 2048";
         users.max_sessions: (1..), "at least 1";
+        users.max_api_keys: (..=10_000), "at most 10000";
         rate_limit.account_failures: (1..), "at least 1";
         rate_limit.account_delay_max: (SECOND..=HOUR * 24), "from 1s to 1d";
         revocation.poll_interval: (SECOND / 1000..=HOUR), "from 1ms to 1h";
@@ -182,6 +183,17 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     let is_short = |text: &String| text.len() <= 500 && !text.chars().any(char::is_control);
     rules.check(jwt.issuer.as_ref().is_none_or(is_short), &["jwt.issuer"], SHORT);
     rules.check(jwt.audience.as_ref().is_none_or(is_short), &["jwt.audience"], SHORT);
+    let are_audiences = jwt.audiences.iter().all(|text| !text.is_empty() && is_short(text));
+    rules.check(are_audiences, &["jwt.audiences"], "must be texts of at most 500 bytes, without control characters");
+    // Verifiers add a path to it (RFC 8414 §2). It may also be a name, such as `signet`.
+    let is_prefix = |url: &Url| {
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
+    };
+    rules.check(
+        settings.issuer_url().as_ref().is_none_or(is_prefix),
+        &["jwt.issuer", "server.public_url"],
+        "must have no user, query or fragment",
+    );
     let is_free = |name: &str| !["token_type", "expires_in", "refresh_expires_in"].contains(&name);
     rules.check(is_free(&jwt.access_token_name), &["jwt.access_token_name"], TAKEN);
     rules.check(is_free(&jwt.refresh_token_name), &["jwt.refresh_token_name"], TAKEN);
@@ -240,6 +252,10 @@ impl Settings {
                 jwt.access_token_lifetime > Seconds(3600),
                 "jwt.access_token_lifetime is longer than 1h: services that verify tokens by themselves accept a token \
                  for so long after its session has ended",
+            ),
+            (
+                is_production && self.issuer_url().is_some_and(|issuer| issuer.scheme() == "http"),
+                "the issuer (jwt.issuer, else server.public_url) begins with http: services fetch the key set without TLS",
             ),
             (outlives_refresh, "jwt.access_token_lifetime is longer than jwt.refresh_token_lifetime"),
             (

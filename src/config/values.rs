@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use strum::{EnumString, VariantNames};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use url::Url;
 
 /// The type of a setting: a [`Scalar`], an optional one or a list. A missing key is an empty text.
@@ -190,6 +190,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// The `typ` of access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames, IntoStaticStr)]
+pub enum TokenType {
+    /// RFC 9068 §2.1.
+    #[strum(serialize = "at+jwt")]
+    AccessToken,
+    /// For verifiers that accept no other one.
+    #[strum(serialize = "JWT")]
+    Jwt,
+}
+
 /// Implements [`Scalar`] for enums.
 macro_rules! enums {
     ($($type:ty),*) => {$(
@@ -200,7 +211,7 @@ macro_rules! enums {
         }
     )*};
 }
-enums!(Algorithm, Listing, LogFormat, RegistrationMode, UserIdField);
+enums!(Algorithm, Listing, LogFormat, RegistrationMode, TokenType, UserIdField);
 
 /// A number of requests in a length of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

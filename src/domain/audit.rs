@@ -57,6 +57,13 @@ pub enum Action {
     RightsChange,
     /// An operator has made or activated a signing key.
     KeysChange,
+    /// A user has made an API key, or tried to.
+    ApiKeyCreate,
+    ApiKeyDelete,
+    ClientCreate,
+    ClientDelete,
+    /// A client has revoked one access token.
+    TokenRevoke,
 }
 
 impl Action {

@@ -15,12 +15,14 @@ pub enum MailKind {
     PasswordChanged,
     /// A notice to the old address: the account has a new one.
     EmailChanged,
+    /// A notice: the account has a new API key.
+    ApiKeyCreated,
 }
 
 impl MailKind {
     /// Whether it only tells what has happened.
     pub fn is_notice(self) -> bool {
-        matches!(self, Self::PasswordChanged | Self::EmailChanged)
+        matches!(self, Self::PasswordChanged | Self::EmailChanged | Self::ApiKeyCreated)
     }
 
     pub fn name(self) -> &'static str {

@@ -4,7 +4,9 @@
 //! is the only way to make one from outside input.
 
 mod algorithm;
+mod api_key;
 mod audit;
+mod client;
 mod email;
 mod mail;
 mod name;
@@ -19,7 +21,9 @@ mod user;
 mod username;
 
 pub use algorithm::Algorithm;
+pub use api_key::{ApiKey, ApiKeyName, ApiKeySecret};
 pub use audit::{Action, AuditContext, AuditEntry, Outcome};
+pub use client::{Client, ClientId, Scopes};
 pub use email::Email;
 pub use mail::{MailCode, MailKind, QueuedMail};
 pub use name::Name;
@@ -29,7 +33,7 @@ pub use refresh_policy::RefreshVerdict;
 pub use session::{NewSession, Session, SessionId, SessionState};
 pub(crate) use text::folded;
 pub use time::{MAX_CLOCK_SKEW, Seconds, Timestamp};
-pub use token::{AccessToken, RefreshToken, TokenId};
+pub use token::{AccessToken, RefreshToken, Subject, TokenId};
 pub use user::{NewUser, Role, User, UserChange, UserId, UserIdField};
 pub use username::{LoginName, Username};
 

@@ -1,6 +1,6 @@
 //! The content of verified tokens.
 
-use super::{Role, SessionId, Timestamp, UserId};
+use super::{ClientId, Role, SessionId, Timestamp, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
 use uuid::Uuid;
@@ -28,14 +28,34 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// An access token; `username` and `roles` are those of the time when it was minted.
+/// An access token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
     pub id: TokenId,
-    pub user: UserId,
-    pub session: SessionId,
-    pub username: String,
-    pub roles: Vec<Role>,
+    pub subject: Subject,
+}
+
+/// The user or the client that an access token is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// `username` and `roles` are those of the time when the token was minted.
+    User {
+        id: UserId,
+        session: SessionId,
+        username: String,
+        roles: Vec<Role>,
+    },
+    Client(ClientId),
+}
+
+impl AccessToken {
+    /// The session, or the API key, with which the token ends.
+    pub fn session(&self) -> Option<SessionId> {
+        match &self.subject {
+            Subject::User { session, .. } => Some(*session),
+            Subject::Client(_) => None,
+        }
+    }
 }
 
 /// A refresh token. The session's row decides whether it can still be used.

@@ -4,6 +4,7 @@ mod connection;
 mod extract;
 mod handlers;
 mod middleware;
+mod oauth_error;
 mod openapi;
 mod problem;
 mod refusals;
@@ -25,13 +26,17 @@ use crate::{
 };
 use actix_web::web::Bytes;
 use extract::Proxies;
+use handlers::discovery;
+use serde_json::Value;
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// The state that handlers share: the use cases, the clock, and the settings of requests and responses.
 pub struct State {
@@ -49,15 +54,22 @@ pub struct State {
     cors_allowed_origins: Vec<Origin>,
     authorization_header: String,
     auth_header_types: Vec<String>,
+    /// The metadata of RFC 8414, if the issuer is an absolute URL.
+    metadata: Option<Value>,
+    /// The address of the metadata of an issuer with a path.
+    metadata_path: Option<String>,
     openapi: Bytes,
     metrics: Arc<Metrics>,
     is_stopping: AtomicBool,
+    stopped: Notify,
 }
 
 impl State {
     pub fn new(settings: &Settings, auth: Arc<Auth>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let token_names = token_names(settings);
         let base_path = settings.server.base_path.to_string();
+        let (issuer, algorithm) = (settings.issuer_url(), settings.jwt.algorithm.name());
+        let metadata = |url| discovery::metadata(settings.issuer(), url, &base_path, algorithm);
         Self {
             auth,
             clock,
@@ -78,16 +90,31 @@ impl State {
             })
             .to_string()
             .into(),
+            metadata: issuer.as_ref().map(metadata),
+            metadata_path: issuer.as_ref().and_then(discovery::inserted_path),
             token_names,
             base_path,
             metrics,
             is_stopping: AtomicBool::new(false),
+            stopped: Notify::new(),
         }
     }
 
-    /// Makes every later response the final one of its connection, so that clients connect to another replica.
+    /// Makes every later response the final one of its connection, so that clients connect to another replica, and answers
+    /// the requests that wait for news.
     pub fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.stopped.notify_waiters();
+    }
+
+    /// Completes when the service stops.
+    async fn stopped(&self) {
+        let mut stopped = pin!(self.stopped.notified());
+        // Before the flag is read: a stop in between is not missed.
+        stopped.as_mut().enable();
+        if !self.is_stopping.load(Ordering::SeqCst) {
+            stopped.await;
+        }
     }
 
     fn is_stopping(&self) -> bool {

@@ -1,7 +1,10 @@
 //! The OpenAPI document: the routes as their handlers declare them, adapted to the settings.
 
 use super::{
-    handlers::{audit, docs, health, jwks, mail, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
+    handlers::{
+        api_keys, audit, discovery, docs, health, jwks, mail, metrics, oauth, refresh, revocations, sessions, sign_in,
+        sign_out, user, users, verify,
+    },
     problem::ProblemResponse,
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
@@ -17,6 +20,9 @@ use utoipa::{Modify, OpenApi, openapi::security};
         mail::change_email, mail::request_reset, mail::confirm_reset, mail::request_verification, mail::confirm_email,
         verify::verify, jwks::key_set, users::list, users::me, users::update_me,
         user::user, user::update, user::delete, user::set_password, user::end_sessions, audit::audit,
+        api_keys::create, api_keys::list, api_keys::delete, revocations::revocations,
+        oauth::token, oauth::introspect, oauth::revoke,
+        discovery::oauth_metadata, discovery::openid_configuration,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
     components(schemas(ProblemResponse)),
@@ -24,6 +30,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     tags(
         (name = "User and Access", description = "Users and their tokens."),
         (name = "Administration", description = "For staff and superusers: other users, and the audit."),
+        (name = "OAuth", description = "For clients: tokens as the RFCs of OAuth describe them."),
         (name = "Operations", description = "For operators: probes and metrics."),
     )
 )]
@@ -36,6 +43,9 @@ impl Modify for BearerScheme {
         let bearer = security::HttpBuilder::new().scheme(security::HttpAuthScheme::Bearer).bearer_format("JWT").build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", security::SecurityScheme::Http(bearer));
+        let basic = security::HttpBuilder::new().scheme(security::HttpAuthScheme::Basic);
+        let basic = basic.description(Some("The id of a client and its secret.")).build();
+        components.add_security_scheme("client", security::SecurityScheme::Http(basic));
     }
 }
 
@@ -95,7 +105,14 @@ pub fn document(dialect: &Dialect) -> Value {
 /// Name of the schema, and for each set: a name, what it is, and the members that are given.
 type Alternatives = (&'static str, [(&'static str, &'static str, &'static [&'static str]); 2]);
 
-const ALTERNATIVES: [Alternatives; 3] = [
+const ALTERNATIVES: [Alternatives; 4] = [
+    (
+        "RefreshRequest",
+        [
+            ("TokenRefreshRequest", "A refresh token.", &["refresh_token"]),
+            ("ApiKeyRefreshRequest", "An API key.", &["api_key"]),
+        ],
+    ),
     (
         "SignInRequest",
         [

@@ -1,5 +1,6 @@
 //! Errors as clients see them: the table of codes, and the one reply for all of them (RFC 9457).
 
+use super::oauth_error::BASIC;
 use crate::auth::AuthError;
 use actix_web::{
     HttpResponse, ResponseError,
@@ -35,12 +36,13 @@ codes! {
     WEAK_PASSWORD = "weak-password", 400, "Weak password",
         "The password breaks a rule. `detail` says which one and how to satisfy it.";
     INVALID_CREDENTIALS = "invalid-credentials", 401, "Invalid credentials",
-        "The account is unknown or inactive, or the password is wrong. The reply is the same in each case.";
+        "The account is unknown or inactive, or the password is wrong; or the client is unknown, or its secret is wrong. \
+         The reply is the same in each case.";
     TOKEN_MISSING = "token-missing", 401, "Token missing",
         "The request header has no token, or a token of another scheme.";
     INVALID_TOKEN = "invalid-token", 401, "Invalid token",
-        "The token is malformed, forged or expired, its session has ended, its user is inactive or deleted, or the \
-         request has two tokens.";
+        "The token is malformed, forged, expired or for another audience, its session or API key has ended, its user is \
+         inactive or deleted, or the request has two tokens.";
     WRONG_TOKEN_TYPE = "wrong-token-type", 401, "Wrong token type",
         "The request has a refresh token instead of an access token, or the reverse.";
     REFRESH_SUPERSEDED = "refresh-superseded", 401, "Refresh token superseded",
@@ -58,6 +60,9 @@ codes! {
     USERNAME_TAKEN = "username-taken", 409, "Username taken", "An account with this username already exists.";
     LAST_SUPERUSER = "last-superuser", 409, "Last superuser",
         "The user is the last active superuser. Make another user a superuser first.";
+    CONFLICT = "conflict", 409, "Conflict", "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
+    FEED_RESET = "feed-reset", 410, "Feed reset",
+        "The place of the reader is not one of this feed. Forget every revocation and start with `after=0`.";
     PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed",
         "The user has changed since the client read it: `If-Match` is not the `ETag` of the user. Read the user again.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";
@@ -99,6 +104,10 @@ pub enum Problem {
     Malformed(String),
     /// The methods that the address supports.
     MethodNotAllowed(String),
+    /// RFC 6749 §5.2.
+    UnsupportedGrantType,
+    /// The issuer is not an absolute URL.
+    NoMetadata,
     /// A problem that its code describes completely.
     Plain(&'static Code),
 }
@@ -136,13 +145,14 @@ impl Problem {
     /// The code of this problem.
     pub fn code(&self) -> &'static Code {
         match self {
-            Self::Members(_) | Self::Malformed(_) => Code::INVALID_REQUEST,
+            Self::Members(_) | Self::Malformed(_) | Self::UnsupportedGrantType => Code::INVALID_REQUEST,
             Self::MethodNotAllowed(_) => Code::METHOD_NOT_ALLOWED,
+            Self::NoMetadata => Code::NOT_FOUND,
             Self::Plain(code) => code,
             Self::Auth(error) => match error {
                 AuthError::InvalidMember(..) => Code::INVALID_REQUEST,
                 AuthError::WeakPassword(_) => Code::WEAK_PASSWORD,
-                AuthError::InvalidCredentials => Code::INVALID_CREDENTIALS,
+                AuthError::InvalidCredentials | AuthError::InvalidClient => Code::INVALID_CREDENTIALS,
                 AuthError::TokenMissing => Code::TOKEN_MISSING,
                 AuthError::InvalidToken => Code::INVALID_TOKEN,
                 AuthError::RefreshTokenAsAccess | AuthError::AccessTokenAsRefresh => Code::WRONG_TOKEN_TYPE,
@@ -151,6 +161,8 @@ impl Problem {
                 AuthError::Forbidden => Code::FORBIDDEN,
                 AuthError::NotFound => Code::NOT_FOUND,
                 AuthError::PreconditionFailed => Code::PRECONDITION_FAILED,
+                AuthError::FeedReset => Code::FEED_RESET,
+                AuthError::TooManyApiKeys => Code::CONFLICT,
                 AuthError::LastSuperuser => Code::LAST_SUPERUSER,
                 AuthError::RegistrationClosed => Code::REGISTRATION_CLOSED,
                 AuthError::EmailTaken => Code::EMAIL_TAKEN,
@@ -206,6 +218,9 @@ impl Problem {
         let Code { name: code, status, .. } = *self.code();
         let mut response = HttpResponse::build(self.status_code());
         match status {
+            401 if matches!(self, Self::Auth(AuthError::InvalidClient)) => {
+                response.insert_header((header::WWW_AUTHENTICATE, BASIC));
+            }
             // RFC 6750 §3: `invalid_token` where a token was sent.
             401 if matches!(code, "invalid-credentials" | "token-missing") => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"signet\""));
@@ -237,10 +252,14 @@ impl fmt::Display for Problem {
             }
             Self::Malformed(detail) => f.write_str(detail),
             Self::Auth(AuthError::NoMail) => f.write_str("This service sends no mail: `mail.smtp_url` is not set."),
+            Self::NoMetadata => f.write_str(
+                "There is no metadata: set `server.public_url` or `jwt.issuer` to the absolute URL of this service.",
+            ),
             // These have a fixed text of their own, or one that depends on the settings.
             Self::Auth(
                 error @ (AuthError::WeakPassword(_)
                 | AuthError::InvalidCredentials
+                | AuthError::InvalidClient
                 | AuthError::TokenMissing
                 | AuthError::RefreshTokenAsAccess
                 | AuthError::AccessTokenAsRefresh),

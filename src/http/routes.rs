@@ -2,7 +2,10 @@
 
 use super::{
     State,
-    handlers::{audit, docs, health, jwks, mail, metrics, refresh, sessions, sign_in, sign_out, user, users, verify},
+    handlers::{
+        api_keys, audit, discovery, docs, health, jwks, mail, metrics, oauth, refresh, revocations, sessions, sign_in,
+        sign_out, user, users, verify,
+    },
     problem::{Code, Problem},
 };
 use actix_web::{
@@ -10,6 +13,9 @@ use actix_web::{
     http::Method,
     web::{self, ServiceConfig},
 };
+
+/// The route that proxies ask. CORS does not apply to it.
+pub(super) const VERIFY: &str = "/auth/verify";
 
 /// All routes of the main port.
 pub fn routes(state: &State, config: &mut ServiceConfig) {
@@ -31,15 +37,23 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     at("/auth/password/reset/confirm", vec![post(mail::confirm_reset)]);
     at("/auth/verify-email", vec![post(mail::request_verification)]);
     at("/auth/verify-email/confirm", vec![post(mail::confirm_email)]);
-    at("/auth/verify", vec![get(verify::verify)]);
     at("/auth/users", vec![get(users::list)]);
     at("/auth/users/me", vec![get(users::me), patch(users::update_me)]);
     at("/auth/users/{id}", vec![get(user::user), patch(user::update), delete(user::delete)]);
     at("/auth/users/{id}/password", vec![put(user::set_password)]);
     at("/auth/users/{id}/sessions", vec![delete(user::end_sessions)]);
+    at("/auth/api-keys", vec![post(api_keys::create), get(api_keys::list)]);
+    at("/auth/api-keys/{id}", vec![delete(api_keys::delete)]);
     at("/auth/audit", vec![get(audit::audit)]);
+    at("/auth/revocations", vec![get(revocations::revocations)]);
+
+    at("/oauth/token", vec![post(oauth::token)]);
+    at("/oauth/introspect", vec![post(oauth::introspect)]);
+    at("/oauth/revoke", vec![post(oauth::revoke)]);
 
     at("/.well-known/jwks.json", vec![get(jwks::key_set)]);
+    at("/.well-known/oauth-authorization-server", vec![get(discovery::oauth_metadata)]);
+    at("/.well-known/openid-configuration", vec![get(discovery::openid_configuration)]);
 
     at("/livez", vec![get(health::livez)]);
     at("/readyz", vec![get(health::readyz)]);
@@ -55,6 +69,12 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
         at("/docs/swagger", vec![get(docs::to_swagger)]);
         at("/docs/swagger/{file:.*}", vec![get(docs::swagger)]);
         at("/docs/errors", vec![get(docs::errors)]);
+    }
+
+    // Every method: a proxy may ask with that of the request which it authorizes.
+    config.service(web::resource(format!("{base}{VERIFY}")).to(verify::verify));
+    if let Some(path) = state.metadata_path.as_deref() {
+        config.service(resource(path, vec![get(discovery::oauth_metadata)]));
     }
 
     config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));

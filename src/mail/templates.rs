@@ -12,7 +12,7 @@ macro_rules! built_in {
     };
 }
 
-const BUILT_IN: [(&str, &str); 8] = built_in![
+const BUILT_IN: [(&str, &str); 10] = built_in![
     "reset-password.txt",
     "reset-password.html",
     "verify-email.txt",
@@ -20,7 +20,9 @@ const BUILT_IN: [(&str, &str); 8] = built_in![
     "password-changed.txt",
     "password-changed.html",
     "email-changed.txt",
-    "email-changed.html"
+    "email-changed.html",
+    "api-key-created.txt",
+    "api-key-created.html"
 ];
 
 /// The templates of every kind: a text whose first line is `Subject: …`, and HTML.

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
     migration!(9, "audit", "0009_audit.sql"),
     migration!(10, "outbox", "0010_outbox.sql"),
     migration!(11, "sessions by network", "0011_sessions_by_network.sql"),
+    migration!(12, "clients and api keys", "0012_clients_and_api_keys.sql"),
 ];
 
 /// The warning about a user that [`Storage::migrate`] returns.

@@ -1,10 +1,10 @@
-//! Users, sessions, revocations, the audit and the outbox, in SQLite or PostgreSQL. The only module that uses sqlx.
+//! Users, sessions, API keys, clients, revocations, the audit and the outbox, in SQLite or PostgreSQL. The only module that uses sqlx.
 //!
 //! Each SQL text exists once and runs on both databases: `$1` placeholders, times as numbers, no `now()`, no `ILIKE`,
 //! no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the database
 //! could not do its work.
 //!
-//! A transaction locks the feed's counter first, then users, then sessions, so that no two deadlock. (A purge and the
+//! A transaction locks the feed's counter first, then users, then sessions and API keys, so that no two deadlock. (A purge and the
 //! deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
 //!
 //! This is a unit of work:
@@ -18,7 +18,9 @@
 //! .await
 //! ```
 
+mod api_keys;
 mod audit;
+mod clients;
 mod error;
 mod health;
 mod migrations;
@@ -34,16 +36,17 @@ mod unit_of_work;
 mod user_row;
 mod users;
 
+pub use api_keys::ApiKeyCreated;
 pub use error::StorageError;
 pub use migrations::NAME_CONFLICT;
 pub use outbox::CODES_LAST;
 pub use pool::{OpenError, check};
 pub use purge::{Expiring, Purged};
-pub use revocation::{Follower, Trust};
+pub use revocation::{FeedPage, FeedRow, Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
 pub use user_row::Account;
-pub use users::{Changed, Created, Credentials, Snapshot, UserRef};
+pub use users::{Changed, Created, Credentials, SignOutScope, Snapshot, UserRef};
 
 use crate::{config::Settings, domain::Seconds};
 use pool::Pool;

@@ -16,6 +16,37 @@ macro_rules! expired_sessions {
     };
 }
 
+/// Deletes at most `$3` rows of a table, named by the columns of their key, whose time is from `$1` to before `$2`, the
+/// oldest first.
+macro_rules! delete_expired {
+    ($table:literal, $key:literal, $time:literal) => {
+        delete_expired!($table, $key, $time, "TRUE")
+    };
+    ($table:literal, $key:literal, $time:literal, $condition:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE (",
+            $key,
+            ") IN (SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $condition,
+            " AND ",
+            $time,
+            " >= $1 AND ",
+            $time,
+            " < $2 ORDER BY ",
+            $time,
+            " LIMIT $3)",
+            " RETURNING ",
+            $time
+        )
+    };
+}
+
 /// A table whose rows expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiring {
@@ -33,10 +64,12 @@ pub enum Expiring {
     Audit,
     /// Mails that were sent, and whose codes have expired.
     Outbox,
+    /// API keys whose last access token has expired.
+    ApiKeys,
 }
 
 impl Expiring {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Sessions,
         Self::Revocations,
         Self::SignInFailures,
@@ -44,6 +77,7 @@ impl Expiring {
         Self::KnownNetworks,
         Self::Audit,
         Self::Outbox,
+        Self::ApiKeys,
     ];
 
     /// The table's name.
@@ -55,6 +89,7 @@ impl Expiring {
             Self::KnownNetworks => "known_networks",
             Self::Audit => "audit",
             Self::Outbox => "outbox",
+            Self::ApiKeys => "api_keys",
         }
     }
 }
@@ -107,51 +142,13 @@ impl Storage {
             )
             RETURNING expires_at"
         );
-        const REVOCATIONS: &str = r"
-            DELETE FROM revocations
-            WHERE (seq, value) IN (
-                SELECT seq, value FROM revocations
-                WHERE ended_at >= $1 AND ended_at < $2 AND seq < (SELECT seq FROM revocation_feed)
-                ORDER BY ended_at
-                LIMIT $3
-            )
-            RETURNING ended_at";
-        const SIGN_IN_FAILURES: &str = r"
-            DELETE FROM sign_in_failures
-            WHERE (account, is_known) IN (
-                SELECT account, is_known FROM sign_in_failures
-                WHERE last_failed_at >= $1 AND last_failed_at < $2
-                ORDER BY last_failed_at
-                LIMIT $3
-            )
-            RETURNING last_failed_at";
-        const KNOWN_NETWORKS: &str = r"
-            DELETE FROM known_networks
-            WHERE (user_id, network) IN (
-                SELECT user_id, network FROM known_networks
-                WHERE last_seen_at >= $1 AND last_seen_at < $2
-                ORDER BY last_seen_at
-                LIMIT $3
-            )
-            RETURNING last_seen_at";
-        const AUDIT: &str = r"
-            DELETE FROM audit
-            WHERE id IN (
-                SELECT id FROM audit
-                WHERE at >= $1 AND at < $2
-                ORDER BY at
-                LIMIT $3
-            )
-            RETURNING at";
-        const OUTBOX: &str = r"
-            DELETE FROM outbox
-            WHERE id IN (
-                SELECT id FROM outbox
-                WHERE is_done AND at >= $1 AND at < $2
-                ORDER BY at
-                LIMIT $3
-            )
-            RETURNING at";
+        const REVOCATIONS: &str =
+            delete_expired!("revocations", "seq, value", "ended_at", "seq < (SELECT seq FROM revocation_feed)");
+        const SIGN_IN_FAILURES: &str = delete_expired!("sign_in_failures", "account, is_known", "last_failed_at");
+        const KNOWN_NETWORKS: &str = delete_expired!("known_networks", "user_id, network", "last_seen_at");
+        const AUDIT: &str = delete_expired!("audit", "id", "at");
+        const OUTBOX: &str = delete_expired!("outbox", "id", "at", "is_done");
+        const API_KEYS: &str = delete_expired!("api_keys", "id", "expires_at");
         let all = Timestamp(i64::MIN);
         let (sql, start, end) = match what {
             Expiring::Sessions => (SESSIONS, all, self.revoked.oldest_relevant(now)),
@@ -161,6 +158,7 @@ impl Storage {
             Expiring::KnownNetworks => (KNOWN_NETWORKS, all, now - NETWORKS_LAST),
             Expiring::Audit => (AUDIT, all, now - self.audit_keep),
             Expiring::Outbox => (OUTBOX, all, now - CODES_LAST),
+            Expiring::ApiKeys => (API_KEYS, all, self.revoked.oldest_relevant(now)),
         };
         let from = from.max(start);
         let deleted: Vec<(i64,)> = self

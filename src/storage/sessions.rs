@@ -2,6 +2,7 @@
 
 use super::{
     Storage, StorageError,
+    api_keys::end_api_keys,
     query::{Query, Tx},
     revocation::{Claim, EndSessions, EndedRow, Ending, Revocation, revocations_at},
     user_row::{UserRow, user_columns},
@@ -190,6 +191,18 @@ impl Storage {
         self.revoked.oldest_relevant(now).min(now - FAST_CLOCK_MARGIN)
     }
 
+    /// Ends every session and every API key of a user.
+    pub(super) async fn end_sessions_and_api_keys(
+        &self,
+        ending: &mut Ending,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Revocation>, sqlx::Error> {
+        let mut ended = self.end_all_sessions(ending, user, now).await?;
+        ended.extend(end_api_keys(ending, user, now).await?);
+        Ok(ended)
+    }
+
     /// Ends every session of a user. Sessions without a live token are left to the purge.
     pub(super) async fn end_all_sessions(
         &self,
@@ -339,15 +352,17 @@ impl Storage {
         .await
     }
 
-    /// The user of an access token, if the user is active and the session has not ended.
+    /// The user of an access token, if the user is active and the session, or the API key, has not ended.
     pub async fn active_user_of_session(&self, user: UserId, session: SessionId) -> Result<Option<User>, StorageError> {
         const SQL: &str = concat!(
             "SELECT ",
             user_columns!(),
             r"
-            FROM sessions, users
-            WHERE sessions.id = $1 AND sessions.user_id = $2 AND sessions.revoked_at IS NULL
-              AND users.id = sessions.user_id AND users.is_active"
+            FROM users
+            WHERE users.id = $2 AND users.is_active AND (
+                EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL)
+                OR EXISTS (SELECT 1 FROM api_keys WHERE id = $1 AND user_id = $2)
+            )"
         );
         let row: Option<UserRow> = self.read_one(SQL, |query| query.bind(session.0).bind(user.0)).await?;
         Ok(row.map(User::from))

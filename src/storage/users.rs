@@ -49,6 +49,15 @@ pub struct Credentials {
     pub has_max_sessions: bool,
 }
 
+/// What ends when a user is signed out everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOutScope {
+    /// The user did it, whose programs continue.
+    Sessions,
+    /// Staff or an operator did it.
+    SessionsAndApiKeys,
+}
+
 /// How an operator names a user.
 #[derive(Debug, Clone)]
 pub enum UserRef {
@@ -262,7 +271,7 @@ impl Storage {
     }
 
     /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision and the
-    /// commit. Ends the user's sessions where the change says so.
+    /// commit. Ends the user's sessions and API keys where the change says so.
     ///
     /// The feed's counter, which every such transaction locks, lets one after the other decide whether another active
     /// superuser is left.
@@ -338,8 +347,11 @@ impl Storage {
                     ending.queue_mail(MailKind::VerifyEmail, changed.email.key(), context.at).await?;
                 }
             }
-            let ended =
-                if change.ends_sessions() { self.end_all_sessions(&mut ending, id, context.at).await? } else { vec![] };
+            let ended = if change.ends_sessions() {
+                self.end_sessions_and_api_keys(&mut ending, id, context.at).await?
+            } else {
+                vec![]
+            };
             ending.commit(&ended).await?;
             Ok(Changed::User(changed))
         })
@@ -347,7 +359,7 @@ impl Storage {
     }
 
     /// Replaces the password hash `verified` of a user whose mail the client reads, verifies the address and ends every
-    /// session; `false`, and nothing changes, when hash or e-mail are no longer those of `user`.
+    /// session and API key; `false`, and nothing changes, when hash or e-mail are no longer those of `user`.
     pub async fn reset_password(
         &self,
         user: &User,
@@ -369,7 +381,7 @@ impl Storage {
             if self.sends_mail {
                 ending.queue_mail(MailKind::PasswordChanged, user.email.as_str(), context.at).await?;
             }
-            let ended = self.end_all_sessions(&mut ending, user.id, context.at).await?;
+            let ended = self.end_sessions_and_api_keys(&mut ending, user.id, context.at).await?;
             ending.commit(&ended).await?;
             Ok(true)
         })
@@ -421,10 +433,11 @@ impl Storage {
         self.change_user(user.id, context, decide).await
     }
 
-    /// Ends every session of a user whom `check` allows.
+    /// Ends every session of a user whom `check` allows, and with [`SignOutScope::SessionsAndApiKeys`] every API key.
     pub async fn end_sessions<E>(
         &self,
         id: UserId,
+        what: SignOutScope,
         context: &AuditContext,
         check: impl Fn(&Snapshot) -> Result<(), E>,
     ) -> Result<Changed<E>, StorageError> {
@@ -433,7 +446,10 @@ impl Storage {
                 Ok(begun) => begun,
                 Err(outcome) => return Ok(outcome),
             };
-            let ended = self.end_all_sessions(&mut ending, id, context.at).await?;
+            let ended = match what {
+                SignOutScope::Sessions => self.end_all_sessions(&mut ending, id, context.at).await?,
+                SignOutScope::SessionsAndApiKeys => self.end_sessions_and_api_keys(&mut ending, id, context.at).await?,
+            };
             ending.record(Action::SignoutAll, Outcome::Ok, Some(id), context).await?;
             ending.commit(&ended).await?;
             Ok(Changed::User(user))
@@ -459,7 +475,7 @@ impl Storage {
                 ending.rollback().await?;
                 return Ok(Changed::LastSuperuser);
             }
-            let ended = self.end_all_sessions(&mut ending, id, context.at).await?;
+            let ended = self.end_sessions_and_api_keys(&mut ending, id, context.at).await?;
             ending.query(DELETE).bind(id.0).execute().await?;
             ending.record(Action::UserDelete, Outcome::Ok, Some(id), context).await?;
             ending.commit(&ended).await?;
@@ -505,7 +521,7 @@ impl Storage {
             if self.sends_mail {
                 ending.queue_mail(MailKind::PasswordChanged, user.email.as_str(), context.at).await?;
             }
-            let ended = self.end_all_sessions(&mut ending, user.id, context.at).await?;
+            let ended = self.end_sessions_and_api_keys(&mut ending, user.id, context.at).await?;
             ending.commit(&ended).await?;
             Ok(Some(user))
         })

@@ -15,9 +15,6 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The `typ` of access tokens (RFC 9068 §2.1).
-    pub const ACCESS: &str = "at+jwt";
-
     /// # Errors
     /// No key of access tokens is active, or one of them is also a key of refresh tokens.
     pub fn new(access: KeyRing, refresh: RefreshKeys, now: Timestamp) -> Result<Self, KeyFault> {
@@ -99,7 +96,7 @@ mod tests {
         let other = || (SigningKey::parse(&secret(), Algorithm::Hs256).unwrap(), Activation::ALWAYS);
         let now = Timestamp(0);
         let keys = |access, current: &SecretString, previous: Option<&SecretString>| {
-            let ring = KeyRing::new(Keys::ACCESS, vec![access]).unwrap();
+            let ring = KeyRing::new("at+jwt", vec![access]).unwrap();
             Keys::new(ring, RefreshKeys::new(current, previous).unwrap(), now).unwrap()
         };
         let (old, new) = (secret(), secret());
@@ -122,7 +119,7 @@ mod tests {
         let (old, new) = ((key(), Activation::ALWAYS), (key(), Activation::At(Timestamp(1000))));
         let refresh = RefreshKeys::new(&generate(Algorithm::Hs256).unwrap(), None).unwrap();
         let keys = |access| {
-            let ring = KeyRing::new(Keys::ACCESS, access).unwrap();
+            let ring = KeyRing::new("at+jwt", access).unwrap();
             Keys::new(ring, refresh.clone(), Timestamp(1000)).unwrap()
         };
         let (before, after) = (keys(vec![old, new.clone()]), keys(vec![new]));

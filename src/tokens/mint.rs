@@ -2,7 +2,7 @@
 
 use super::{CLIENT_ID, MAX_LENGTH, Tokens};
 use crate::{
-    domain::{RefreshToken, Seconds, SessionId, SessionState, Timestamp, TokenId, User},
+    domain::{ClientId, RefreshToken, Scopes, Seconds, SessionId, SessionState, Timestamp, TokenId, User},
     keys::TokenKey,
     random::random,
 };
@@ -24,38 +24,43 @@ pub fn is_registered(claim: &str) -> bool {
 #[error("a key cannot sign")]
 pub struct SigningFailed;
 
+/// The user, the session and the audience of an access token.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant<'a> {
+    pub user: &'a User,
+    pub session: SessionId,
+    /// The token does not outlast its session.
+    pub session_end: Timestamp,
+    pub audience: Option<&'a str>,
+}
+
 impl Tokens {
-    /// An access token for `user` that does not outlast its session, and how long it is valid.
-    pub fn mint_access(
-        &self,
-        user: &User,
-        session: SessionId,
-        session_end: Timestamp,
-        now: Timestamp,
-    ) -> Result<(String, Seconds), SigningFailed> {
+    /// An access token, and how long it is valid.
+    pub fn mint_access(&self, grant: &Grant, now: Timestamp) -> Result<(String, Seconds), SigningFailed> {
         let jti = TokenId::from_bits(random());
-        self.sign_access(user, session, jti, now, self.access_end(session_end, now), now)
+        self.sign_access(grant, jti, now, self.access_end(grant.session_end, now), now)
     }
 
-    /// The access token of a rotation. Every replica mints it with the same `sub`, `sid`, `jti`, `iat` and `exp` at any
-    /// time, so a retry gets the same reply although no reply is stored. Once it has expired, a retry gets another
-    /// token.
+    /// The access token of a rotation. For one audience, every replica mints it with the same `sub`, `sid`, `jti`, `iat` and
+    /// `exp` at any time, so a retry gets the same reply although no reply is stored. Once it has expired, a retry gets
+    /// another token.
     pub fn mint_access_of_rotation(
         &self,
-        user: &User,
-        session: SessionId,
+        grant: &Grant,
         state: &SessionState,
         now: Timestamp,
     ) -> Result<(String, Seconds), SigningFailed> {
-        let exp = self.access_end(state.absolute_expires_at, state.rotated_at);
+        let exp = self.access_end(grant.session_end, state.rotated_at);
         if exp <= now {
-            return self.mint_access(user, session, state.absolute_expires_at, now);
+            return self.mint_access(grant, now);
         }
-        let text = format!("{session} {} access", state.generation);
+        let mut text = format!("{} {} access", grant.session, state.generation);
+        // A token for another audience is another token, and must not have the same `jti`.
+        text.extend(grant.audience.into_iter().flat_map(|audience| [" ", audience]));
         let tag = hmac::sign(&self.keys.load().refresh.derivation, text.as_bytes());
         let mut bits = [0; 16];
         bits.copy_from_slice(&tag.as_ref()[..16]);
-        self.sign_access(user, session, TokenId::from_bits(bits), state.rotated_at, exp, now)
+        self.sign_access(grant, TokenId::from_bits(bits), state.rotated_at, exp, now)
     }
 
     fn access_end(&self, session_end: Timestamp, issued_at: Timestamp) -> Timestamp {
@@ -64,14 +69,14 @@ impl Tokens {
 
     fn sign_access(
         &self,
-        user: &User,
-        session: SessionId,
+        grant: &Grant,
         jti: TokenId,
         iat: Timestamp,
         exp: Timestamp,
         now: Timestamp,
     ) -> Result<(String, Seconds), SigningFailed> {
-        let (issuer, id) = (&self.issuer, jti.to_string());
+        let &Grant { user, session, audience, .. } = grant;
+        let (issuer, id, roles) = (&self.issuer, jti.to_string(), user.roles());
         let ours = [
             (issuer.jti_claim.as_str(), json!(id)),
             (issuer.user_id_claim.as_str(), json!(user.identity(issuer.user_id_field))),
@@ -83,13 +88,14 @@ impl Tokens {
             ("iat", json!(iat)),
             ("exp", json!(exp)),
             ("token_type", json!(issuer.names.access)),
-            ("roles", json!(user.roles())),
             ("preferred_username", json!(user.username.as_str())),
         ];
-        let aud = issuer.aud.as_ref().map(|aud| ("aud", json!(aud)));
+        let aud = audience.map(|aud| ("aud", json!(aud)));
+        // Absent rather than empty: some verifiers refuse an empty array.
+        let roles = (!roles.is_empty()).then(|| ("roles", json!(roles)));
         let mut claims = user.claims.clone();
         claims.retain(|name, _| !is_registered(name));
-        claims.extend(ours.into_iter().chain(aud).map(|(name, value)| (name.to_owned(), value)));
+        claims.extend(ours.into_iter().chain(aud).chain(roles).map(|(name, value)| (name.to_owned(), value)));
         let token = sign(self.keys.load().access.signer(now), &claims)?;
         if token.len() > MAX_LENGTH && !user.claims.is_empty() {
             // No service would accept it, Signet included, and the user could not sign in.
@@ -98,10 +104,37 @@ impl Tokens {
                 "a token with the user's own claims is longer than 8 KiB; they are left out"
             );
             let user = User { claims: Map::new(), ..user.clone() };
-            return self.sign_access(&user, session, jti, iat, exp, now);
+            return self.sign_access(&Grant { user: &user, ..*grant }, jti, iat, exp, now);
         }
         // Within the leeway a session may have ended already.
         Ok((token, (exp - now).max(Seconds(0))))
+    }
+
+    /// An access token for a client itself, and how long it is valid (RFC 6749 §4.4).
+    pub fn mint_client(
+        &self,
+        client: ClientId,
+        scopes: &Scopes,
+        audience: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(String, Seconds), SigningFailed> {
+        let (issuer, id, lifetime) = (&self.issuer, client.to_string(), self.issuer.access_lifetime);
+        let mut claims = json!({
+            "iss": issuer.iss,
+            "sub": id,
+            "client_id": id,
+            "jti": TokenId::from_bits(random()).to_string(),
+            "iat": now,
+            "exp": now + lifetime,
+            "token_type": issuer.names.access,
+        });
+        if let Some(audience) = audience {
+            claims["aud"] = audience.into();
+        }
+        if !scopes.is_empty() {
+            claims["scope"] = scopes.to_string().into();
+        }
+        Ok((sign(self.keys.load().access.signer(now), &claims)?, lifetime))
     }
 
     /// The refresh token of a session's generation.

@@ -10,8 +10,8 @@ mod strict_json;
 mod verify;
 
 pub use keys::{Keys, RefreshKeys};
-pub use mint::{SigningFailed, is_registered};
-pub use verify::Refusal;
+pub use mint::{Grant, SigningFailed, is_registered};
+pub use verify::{Expected, Refusal};
 
 use crate::{
     domain::{LoginName, MailKind, Seconds, Timestamp, User, UserIdField},
@@ -39,7 +39,10 @@ pub struct TokenNames {
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub iss: String,
+    /// The audience of Signet itself and of tokens for which no other one was asked.
     pub aud: Option<String>,
+    /// Further audiences, for which tokens can be asked.
+    pub audiences: Vec<String>,
     pub names: TokenNames,
     pub access_lifetime: Seconds,
     /// How long after its `exp` a token is still accepted: the clocks of issuer and verifier may differ.
@@ -52,11 +55,25 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// The audience of a new token, if a client may ask for `asked`.
+    fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, UnknownAudience> {
+        let aud = asked.or(self.aud.as_deref());
+        if self.has_audience(aud) { Ok(aud) } else { Err(UnknownAudience) }
+    }
+
+    fn has_audience(&self, aud: Option<&str>) -> bool {
+        aud == self.aud.as_deref() || aud.is_some_and(|aud| self.audiences.iter().any(|known| known == aud))
+    }
+
     /// How long after its `iat` an access token may be accepted.
     pub fn max_access_age(&self) -> Seconds {
         Seconds(self.access_lifetime.0.saturating_add(self.leeway.0))
     }
 }
+
+/// The audience is neither `jwt.audience` nor one of `jwt.audiences`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownAudience;
 
 /// Mints and verifies both kinds of token.
 pub struct Tokens {
@@ -68,6 +85,14 @@ pub struct Tokens {
 impl Tokens {
     pub fn new(issuer: Issuer, keys: Keys) -> Self {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
+    }
+
+    /// The audience of a token for which a client asks: `jwt.audience` if it names none.
+    ///
+    /// # Errors
+    /// The settings have no such audience.
+    pub fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, UnknownAudience> {
+        self.issuer.audience(asked)
     }
 
     /// Replaces all keys. Returns the `kid` of the active one.
@@ -128,7 +153,7 @@ impl Tokens {
 mod tests {
     use super::{mint::sign, *};
     use crate::{
-        domain::{Algorithm, Email, Name, RefreshToken, Role, SessionId, User, UserId, Username},
+        domain::{Algorithm, Email, Name, RefreshToken, Role, SessionId, Subject, User, UserId, Username},
         keys::{Activation, SigningKey},
     };
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -143,6 +168,7 @@ mod tests {
         let issuer = Issuer {
             iss: "signet".into(),
             aud: None,
+            audiences: vec!["orders".into()],
             names,
             access_lifetime: Seconds(300),
             leeway: Seconds(0),
@@ -151,7 +177,7 @@ mod tests {
             user_id_field: UserIdField::Id,
         };
         let key = SigningKey::parse(&"a signing key of thirty-two bytes".into(), Algorithm::Hs256).unwrap();
-        let ring = KeyRing::new(Keys::ACCESS, vec![(key, Activation::ALWAYS)]).unwrap();
+        let ring = KeyRing::new("at+jwt", vec![(key, Activation::ALWAYS)]).unwrap();
         let refresh = RefreshKeys::new(&"a refresh key of thirty-two bytes".into(), None).unwrap();
         Tokens::new(issuer, Keys::new(ring, refresh, NOW).unwrap())
     }
@@ -175,7 +201,8 @@ mod tests {
         let session = SessionId::from_random(SESSION);
         let refresh =
             RefreshToken { user: user.id, session, generation: 3, issued_at: NOW, expires_at: NOW + Seconds(100) };
-        let (access, _) = tokens.mint_access(&user, session, NOW + Seconds(1000), NOW).unwrap();
+        let grant = Grant { user: &user, session, session_end: NOW + Seconds(1000), audience: None };
+        let (access, _) = tokens.mint_access(&grant, NOW).unwrap();
         (access, tokens.mint_refresh(&refresh).unwrap())
     }
 
@@ -184,14 +211,11 @@ mod tests {
         let tokens = tokens();
         let (access, refresh) = pair(&tokens);
         let session = SessionId::from_random(SESSION);
-        let verified = tokens.verify_access(&access, NOW).unwrap();
-        assert_eq!(
-            (verified.user, verified.session, verified.username.as_str()),
-            (UserId(1), session, "ann@example.com")
-        );
-        assert_eq!(verified.roles, [Role::Staff]);
+        let verified = tokens.verify_access(&access, Expected::Any, NOW).unwrap();
+        let (id, username, roles) = (UserId(1), "ann@example.com".to_owned(), vec![Role::Staff]);
+        assert_eq!(verified.subject, Subject::User { id, session, username, roles });
         assert_eq!(tokens.verify_refresh(&refresh, NOW).map(|token| token.generation), Ok(3));
-        assert_eq!(tokens.verify_access(&refresh, NOW), Err(Refusal::WrongType));
+        assert_eq!(tokens.verify_access(&refresh, Expected::Any, NOW), Err(Refusal::WrongType));
         assert_eq!(tokens.verify_refresh(&access, NOW), Err(Refusal::WrongType));
         assert_eq!(tokens.verify_refresh_of_any_age(&access), Err(Refusal::Invalid));
     }
@@ -237,7 +261,7 @@ mod tests {
         fn random_text_neither_verifies_nor_panics(text in any::<String>(), dotted in "[A-Za-z0-9_=-]{0,40}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,43}") {
             let tokens = tokens();
             for text in [text, dotted] {
-                prop_assert_eq!(tokens.verify_access(&text, NOW), Err(Refusal::Invalid));
+                prop_assert_eq!(tokens.verify_access(&text, Expected::Any, NOW), Err(Refusal::Invalid));
                 prop_assert_eq!(tokens.verify_refresh(&text, NOW), Err(Refusal::Invalid));
             }
         }
@@ -253,7 +277,7 @@ mod tests {
                 let name = claims.keys().nth(place.index(claims.len())).unwrap().clone();
                 let before = claims.insert(name.clone(), value.clone()).unwrap();
                 let changed = sign(key, &claims).unwrap();
-                let is_accepted = tokens.verify_access(&changed, NOW).is_ok() || tokens.verify_refresh(&changed, NOW).is_ok();
+                let is_accepted = tokens.verify_access(&changed, Expected::Any, NOW).is_ok() || tokens.verify_refresh(&changed, NOW).is_ok();
                 let may_differ = match name.as_str() {
                     "preferred_username" => value.is_string(),
                     "roles" => value.as_array().is_some_and(Vec::is_empty),
@@ -271,7 +295,7 @@ mod tests {
                 let place = place.index(token.len());
                 prop_assume!(token[place..=place] != other);
                 let changed = format!("{}{other}{}", &token[..place], &token[place + 1..]);
-                prop_assert!(tokens.verify_access(&changed, NOW).is_err(), "{} {}", number, changed);
+                prop_assert!(tokens.verify_access(&changed, Expected::Any, NOW).is_err(), "{} {}", number, changed);
                 prop_assert!(tokens.verify_refresh(&changed, NOW).is_err(), "{} {}", number, changed);
             }
         }

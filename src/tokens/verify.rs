@@ -5,11 +5,14 @@ use super::{
     strict_json::{Text, known_members, object, present},
 };
 use crate::{
-    domain::{AccessToken, MAX_CLOCK_SKEW, RefreshToken, Role, SessionId, Timestamp, TokenId, UserId},
+    domain::{
+        AccessToken, ClientId, MAX_CLOCK_SKEW, RefreshToken, Role, SessionId, Subject, Timestamp, TokenId, UserId,
+    },
     keys::TokenKey,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// Why a token is refused. The client learns no more than this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,17 @@ impl Refusal {
     fn new(is_good_as_other_kind: bool) -> Self {
         if is_good_as_other_kind { Self::WrongType } else { Self::Invalid }
     }
+}
+
+/// The audience that an access token must have.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected<'a> {
+    /// That of Signet itself.
+    Own,
+    /// This one, which the settings have.
+    Audience(&'a str),
+    /// One of those in the settings: the client compares it.
+    Any,
 }
 
 /// The header of Signet's tokens. Any other member is an error, so `crit` and the members with which a token names its
@@ -45,7 +59,9 @@ struct AccessClaims<'a> {
     aud: Option<Text<'a>>,
     sub: Text<'a>,
     client_id: Text<'a>,
-    sid: Text<'a>,
+    /// Only in the token of a user, which has no scope.
+    #[serde(default, deserialize_with = "present")]
+    sid: Option<Text<'a>>,
     jti: Text<'a>,
     iat: i64,
     /// Signet writes none; another holder of the key may (RFC 7519 §4.1.5).
@@ -53,8 +69,31 @@ struct AccessClaims<'a> {
     nbf: Option<i64>,
     exp: i64,
     token_type: Text<'a>,
-    roles: Vec<Role>,
-    preferred_username: Text<'a>,
+    #[serde(default, deserialize_with = "present")]
+    roles: Option<Vec<Role>>,
+    #[serde(default, deserialize_with = "present")]
+    preferred_username: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    scope: Option<Text<'a>>,
+}
+
+impl AccessClaims<'_> {
+    /// `None` if a claim of a user's or a client's token is missing, malformed, or of the other one.
+    fn subject(self) -> Option<Subject> {
+        if *self.client_id == *CLIENT_ID {
+            let (Some(session), Some(username), None) = (self.sid, self.preferred_username, self.scope) else {
+                return None;
+            };
+            return Some(Subject::User {
+                id: UserId::parse(&self.sub)?,
+                session: SessionId::parse(&session)?,
+                username: username.to_owned(),
+                roles: self.roles.unwrap_or_default(),
+            });
+        }
+        let is_of_client = self.sid.is_none() && self.roles.is_none() && *self.sub == *self.client_id;
+        if is_of_client { ClientId::parse(&self.sub).map(Subject::Client) } else { None }
+    }
 }
 
 /// The claims of a refresh token.
@@ -77,15 +116,15 @@ struct RefreshClaims<'a> {
 type Buffer = [u8; MAX_LENGTH / 4 * 3];
 
 impl Tokens {
-    pub fn verify_access(&self, token: &str, now: Timestamp) -> Result<AccessToken, Refusal> {
-        let access = self.access_token(token, now);
+    pub fn verify_access(&self, token: &str, expected: Expected, now: Timestamp) -> Result<AccessToken, Refusal> {
+        let access = self.access_token(token, expected, now);
         access.ok_or_else(|| Refusal::new(self.current_refresh_token(token, now).is_some()))
     }
 
     /// Reads a refresh token that has not expired.
     pub fn verify_refresh(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Refusal> {
         let refresh = self.current_refresh_token(token, now);
-        refresh.ok_or_else(|| Refusal::new(self.access_token(token, now).is_some()))
+        refresh.ok_or_else(|| Refusal::new(self.access_token(token, Expected::Any, now).is_some()))
     }
 
     /// Reads a refresh token of any age: its holder may end the session.
@@ -99,15 +138,18 @@ impl Tokens {
         is_current.then_some(token)
     }
 
-    fn access_token(&self, token: &str, now: Timestamp) -> Option<AccessToken> {
+    fn access_token(&self, token: &str, expected: Expected, now: Timestamp) -> Option<AccessToken> {
         let (keys, issuer) = (self.keys.load(), &self.issuer);
         let mut buffer: Buffer = [0; _];
         let claims: AccessClaims =
             verified_claims(keys.access.verifying(now, issuer.max_access_age()), token, &mut buffer)?;
-        let is_ours = *claims.iss == *issuer.iss
-            && claims.aud.as_deref() == issuer.aud.as_deref()
-            && *claims.client_id == *CLIENT_ID
-            && *claims.token_type == *issuer.names.access;
+        let aud = claims.aud.as_deref();
+        let is_expected = match expected {
+            Expected::Own => aud == issuer.aud.as_deref(),
+            Expected::Audience(expected) => aud == Some(expected),
+            Expected::Any => issuer.has_audience(aud),
+        };
+        let is_ours = is_expected && *claims.iss == *issuer.iss && *claims.token_type == *issuer.names.access;
         let (iat, exp) = (Timestamp(claims.iat), Timestamp(claims.exp));
         let is_current = now < exp + issuer.leeway
             && iat <= now + MAX_CLOCK_SKEW
@@ -117,13 +159,13 @@ impl Tokens {
         if !(is_ours && is_current) {
             return None;
         }
-        Some(AccessToken {
-            id: TokenId::parse(&claims.jti)?,
-            user: UserId::parse(&claims.sub)?,
-            session: SessionId::parse(&claims.sid)?,
-            username: claims.preferred_username.to_owned(),
-            roles: claims.roles,
-        })
+        Some(AccessToken { id: TokenId::parse(&claims.jti)?, subject: claims.subject()? })
+    }
+
+    /// The claims of an access token that was verified.
+    pub fn claims(&self, token: &str) -> Map<String, Value> {
+        let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+        payload.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
     }
 
     fn refresh_token(&self, token: &str) -> Option<RefreshToken> {

@@ -394,7 +394,7 @@ async fn what_a_command_ends_is_ended_on_every_replica_within_a_second() {
     let app = TestApp::start().await;
     let replica = app.replica(&[]).await;
     let (ann, user_admin) = (app.user().await, app.user_admin().await);
-    assert_eq!(replica.verify(&ann.access).await, 204);
+    assert_eq!(replica.verify(&ann.access).await, 200);
     user_admin.set_active(UserId(ann.id), false, &Timestamp(app.now()).into()).await.unwrap();
     let took = eventually_within(1, 401, async || replica.verify(&ann.access).await).await;
     println!("refused after {took:?}");

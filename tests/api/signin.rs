@@ -7,7 +7,7 @@ use crate::support::{
 };
 use serde_json::{Value, json};
 use signet::{
-    auth::{Client, SignIn},
+    auth::{SignIn, SignInSource},
     domain::{LoginName, Password, Timestamp},
     storage::Storage,
 };
@@ -197,9 +197,10 @@ async fn concurrent_sign_ins_succeed_while_the_password_is_rehashed() {
     let ann = app.user().await;
     let settings = settings(&app.database, &[("PASSWORDS__MEMORY_KIB", "16"), ("PASSWORDS__HASH_THREADS", "2")]);
     let auth = use_cases(&settings, Storage::open(&settings, 1).await.unwrap());
-    let sign_in = || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD) };
-    let tries =
-        (0..8).map(|_| auth.sign_in(sign_in(), Client { user_agent: None, context: Timestamp(app.now()).into() }));
+    let sign_in =
+        || SignIn { login: LoginName::email(&ann.email), password: Password::attempt(PASSWORD), audience: None };
+    let tries = (0..8)
+        .map(|_| auth.sign_in(sign_in(), SignInSource { user_agent: None, context: Timestamp(app.now()).into() }));
     let tries = futures_util::future::join_all(tries).await;
     assert!(tries.iter().all(Result::is_ok), "{tries:?}");
 }
@@ -226,7 +227,7 @@ async fn sign_in_at_another_cost(app: &TestApp) -> String {
     let storage = Storage::open(&settings, 1).await.unwrap();
     let auth = use_cases(&settings, storage);
     let email = app.database.value("SELECT email FROM users").await;
-    let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD) };
-    auth.sign_in(sign_in, Client { user_agent: None, context: Timestamp(app.now()).into() }).await.unwrap();
+    let sign_in = SignIn { login: LoginName::email(&email), password: Password::attempt(PASSWORD), audience: None };
+    auth.sign_in(sign_in, SignInSource { user_agent: None, context: Timestamp(app.now()).into() }).await.unwrap();
     app.database.value("SELECT password_hash FROM users").await
 }

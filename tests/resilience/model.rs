@@ -8,7 +8,7 @@ use crate::support::{
 };
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use signet::{
-    auth::{Auth, AuthError, Client, PasswordChange, Presented, SignIn},
+    auth::{Auth, AuthError, PasswordChange, Presented, SignIn, SignInSource},
     domain::{Email, LoginName, Name, Password, SessionId, Timestamp, UserId, Username},
     random::random,
     storage::{Expiring, Follower, Storage},
@@ -164,15 +164,15 @@ impl History<'_> {
         self.now += 1;
         let User { email, password, is_active, is_deleted, .. } = &self.users[user];
         let password = if knows_password { password } else { "wrong" };
-        let sign_in = SignIn { login: LoginName::email(email), password: Password::attempt(password) };
-        let outcome = self.auth.sign_in(sign_in, Client { user_agent: None, context: self.at().into() }).await;
+        let sign_in = SignIn { login: LoginName::email(email), password: Password::attempt(password), audience: None };
+        let outcome = self.auth.sign_in(sign_in, SignInSource { user_agent: None, context: self.at().into() }).await;
         if !knows_password || !is_active || *is_deleted {
             prop_assert_eq!(outcome.unwrap_err(), AuthError::InvalidCredentials);
             return Ok(());
         }
         let pair = outcome.unwrap();
         let now = self.now;
-        let id = self.auth.verify(Presented::Token(&pair.access.text), self.at()).unwrap().session;
+        let id = self.auth.verify(Presented::Token(&pair.access.text), None, self.at()).unwrap().session().unwrap();
         let alive: Vec<usize> = (0..self.sessions.len())
             .filter(|n| self.sessions[*n].user == user && self.sessions[*n].is_alive(now))
             .collect();
@@ -198,7 +198,7 @@ impl History<'_> {
         let newest = session.refresh.len() - 1;
         let behind = behind.min(newest);
         let (token, token_end) = session.refresh[newest - behind].clone();
-        let outcome = self.auth.refresh(&token, &Timestamp(now).into()).await;
+        let outcome = self.auth.refresh(&token, None, &Timestamp(now).into()).await;
         let age = now - session.rotated_at;
         let access_end = session.absolute_end.min(now + lifetimes.access);
         if now >= token_end || !session.is_alive(now) {
@@ -229,7 +229,7 @@ impl History<'_> {
     /// The client of this session, if it has a valid access token.
     async fn caller(&self, number: usize) -> Option<signet::auth::Caller> {
         let (access, _) = self.sessions[number].access.last()?;
-        self.auth.caller(&self.auth.verify(Presented::Token(access), self.at()).ok()?).await.ok()
+        self.auth.caller(&self.auth.verify(Presented::Token(access), None, self.at()).ok()?).await.ok()
     }
 
     async fn take(&mut self, step: &Step) -> Checked {
@@ -326,7 +326,7 @@ impl History<'_> {
         for session in &self.sessions {
             for (token, end) in &session.access {
                 let expected = self.now < *end && !session.has_ended;
-                let verified = self.auth.verify(Presented::Token(token), self.at());
+                let verified = self.auth.verify(Presented::Token(token), None, self.at());
                 prop_assert_eq!(verified.is_ok(), expected);
                 if let Ok(token) = verified {
                     prop_assert!(self.auth.caller(&token).await.is_ok());
@@ -342,7 +342,7 @@ impl History<'_> {
         for number in 0..self.sessions.len() {
             let (session, mut good) = (&self.sessions[number], 0);
             for (token, _) in session.refresh.iter().rev() {
-                good += usize::from(self.auth.refresh(token, &self.at().into()).await.is_ok());
+                good += usize::from(self.auth.refresh(token, None, &self.at().into()).await.is_ok());
             }
             prop_assert_eq!(good, usize::from(session.is_alive(self.now)));
         }
@@ -455,10 +455,10 @@ fn an_honest_client_is_never_signed_out() {
                     if client.now >= end {
                         return Ok(());
                     }
-                    answer = auth.refresh(&token, &client.at().into()).await;
+                    answer = auth.refresh(&token, None, &client.at().into()).await;
                 }
                 let refreshed = answer.map_err(|error| TestCaseError::fail(format!("signed out: {error}")))?;
-                prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), client.at()).is_ok());
+                prop_assert!(auth.verify(Presented::Token(&refreshed.access.text), None, client.at()).is_ok());
                 token = refreshed.refresh.unwrap().text;
             }
             Ok(())

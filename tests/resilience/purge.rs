@@ -41,7 +41,7 @@ async fn a_revocation_is_purged_after_its_tokens_expired() {
     let app = TestApp::start().await;
     let (storage, now) = (app.storage().await, app.now());
     for token in [7, 8] {
-        storage.revoke_token(TokenId::from_bits([token; 16]), Timestamp(now)).await.unwrap();
+        storage.revoke_token(TokenId::from_bits([token; 16]), None, &Timestamp(now).into()).await.unwrap();
     }
     let purge = async |now: i64| storage.purge(Expiring::Revocations, 10, FIRST, Timestamp(now)).await.unwrap().rows;
     assert_eq!((purge(now + 360).await, purge(now + 361).await), (0, 1));

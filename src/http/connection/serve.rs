@@ -3,14 +3,14 @@
 use super::{final_response::final_response, guarded_stream::GuardedStream};
 use crate::http::{
     State,
-    middleware::{access_log, cors, problem_json, request_id},
+    middleware::{access_log, cors, hide_origin, problem_json, request_id},
 };
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server},
-    middleware::from_fn,
+    middleware::{Condition, from_fn},
     web::{Data, ServiceConfig},
 };
 use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
@@ -51,6 +51,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
+            .wrap(Condition::new(!state.cors_allowed_origins.is_empty(), from_fn(hide_origin)))
             .wrap(from_fn(problem_json))
             .wrap(from_fn(access_log))
             .wrap(from_fn(request_id))

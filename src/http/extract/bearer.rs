@@ -25,7 +25,7 @@ impl<R: Rights + 'static> FromRequest for Bearer<R> {
         let Some(state) = request.app_data::<Data<State>>().cloned() else {
             return Box::pin(ready(Err(Problem::Plain(Code::INTERNAL))));
         };
-        let verified = state.auth.verify(presented(request), state.clock.now());
+        let verified = state.auth.verify(presented(request), None, state.clock.now());
         let about = request.match_info().get("id").map(str::to_owned);
         Box::pin(async move {
             let caller = state.auth.caller(&verified?).await?;

@@ -2,7 +2,7 @@
 //! reply. The same rules hold for a JSON object and for a query.
 
 use crate::{
-    domain::{Email, Invalid, Limit, Name, Password},
+    domain::{ApiKeyName, Email, Invalid, Limit, Name, Password},
     http::problem::{MemberFault, Problem},
 };
 use actix_web::HttpRequest;
@@ -15,6 +15,20 @@ pub trait Members: Deserr<MemberFaults> {
     /// Checks the rules that concern more than one member, even if other members are at fault.
     fn check_together(_: &Map<String, Value>) -> Option<MemberFault> {
         None
+    }
+}
+
+/// The fault of a request that must have exactly one of two members.
+pub fn exactly_one(members: &Map<String, Value>, [first, second]: [&str; 2]) -> Option<MemberFault> {
+    let is_given = |name| members.get(name).is_some_and(|value| !value.is_null());
+    match (is_given(first), is_given(second)) {
+        (true, true) => {
+            Some(MemberFault::new(format!("/{second}"), format!("must not be given together with {first}")))
+        }
+        (false, false) => {
+            Some(MemberFault::new(format!("/{first}"), format!("is missing; {first} or {second} is needed")))
+        }
+        _ => None,
     }
 }
 
@@ -159,4 +173,4 @@ macro_rules! parsed_from_text {
         }
     )*};
 }
-parsed_from_text!(Email, Name, Password, Limit);
+parsed_from_text!(ApiKeyName, Email, Name, Password, Limit);

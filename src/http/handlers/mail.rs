@@ -211,7 +211,7 @@ pub async fn confirm_email(
     if let Some(token) = body.token {
         state.auth.verify_email_by_token(&token, &context).await?;
     } else {
-        let caller = state.auth.caller(&state.auth.verify(presented(&request), context.at)?).await?;
+        let caller = state.auth.caller(&state.auth.verify(presented(&request), None, context.at)?).await?;
         state.auth.verify_email_by_code(&caller, &body.code.unwrap_or_default(), &context).await?;
     }
     Ok(HttpResponse::NoContent().finish())

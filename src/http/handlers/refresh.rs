@@ -5,25 +5,38 @@ use crate::{
     auth::{AuthError, RefreshKind, Refreshed},
     http::{
         State,
-        extract::{Body, MemberFaults, Members, Source},
-        problem::{Code, Problem},
+        extract::{Body, MemberFaults, Members, Source, exactly_one},
+        problem::{Code, MemberFault, Problem},
         refusals::{BODY, DATABASE, refusals},
     },
 };
 use actix_web::{HttpResponse, web::Data};
 use deserr::Deserr;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// A refresh token.
+/// A refresh token or an API key, one of them.
 #[derive(Deserr, ToSchema)]
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
-    pub refresh_token: String,
+    #[deserr(default)]
+    refresh_token: Option<String>,
+    #[deserr(default)]
+    api_key: Option<String>,
+    /// The service that the access token is for.
+    #[deserr(default)]
+    #[schema(example = "https://orders.example.com")]
+    audience: Option<String>,
 }
 
-impl Members for RefreshRequest {}
+impl Members for RefreshRequest {
+    /// Exactly one of `refresh_token` and `api_key` is given.
+    fn check_together(members: &Map<String, Value>) -> Option<MemberFault> {
+        exactly_one(members, ["refresh_token", "api_key"])
+    }
+}
 
 /// A new access token and, with rotation, a new refresh token. Times are in seconds from now.
 #[derive(Serialize, ToSchema)]
@@ -47,7 +60,7 @@ refusals!(
     &[Code::RATE_LIMITED, Code::INVALID_TOKEN, Code::WRONG_TOKEN_TYPE, Code::REFRESH_SUPERSEDED, Code::REFRESH_REUSED]
 );
 
-/// Get a new access token for a refresh token.
+/// Get a new access token for a refresh token or an API key.
 #[utoipa::path(
     post, path = "/auth/refresh-access", tag = "User and Access", operation_id = "refresh_access",
     request_body = RefreshRequest, responses((status = 200, description = "A new access token.", body = AccessTokenResponse), RefreshRefusals)
@@ -57,17 +70,15 @@ pub async fn refresh_access(
     source: Source,
     Body(request): Body<RefreshRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let refreshed = state.auth.refresh(&request.refresh_token, &source.at(state.clock.now())).await;
-    state.metrics.refreshed(match &refreshed {
-        Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
-        Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",
-        Ok(Refreshed { kind: RefreshKind::Renewed, .. }) => "renewed",
-        Err(AuthError::RefreshSuperseded) => "superseded",
-        Err(AuthError::RefreshReused) => "reused",
-        Err(AuthError::RateLimited { .. }) => "limited",
-        Err(AuthError::Unavailable(_) | AuthError::Internal(_)) => "unavailable",
-        Err(_) => "invalid",
-    });
+    let (context, audience) = (source.at(state.clock.now()), request.audience.as_deref());
+    let refreshed = match &request.api_key {
+        Some(key) => {
+            let access = state.auth.exchange_api_key(key, audience, &context).await;
+            access.map(|access| Refreshed { access, refresh: None, kind: RefreshKind::ApiKey })
+        }
+        None => state.auth.refresh(&request.refresh_token.unwrap_or_default(), audience, &context).await,
+    };
+    state.metrics.refreshed(refresh_outcome(&refreshed));
     let refreshed = refreshed?;
     let (refresh_token, refresh_expires_in) =
         refreshed.refresh.map(|refresh| (refresh.text, refresh.expires_in.0)).unzip();
@@ -79,4 +90,19 @@ pub async fn refresh_access(
         refresh_expires_in,
     };
     Ok(with_token_names(&state, &reply))
+}
+
+/// The outcome of a refresh, for the metrics.
+pub(super) fn refresh_outcome(refreshed: &Result<Refreshed, AuthError>) -> &'static str {
+    match refreshed {
+        Ok(Refreshed { kind: RefreshKind::ApiKey, .. }) => "api_key",
+        Ok(Refreshed { kind: RefreshKind::Rotated, .. }) => "rotated",
+        Ok(Refreshed { kind: RefreshKind::Repeated, .. }) => "repeated",
+        Ok(Refreshed { kind: RefreshKind::Renewed, .. }) => "renewed",
+        Err(AuthError::RefreshSuperseded) => "superseded",
+        Err(AuthError::RefreshReused) => "reused",
+        Err(AuthError::RateLimited { .. }) => "limited",
+        Err(AuthError::Unavailable(_) | AuthError::Internal(_)) => "unavailable",
+        Err(_) => "invalid",
+    }
 }

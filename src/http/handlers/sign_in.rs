@@ -2,12 +2,12 @@
 
 use super::token_names::with_token_names;
 use crate::{
-    auth::{AuthError, Client, SignIn},
+    auth::{AuthError, SignIn, SignInSource},
     domain::{LoginName, Password},
     http::{
         State,
         connection::{ClientConnection, Disconnected},
-        extract::{Body, MemberFaults, Members, Source, UserAgent},
+        extract::{Body, MemberFaults, Members, Source, UserAgent, exactly_one},
         problem::{Code, MemberFault, Problem},
         refusals::{BODY, DATABASE, refusals},
     },
@@ -31,25 +31,24 @@ pub struct SignInRequest {
     #[deserr(from(&String) = Password::attempt)]
     #[schema(value_type = String)]
     password: Password,
+    /// The service that the access token is for.
+    #[deserr(default)]
+    #[schema(example = "https://orders.example.com")]
+    audience: Option<String>,
 }
 
 impl Members for SignInRequest {
     /// Exactly one of `email` and `username` is given.
     fn check_together(members: &Map<String, Value>) -> Option<MemberFault> {
-        let is_given = |name| members.get(name).is_some_and(|value| !value.is_null());
-        match (is_given("email"), is_given("username")) {
-            (true, true) => Some(MemberFault::new("/username", "must not be given together with email")),
-            (false, false) => Some(MemberFault::new("/email", "is missing; email or username is needed")),
-            _ => None,
-        }
+        exactly_one(members, ["email", "username"])
     }
 }
 
 impl From<SignInRequest> for SignIn {
-    fn from(SignInRequest { email, username, password }: SignInRequest) -> Self {
+    fn from(SignInRequest { email, username, password, audience }: SignInRequest) -> Self {
         let username = || LoginName::username(&username.unwrap_or_default());
         let login = email.map_or_else(username, |email| LoginName::email(&email));
-        Self { login, password }
+        Self { login, password, audience }
     }
 }
 
@@ -81,8 +80,8 @@ pub async fn signin(
     connection: ClientConnection,
     Body(body): Body<SignInRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let client = Client { user_agent, context: source.at(state.clock.now()) };
-    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(body.into(), client)).await;
+    let from = SignInSource { user_agent, context: source.at(state.clock.now()) };
+    let signed_in = connection.cancel_on_disconnect(state.auth.sign_in(body.into(), from)).await;
     state.metrics.signed_in(match &signed_in {
         Ok(Ok(_)) => "ok",
         Ok(Err(AuthError::InvalidCredentials)) => "invalid",

@@ -1,14 +1,17 @@
 //! Cross-origin requests: which origins may read responses (the Fetch standard, "CORS protocol").
 
-use crate::http::{State, problem::Problem};
+use crate::http::{State, problem::Problem, routes::VERIFY};
 use actix_cors::{Cors, CorsError};
 use actix_web::{
-    dev::ServiceResponse,
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
     http::{
         Method,
-        header::{HeaderName, HeaderValue, VARY},
+        header::{self, HeaderName, HeaderValue, VARY},
     },
-    middleware::Condition,
+    middleware::{Condition, Next},
+    web::Data,
 };
 
 /// How long a browser may keep the result of a preflight, in seconds.
@@ -29,6 +32,21 @@ pub fn cors(state: &State) -> Condition<Cors> {
         origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
     };
     Condition::new(!origins.is_empty(), cors)
+}
+
+/// Hides from CORS that a request to `/auth/verify` has an origin: it is that of the request which the proxy authorizes, and
+/// so is its method, `OPTIONS` included.
+pub async fn hide_origin<B: MessageBody>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let base_path = request.app_data::<Data<State>>().map_or("", |state| &state.base_path);
+    if request.path().strip_prefix(base_path) == Some(VERIFY) {
+        for name in [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD] {
+            request.headers_mut().remove(name);
+        }
+    }
+    next.call(request).await
 }
 
 /// Whether a header belongs to the CORS protocol. A rewritten error keeps these headers; without them no script could

@@ -2,17 +2,17 @@
 
 use super::{
     cors::{VARIES, is_of_cors, refused_preflight},
-    request_id::{RequestId, add_headers},
+    request_id::{RequestId, add_headers, is_oauth},
 };
 use crate::{
     auth::AuthError,
     http::{
-        State,
+        State, oauth_error,
         problem::{Code, Problem},
     },
 };
 use actix_web::{
-    Error,
+    Error, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
@@ -26,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 /// The longest query that is accepted, in bytes: enough for the longest `q` and `after`, percent-encoded.
 const MAX_QUERY: usize = 8 * 1024;
 
-/// Writes every error as `application/problem+json` with the request's id.
+/// Writes every error as `application/problem+json` with the request's id, and on `/oauth/*` as the RFCs of OAuth do.
 ///
 /// # Errors
 /// The response of a request whose handler panicked: the panic has destroyed the request that a [`ServiceResponse`] needs.
@@ -37,12 +37,13 @@ pub async fn problem_json(
     let id = RequestId::of(request.request());
     let state = request.app_data::<Data<State>>().cloned();
     let base_path = state.as_ref().map_or("", |state| state.base_path.as_str());
+    let is_of_oauth = request.path().strip_prefix(base_path).is_some_and(is_oauth);
     if request.query_string().len() > MAX_QUERY {
         let problem = Problem::Malformed("A query may have at most 8 KiB.".to_owned());
-        return Ok(request.into_response(problem.response(base_path, &id.0)));
+        return Ok(request.into_response(write(&problem, is_of_oauth, base_path, &id)));
     }
     let Ok(outcome) = AssertUnwindSafe(next.call(request)).catch_unwind().await else {
-        let mut response = Problem::Plain(Code::INTERNAL).response(base_path, &id.0);
+        let mut response = write(&Problem::Plain(Code::INTERNAL), is_of_oauth, base_path, &id);
         add_headers(response.headers_mut(), &id, true);
         return Err(InternalError::from_response("panic", response).into());
     };
@@ -50,10 +51,17 @@ pub async fn problem_json(
     let is_error = response.status().is_client_error() || response.status().is_server_error();
     // `readyz` has a JSON body of its own for 503. Every other error body comes from the framework.
     let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
-    Ok(if is_error && !is_ours { rewrite(response, base_path, &id) } else { response })
+    Ok(if is_error && !is_ours { rewrite(response, is_of_oauth, base_path, &id) } else { response })
 }
 
-fn rewrite(response: ServiceResponse, base_path: &str, id: &RequestId) -> ServiceResponse {
+fn write(problem: &Problem, is_of_oauth: bool, base_path: &str, id: &RequestId) -> HttpResponse {
+    if is_of_oauth { oauth_error::response(problem) } else { problem.response(base_path, &id.0) }
+}
+
+fn rewrite(response: ServiceResponse, is_of_oauth: bool, base_path: &str, id: &RequestId) -> ServiceResponse {
+    // A path has more than one spelling (`/%6fauth`).
+    let route = response.request().match_pattern();
+    let is_of_oauth = is_of_oauth || route.is_some_and(|route| route.strip_prefix(base_path).is_some_and(is_oauth));
     let raised = response.response().error().and_then(|error| error.as_error::<Problem>());
     let preflight = refused_preflight(&response);
     let is_preflight = preflight.is_some();
@@ -67,7 +75,7 @@ fn rewrite(response: ServiceResponse, base_path: &str, id: &RequestId) -> Servic
     {
         state.metrics.rate_limited(limit);
     }
-    let mut answer = problem.response(base_path, &id.0);
+    let mut answer = write(problem, is_of_oauth, base_path, id);
     for (name, value) in response.headers().iter().filter(|(name, _)| is_of_cors(name)) {
         answer.headers_mut().append(name.clone(), value.clone());
     }

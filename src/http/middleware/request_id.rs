@@ -36,6 +36,11 @@ impl RequestId {
     }
 }
 
+/// Whether a route without the base path is one of OAuth.
+pub(super) fn is_oauth(route: &str) -> bool {
+    route.starts_with("/oauth/")
+}
+
 /// Gives each request its id, and each response its common headers.
 pub async fn request_id<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let id = RequestId::given(request.headers()).unwrap_or_else(RequestId::new);
@@ -44,7 +49,7 @@ pub async fn request_id<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
     // By the route, because a path has more than one spelling (`/%61uth`).
     let holds_secrets = response.request().match_pattern().is_some_and(|route| {
         let base_path = response.request().app_data::<Data<State>>().map_or("", |state| &state.base_path);
-        route.strip_prefix(base_path).is_some_and(|route| route.starts_with("/auth/"))
+        route.strip_prefix(base_path).is_some_and(|route| route.starts_with("/auth/") || is_oauth(route))
     });
     add_headers(response.headers_mut(), &id, holds_secrets);
     Ok(response)

@@ -2,7 +2,7 @@
 
 use super::{Revocation, RevokedSet};
 use crate::{
-    domain::{Timestamp, TokenId},
+    domain::{Action, AuditContext, Outcome, SessionId, Timestamp, TokenId, UserId},
     storage::{
         Storage, StorageError,
         pool::postgres::InRecovery,
@@ -31,6 +31,48 @@ impl Claim {
             Self::Token => "jti",
         }
     }
+
+    fn of_name(name: &str) -> Self {
+        if name == "jti" { Self::Token } else { Self::Session }
+    }
+}
+
+/// A row of the feed with the claim that it names.
+#[derive(sqlx::FromRow)]
+struct PublishedRow {
+    seq: i64,
+    claim: String,
+    value: Uuid,
+    ended_at: i64,
+}
+
+/// The row of `revocation_feed`.
+#[derive(sqlx::FromRow)]
+struct FeedHead {
+    feed_id: Uuid,
+    seq: i64,
+    is_in_recovery: bool,
+}
+
+/// A part of the feed for other services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPage {
+    pub feed: Uuid,
+    pub revocations: Vec<FeedRow>,
+    /// The `after` of the next page.
+    pub next: i64,
+}
+
+/// A revocation as other services see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedRow {
+    pub seq: i64,
+    /// `sid` or `jti`.
+    pub claim: String,
+    /// The value of that claim.
+    pub value: String,
+    /// When every access token that it concerns has expired.
+    pub expires_at: Timestamp,
 }
 
 /// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not accept
@@ -66,11 +108,77 @@ impl Storage {
         self.revoked.add(committed);
     }
 
-    /// Revokes a single access token, whose session continues.
-    pub async fn revoke_token(&self, id: TokenId, now: Timestamp) -> Result<(), StorageError> {
+    /// Revokes a single access token of `subject`, or of a client. Its session continues.
+    pub async fn revoke_token(
+        &self,
+        id: TokenId,
+        subject: Option<UserId>,
+        context: &AuditContext,
+    ) -> Result<(), StorageError> {
         self.write(|| async {
-            let ending = self.begin_ending(Claim::Token).await?;
-            ending.commit(&[Revocation { id: id.0, ended_at: now }]).await
+            let mut ending = self.begin_ending(Claim::Token).await?;
+            ending.record(Action::TokenRevoke, Outcome::Ok, subject, context).await?;
+            ending.commit(&[Revocation { id: id.0, ended_at: context.at }]).await
+        })
+        .await
+    }
+
+    /// The page of the feed after the number `after`; `None` if `after` is not of this feed.
+    ///
+    /// A page has at most 1,000 rows, or those of one number: a number is never on two pages.
+    pub async fn feed_page(&self, feed: Option<Uuid>, after: i64) -> Result<Option<FeedPage>, StorageError> {
+        const PAGE: usize = 1000;
+        const ROWS: &str = r"
+            SELECT seq, claim, value, ended_at
+            FROM revocations
+            WHERE seq > $1 AND seq <= $2
+            ORDER BY seq, value
+            LIMIT $3";
+        let head = self.feed_head().await?;
+        if feed.is_some_and(|feed| feed != head.feed_id) || after > head.seq {
+            return Ok(None);
+        }
+        let read = async |from: i64, to: i64, limit: usize| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            self.read_all::<PublishedRow>(ROWS, |query| query.bind(from).bind(to).bind(limit)).await
+        };
+        // Every number up to that of the head is committed.
+        let mut rows = read(after, head.seq, PAGE + 1).await?;
+        let mut next = head.seq;
+        if rows.len() > PAGE {
+            let cut = rows[PAGE].seq;
+            rows.retain(|row| row.seq < cut);
+            if rows.is_empty() {
+                rows = read(cut - 1, cut, usize::MAX).await?;
+            }
+            next = rows.last().map_or(cut, |row| row.seq);
+        }
+        let row = |row: PublishedRow| FeedRow {
+            seq: row.seq,
+            value: match Claim::of_name(&row.claim) {
+                Claim::Session => SessionId(row.value).to_string(),
+                Claim::Token => TokenId(row.value).to_string(),
+            },
+            claim: row.claim,
+            expires_at: self.revoked.expiry(Timestamp(row.ended_at)),
+        };
+        Ok(Some(FeedPage { feed: head.feed_id, revocations: rows.into_iter().map(row).collect(), next }))
+    }
+
+    /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the server
+    /// that answered so far.
+    async fn feed_head(&self) -> Result<FeedHead, StorageError> {
+        const HEAD: &str = "SELECT feed_id, seq, pg_is_in_recovery() AS is_in_recovery FROM revocation_feed";
+        const HEAD_OF_SQLITE: &str = "SELECT feed_id, seq, FALSE AS is_in_recovery FROM revocation_feed";
+        let sql = if self.is_sqlite() { HEAD_OF_SQLITE } else { HEAD };
+        self.read(|| async {
+            let mut connection = self.connection().await?;
+            let head: FeedHead = connection.query(sql).fetch_one().await?;
+            if head.is_in_recovery {
+                connection.close();
+                return Err(InRecovery.into());
+            }
+            Ok(head)
         })
         .await
     }
@@ -169,7 +277,7 @@ impl Follower {
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
         let last_source = self.source.take();
-        let source = (self.read_feed_id().await?, self.storage.pool.opened());
+        let source = (self.storage.feed_head().await?.feed_id, self.storage.pool.opened());
         if last_source != Some(source) {
             self.cursor = START;
         }
@@ -190,25 +298,6 @@ impl Follower {
         self.source = Some(source);
         self.storage.revoked.note_reading(asked_at);
         Ok(())
-    }
-
-    /// The `feed_id`. A standby is refused: its data may be old, and a proxy may have switched to it from the server
-    /// that answered so far.
-    async fn read_feed_id(&self) -> Result<Uuid, StorageError> {
-        const FEED: &str = "SELECT feed_id, pg_is_in_recovery() FROM revocation_feed";
-        const FEED_OF_SQLITE: &str = "SELECT feed_id, FALSE FROM revocation_feed";
-        let sql = if self.storage.is_sqlite() { FEED_OF_SQLITE } else { FEED };
-        self.storage
-            .read(|| async {
-                let mut connection = self.storage.connection().await?;
-                let (feed_id, is_in_recovery) = connection.query(sql).fetch_one().await?;
-                if is_in_recovery {
-                    connection.close();
-                    return Err(InRecovery.into());
-                }
-                Ok(feed_id)
-            })
-            .await
     }
 
     /// The next rows, beginning with the row at the cursor, which shows that the history is the same.

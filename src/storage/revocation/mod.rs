@@ -14,8 +14,8 @@
 mod feed;
 mod set;
 
-pub use feed::Follower;
 pub(super) use feed::{Claim, EndSessions, Ending};
+pub use feed::{FeedPage, FeedRow, Follower};
 pub(super) use set::RevokedSet;
 pub use set::Trust;
 

@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
 /// The ids of ended sessions and revoked tokens, each kept until the access tokens concerned have expired, and the time
@@ -27,6 +27,8 @@ pub(in crate::storage) struct RevokedSet {
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
     retention: Seconds,
+    /// Tells the clients that wait for it of each new revocation.
+    news: watch::Sender<()>,
 }
 
 /// What the set says of an access token whose signature and claims are valid.
@@ -45,7 +47,8 @@ impl Storage {
         // Checked before the look-up. In the opposite order, a stale set could be looked up, then become fresh, and a
         // token that the reading has just revoked would be trusted.
         let is_fresh = self.revoked.is_fresh();
-        if self.revoked.has(token.session.0) || self.revoked.has(token.id.0) {
+        let is_ended = token.session().is_some_and(|session| self.revoked.has(session.0));
+        if is_ended || self.revoked.has(token.id.0) {
             Trust::Revoked
         } else if is_fresh {
             Trust::Good
@@ -57,6 +60,11 @@ impl Storage {
     /// Whether tokens can be checked: the feed was read, and not too long ago.
     pub fn knows_revocations(&self) -> bool {
         self.revoked.is_fresh()
+    }
+
+    /// Tells of each revocation that this replica learns from now on.
+    pub fn revocation_news(&self) -> watch::Receiver<()> {
+        self.revoked.news.subscribe()
     }
 
     /// How long ago the feed was read to its end; `None` if it never was.
@@ -89,6 +97,7 @@ impl RevokedSet {
                 MaxStaleness::Never => None,
             },
             retention: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
+            news: watch::Sender::new(()),
         }
     }
 
@@ -97,10 +106,18 @@ impl RevokedSet {
         now - self.retention
     }
 
+    /// When every access token that a revocation concerns has expired.
+    pub(super) fn expiry(&self, ended_at: Timestamp) -> Timestamp {
+        ended_at + self.retention
+    }
+
     pub(super) fn add(&self, revocations: &[Revocation]) {
+        let mut has_news = false;
         for Revocation { id, ended_at } in revocations {
-            let until = *ended_at + self.retention;
-            if self.expires_at.insert_sync(*id, until).is_err()
+            let until = self.expiry(*ended_at);
+            let is_new = self.expires_at.insert_sync(*id, until).is_ok();
+            has_news |= is_new;
+            if !is_new
                 // A database that lost the first revocation (a failover) can have a second one of the same session, which must
                 // be kept for longer.
                 && let Some(mut entry) = self.expires_at.get_sync(id)
@@ -108,6 +125,9 @@ impl RevokedSet {
             {
                 entry.update(until);
             }
+        }
+        if has_news {
+            self.news.send_replace(());
         }
     }
 

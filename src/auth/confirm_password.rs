@@ -1,0 +1,35 @@
+//! A user who has signed in gives the password again, before a change that a stolen access token must not make.
+
+use super::{Auth, AuthError};
+use crate::{
+    domain::{Action, AuditContext, LoginName, Password, PasswordHash, User},
+    limits::AddressLimit,
+    passwords::Verdict,
+};
+
+impl Auth {
+    /// Verifies the password of `user`, and returns its hash: the change must check that it is still the stored one. A wrong
+    /// password counts as a failed sign-in, and is recorded as a failed `action`.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidCredentials`], [`AuthError::RateLimited`], or the service is overloaded or unavailable.
+    pub(super) async fn confirm_password(
+        &self,
+        user: &User,
+        password: Password,
+        action: Action,
+        context: &AuditContext,
+    ) -> Result<PasswordHash, AuthError> {
+        self.check_address(AddressLimit::SignIn, context.address)?;
+        let attempt = self.begin_attempt(&LoginName::email(user.email.as_str()), context).await?;
+        let stored = self.storage.password_hash(user.id).await?;
+        let permit = self.passwords.try_acquire()?;
+        let verdict = self.passwords.verify(permit, password, stored.clone()).await?;
+        let (Some(verified), Verdict::Right { .. }) = (stored, verdict) else {
+            self.note_failure(attempt, action, Some(user.id), context).await;
+            return Err(AuthError::InvalidCredentials);
+        };
+        self.note_success(attempt).await;
+        Ok(verified)
+    }
+}

@@ -1,0 +1,190 @@
+//! `POST /oauth/token`, `POST /oauth/introspect`, `POST /oauth/revoke`
+
+use super::refresh::refresh_outcome;
+use crate::{
+    auth::AuthError,
+    domain::Invalid,
+    http::{
+        State,
+        extract::{ClientForm, Source},
+        oauth_error::OauthErrorResponse,
+        problem::Problem,
+    },
+};
+use actix_web::{HttpResponse, web::Data};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+/// The parameters of a grant. The credentials of the client are here, or in HTTP Basic.
+#[derive(ToSchema)]
+#[schema(example = json!({"grant_type": "client_credentials", "scope": "orders:read"}))]
+#[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
+pub struct TokenRequest {
+    /// `refresh_token` or `client_credentials`.
+    grant_type: String,
+    /// With `refresh_token`.
+    refresh_token: Option<String>,
+    /// With `client_credentials`: some of the client's scopes, separated by spaces; all of them without it.
+    scope: Option<String>,
+    /// The service that the access token is for (RFC 8707).
+    resource: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+}
+
+/// A token, and the credentials of the client, if they are not in HTTP Basic.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
+pub struct TokenParameter {
+    token: String,
+    /// Ignored.
+    token_type_hint: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+}
+
+/// An access token of a grant (RFC 6749 §5.1).
+#[derive(Serialize, ToSchema)]
+#[schema(as = OauthToken)]
+pub struct TokenResponse {
+    access_token: String,
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    #[schema(example = 300)]
+    expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+/// Get an access token, for a refresh token or for the client itself.
+#[utoipa::path(
+    post, path = "/oauth/token", tag = "OAuth", operation_id = "oauth_token", security(("client" = [])),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "An access token.", body = TokenResponse),
+        (status = 400, description = "`invalid_request`, `invalid_grant`, `unsupported_grant_type`, `invalid_scope` or `invalid_target`.", body = OauthErrorResponse),
+        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
+        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
+        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
+        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+    )
+)]
+pub async fn token(
+    state: Data<State>,
+    source: Source,
+    ClientForm { client, parameters }: ClientForm,
+) -> Result<HttpResponse, Problem> {
+    let (scope, resource) = (parameters.get("scope"), parameters.get("resource"));
+    let context = source.at(state.clock.now());
+    let reply = match parameters.required("grant_type")? {
+        "client_credentials" => {
+            let granted = state.auth.grant_to_client(&client, scope, resource, context.at)?;
+            TokenResponse {
+                access_token: granted.access.text,
+                token_type: "Bearer",
+                expires_in: granted.access.expires_in.0,
+                refresh_token: None,
+                scope: (!granted.scopes.is_empty()).then(|| granted.scopes.to_string()),
+            }
+        }
+        "refresh_token" => {
+            let token = parameters.required("refresh_token")?;
+            if scope.is_some() {
+                let fault = Invalid("must be absent: the token of a user has no scope");
+                return Err(AuthError::InvalidMember("/scope", fault).into());
+            }
+            let refreshed = state.auth.refresh(token, resource, &context).await;
+            state.metrics.refreshed(refresh_outcome(&refreshed));
+            let refreshed = refreshed?;
+            TokenResponse {
+                access_token: refreshed.access.text,
+                token_type: "Bearer",
+                expires_in: refreshed.access.expires_in.0,
+                refresh_token: refreshed.refresh.map(|refresh| refresh.text),
+                scope: None,
+            }
+        }
+        _ => return Err(Problem::UnsupportedGrantType),
+    };
+    Ok(HttpResponse::Ok().json(reply))
+}
+
+/// Whether a token is active, and what it says.
+#[derive(ToSchema)]
+#[schema(as = Introspection, example = json!({"active": false}))]
+#[expect(dead_code, reason = "only its schema is used: the reply has all claims of the token")]
+pub struct IntrospectionResponse {
+    active: bool,
+    sub: Option<String>,
+    aud: Option<String>,
+    iss: Option<String>,
+    exp: Option<i64>,
+    iat: Option<i64>,
+    jti: Option<String>,
+    sid: Option<String>,
+    client_id: Option<String>,
+    scope: Option<String>,
+    username: Option<String>,
+    #[schema(example = "Bearer")]
+    token_type: Option<String>,
+}
+
+/// Ask whether an access token is active (RFC 7662).
+///
+/// The service answers from memory: roles, username and claims are those of the last sign-in or refresh. The token may be for
+/// any audience; the client compares `aud`.
+#[utoipa::path(
+    post, path = "/oauth/introspect", tag = "OAuth", operation_id = "oauth_introspect", security(("client" = [])),
+    request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "`active`, and the claims of an active token.", body = IntrospectionResponse),
+        (status = 400, description = "`invalid_request`", body = OauthErrorResponse),
+        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
+        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
+        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
+        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+    )
+)]
+pub async fn introspect(
+    state: Data<State>,
+    ClientForm { parameters, .. }: ClientForm,
+) -> Result<HttpResponse, Problem> {
+    let token = parameters.required("token")?;
+    let Some(mut claims) = state.auth.introspect(token, state.clock.now())? else {
+        return Ok(HttpResponse::Ok().json(json!({ "active": false })));
+    };
+    claims.insert("active".to_owned(), true.into());
+    // RFC 7662 §2.2: the type of RFC 6749 §5.1, not the claim of this name.
+    claims.insert("token_type".to_owned(), "Bearer".into());
+    if let Some(username) = claims.get("preferred_username").cloned() {
+        claims.insert("username".to_owned(), username);
+    }
+    Ok(HttpResponse::Ok().json(claims))
+}
+
+/// Revoke a token (RFC 7009): an access token alone, a refresh token with its session.
+#[utoipa::path(
+    post, path = "/oauth/revoke", tag = "OAuth", operation_id = "oauth_revoke", security(("client" = [])),
+    request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "The token is not valid, or not any more."),
+        (status = 400, description = "`invalid_request`", body = OauthErrorResponse),
+        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
+        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
+        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
+        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+    )
+)]
+pub async fn revoke(
+    state: Data<State>,
+    source: Source,
+    ClientForm { parameters, .. }: ClientForm,
+) -> Result<HttpResponse, Problem> {
+    let token = parameters.required("token")?;
+    state.auth.revoke(token, &source.at(state.clock.now())).await?;
+    Ok(HttpResponse::Ok().finish())
+}

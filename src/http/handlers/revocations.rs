@@ -1,0 +1,119 @@
+//! `GET /auth/revocations`
+
+use crate::{
+    auth::AuthError,
+    domain::Invalid,
+    http::{
+        State,
+        connection::ClientConnection,
+        extract::{BasicClient, MemberFaults, Members, read_query},
+        problem::{Code, Problem},
+        refusals::{DATABASE, refusals},
+    },
+    storage::{FeedPage, FeedRow},
+};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use deserr::Deserr;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// The longest wait for news, in seconds.
+const MAX_WAIT: u64 = 30;
+
+/// A part of the feed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Revocations)]
+pub struct RevocationsResponse {
+    /// The id of this feed. Another id means that the feed was reset.
+    #[schema(example = "5f0c3f8e9b1d4c6aa2e7d8b9c0f1e2d3")]
+    feed: String,
+    revocations: Vec<RevocationResponse>,
+    /// The `after` of the next request.
+    #[schema(example = 42)]
+    next: i64,
+}
+
+/// A token is revoked if its claim `claim` has this value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Revocation)]
+pub struct RevocationResponse {
+    #[schema(example = 42)]
+    seq: i64,
+    /// `sid`, the session or the API key of the token, or `jti`, the token itself.
+    #[schema(example = "sid")]
+    claim: String,
+    #[schema(example = "5f0c3f8e9b1d4c6aa2e7d8b9c0f1e2d3")]
+    value: String,
+    /// When every token that it concerns has expired.
+    #[schema(format = DateTime, example = "2026-11-22T14:28:53Z")]
+    expires_at: String,
+}
+
+impl From<FeedRow> for RevocationResponse {
+    fn from(row: FeedRow) -> Self {
+        Self { seq: row.seq, claim: row.claim, value: row.value, expires_at: row.expires_at.to_string() }
+    }
+}
+
+impl From<FeedPage> for RevocationsResponse {
+    fn from(page: FeedPage) -> Self {
+        let revocations = page.revocations.into_iter().map(RevocationResponse::from).collect();
+        Self { feed: page.feed.simple().to_string(), revocations, next: page.next }
+    }
+}
+
+/// The place of a reader in the feed.
+#[derive(Deserr, IntoParams)]
+#[deserr(deny_unknown_fields, error = MemberFaults)]
+#[into_params(parameter_in = Query)]
+pub struct RevocationsQuery {
+    /// `next` of the last reply; 0 at the beginning.
+    #[deserr(default)]
+    #[param(value_type = Option<i64>, minimum = 0)]
+    after: Option<String>,
+    /// `feed` of the last reply.
+    #[deserr(default)]
+    #[param(value_type = String)]
+    feed: Option<String>,
+    /// How many seconds to wait for news if there are none yet.
+    #[deserr(default)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 30)]
+    wait: Option<String>,
+}
+
+impl Members for RevocationsQuery {}
+
+refusals!(RevocationsRefusals = DATABASE, &[Code::INVALID_REQUEST, Code::INVALID_CREDENTIALS, Code::FEED_RESET]);
+
+/// Read which sessions have ended and which tokens were revoked, as a client that verifies access tokens itself.
+#[utoipa::path(
+    get, path = "/auth/revocations", tag = "User and Access", operation_id = "revocations", params(RevocationsQuery),
+    security(("client" = [])),
+    responses((status = 200, description = "At most 1,000 revocations, in the order of `seq`.", body = RevocationsResponse), RevocationsRefusals)
+)]
+pub async fn revocations(
+    state: Data<State>,
+    connection: ClientConnection,
+    _client: BasicClient,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let RevocationsQuery { after, feed, wait } = read_query(&request)?;
+    let after = after.map_or(Ok(0), |text| number(&text, i64::MAX.unsigned_abs(), "/after"))?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let wait = wait.map_or(Ok(0), |text| number(&text, MAX_WAIT, "/wait"))?;
+    // Whatever is not an id is not the id of this feed.
+    let feed = feed.map(|feed| Uuid::try_parse(&feed).map_err(|_| AuthError::FeedReset)).transpose()?;
+    let reading = state.auth.revocations(feed, after, Duration::from_secs(wait), state.stopped());
+    let page = connection.cancel_on_disconnect(reading).await??;
+    Ok(HttpResponse::Ok().json(RevocationsResponse::from(page)))
+}
+
+/// A number up to `max`, written with digits only.
+fn number(text: &str, max: u64, member: &'static str) -> Result<u64, AuthError> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if is_digits { text.parse().ok() } else { None };
+    let fault = if max == MAX_WAIT { "must be a number of seconds from 0 to 30" } else { "must be a number from 0" };
+    number.filter(|number| *number <= max).ok_or(AuthError::InvalidMember(member, Invalid(fault)))
+}

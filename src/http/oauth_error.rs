@@ -1,0 +1,83 @@
+//! The errors of `/oauth/*`, as the RFCs of OAuth write them: `{error, error_description}` (RFC 6749 §5.2).
+
+use super::problem::{Code, Problem};
+use crate::auth::AuthError;
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The body of an error of `/oauth/*`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OauthError)]
+pub struct OauthErrorResponse {
+    #[schema(example = "invalid_client")]
+    error: String,
+    /// Printable ASCII without `"` and `\`.
+    #[schema(example = "The client credentials are missing or wrong.")]
+    error_description: String,
+}
+
+/// The code and the description of a problem.
+fn describe(problem: &Problem) -> (&'static str, &str) {
+    match problem {
+        Problem::Auth(AuthError::InvalidClient) => ("invalid_client", "The client credentials are missing or wrong."),
+        Problem::Auth(AuthError::InvalidToken | AuthError::AccessTokenAsRefresh) => {
+            ("invalid_grant", "The refresh token is not valid, or its session has ended.")
+        }
+        Problem::Auth(AuthError::RefreshSuperseded) => {
+            ("invalid_grant", "A newer refresh token of this session was issued moments ago.")
+        }
+        Problem::Auth(AuthError::RefreshReused) => {
+            ("invalid_grant", "The refresh token had been used before; its session has ended.")
+        }
+        Problem::Auth(AuthError::InvalidMember("/scope", _)) => {
+            ("invalid_scope", "The scope is not one that this client can ask for.")
+        }
+        // RFC 8707 §2.
+        Problem::Auth(AuthError::InvalidMember("/audience", _)) => {
+            ("invalid_target", "The resource is not one that this client can ask for, or there are several.")
+        }
+        Problem::UnsupportedGrantType => {
+            ("unsupported_grant_type", "The grant types are refresh_token and client_credentials.")
+        }
+        Problem::Malformed(detail) => ("invalid_request", detail),
+        problem => match problem.code() {
+            Code { status: 429 | 503, .. } => ("temporarily_unavailable", "Try again after the time in Retry-After."),
+            Code { status: 500, .. } => ("server_error", "The service has failed."),
+            Code { status: 405, .. } => ("invalid_request", "Use POST."),
+            Code { status: 408, .. } => ("invalid_request", "The request did not arrive in time."),
+            Code { status: 413, .. } => ("invalid_request", "A body may have at most 16 KiB."),
+            Code { status: 415, .. } => ("invalid_request", "Send the form as application/x-www-form-urlencoded."),
+            _ => ("invalid_request", "There is nothing at this address."),
+        },
+    }
+}
+
+/// The response of a route of OAuth.
+pub fn response(problem: &Problem) -> HttpResponse {
+    let (error, description) = describe(problem);
+    let status = match error {
+        "invalid_client" => StatusCode::UNAUTHORIZED,
+        "invalid_grant" => StatusCode::BAD_REQUEST,
+        // RFC 6749 §5.2: 400 for a malformed request, of whatever type.
+        _ if problem.status_code() == StatusCode::UNSUPPORTED_MEDIA_TYPE => StatusCode::BAD_REQUEST,
+        _ => problem.status_code(),
+    };
+    let of_problem = problem.response("", "");
+    let mut response = HttpResponse::build(status);
+    for name in [header::RETRY_AFTER, header::ALLOW] {
+        if let Some(value) = of_problem.headers().get(&name) {
+            response.insert_header((name, value.clone()));
+        }
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.insert_header((header::WWW_AUTHENTICATE, BASIC));
+    }
+    response.json(OauthErrorResponse { error: error.to_owned(), error_description: description.to_owned() })
+}
+
+/// The challenge of a route for clients (RFC 7617 §2).
+pub const BASIC: &str = "Basic realm=\"signet\"";
