@@ -3,8 +3,8 @@
 use super::{Auth, AuthError, Caller, IssuedToken, clients::sha256};
 use crate::{
     domain::{
-        Action, ApiKey, ApiKeyName, ApiKeySecret, AuditContext, Invalid, Password, Seconds, SessionId, SessionState,
-        Timestamp,
+        Action, ApiKey, ApiKeyLifetime, ApiKeyName, ApiKeySecret, AuditContext, Invalid, Password, SessionId,
+        SessionState, Timestamp,
     },
     limits::AddressLimit,
     random::random,
@@ -17,7 +17,7 @@ use crate::{
 pub struct NewApiKey {
     pub name: ApiKeyName,
     /// `None` for a key without an end.
-    pub expires_in: Option<Seconds>,
+    pub lifetime: Option<ApiKeyLifetime>,
     /// The only audience of its access tokens; `None` for any.
     pub audience: Option<String>,
 }
@@ -52,7 +52,7 @@ impl Auth {
             name: new.name.as_str().to_owned(),
             audience: new.audience,
             created_at: now,
-            expires_at: new.expires_in.map(|length| now + length),
+            expires_at: new.lifetime.map(|lifetime| now + lifetime.seconds()),
             last_used_at: None,
         };
         let max = self.policy.max_api_keys;

@@ -1,6 +1,6 @@
 //! API keys: long-lived secrets of users for programs, exchanged for access tokens.
 
-use super::{Invalid, Name, SessionId, Timestamp};
+use super::{Invalid, Name, Seconds, SessionId, Timestamp};
 use std::fmt;
 
 /// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6 base62
@@ -76,6 +76,21 @@ impl ApiKeyName {
 
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+}
+
+/// How long an API key lasts: up to ten years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiKeyLifetime(Seconds);
+
+impl ApiKeyLifetime {
+    pub fn parse(seconds: i64) -> Result<Self, Invalid> {
+        let is_valid = (1..=315_360_000).contains(&seconds);
+        if is_valid { Ok(Self(Seconds(seconds))) } else { Err(Invalid("must be from 1 to 315360000 seconds")) }
+    }
+
+    pub fn seconds(self) -> Seconds {
+        self.0
     }
 }
 

@@ -21,7 +21,7 @@ mod user;
 mod username;
 
 pub use algorithm::Algorithm;
-pub use api_key::{ApiKey, ApiKeyName, ApiKeySecret};
+pub use api_key::{ApiKey, ApiKeyLifetime, ApiKeyName, ApiKeySecret};
 pub use audit::{Action, AuditContext, AuditEntry, Outcome};
 pub use client::{Client, ClientId, Scopes};
 pub use email::Email;

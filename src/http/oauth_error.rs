@@ -20,6 +20,18 @@ pub struct OauthErrorResponse {
     error_description: String,
 }
 
+/// The codes that [`describe`] returns.
+pub const CODES: [&str; 8] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_scope",
+    "invalid_target",
+    "unsupported_grant_type",
+    "temporarily_unavailable",
+    "server_error",
+];
+
 /// The code and the description of a problem.
 fn describe(problem: &Problem) -> (&'static str, &str) {
     match problem {

@@ -5,7 +5,8 @@ use super::{
         api_keys, audit, discovery, docs, health, jwks, mail, metrics, oauth, refresh, revocations, sessions, sign_in,
         sign_out, user, users, verify,
     },
-    problem::ProblemResponse,
+    oauth_error,
+    problem::{Code, ProblemResponse},
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
 use serde_json::{Value, json};
@@ -89,6 +90,23 @@ pub fn document(dialect: &Dialect) -> Value {
                 parameter["schema"]["type"] = "string".into();
             }
         }
+    }
+    // Generated clients have the codes as a type.
+    document["components"]["schemas"]["ErrorCode"] = json!({
+        "type": "string",
+        "description": "What happened, for programs. A later version may add codes.",
+        "enum": Code::ALL.iter().map(|code| code.name).collect::<Vec<_>>(),
+    });
+    document["components"]["schemas"]["Problem"]["properties"]["code"] =
+        json!({ "$ref": "#/components/schemas/ErrorCode" });
+    document["components"]["schemas"]["OauthError"]["properties"]["error"]["enum"] = json!(oauth_error::CODES);
+    document["components"]["schemas"]["Revocation"]["properties"]["claim"]["enum"] = json!(["sid", "jti"]);
+    // Without this, openapi-typescript takes the object for one that is always empty.
+    for schema in ["User", "UserRequest"] {
+        document["components"]["schemas"][schema]["properties"]["claims"]["additionalProperties"] = true.into();
+    }
+    for schema in ["Introspection", "Metadata"] {
+        document["components"]["schemas"][schema]["additionalProperties"] = true.into();
     }
     for alternatives in ALTERNATIVES {
         split(&mut document["components"]["schemas"], alternatives);
@@ -228,15 +246,28 @@ mod tests {
             for (method, operation) in operations.as_object().unwrap() {
                 let name = format!("{method} {path}");
                 assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{name}");
-                let guarded = ["users", "verify", "sessions", "signout-all", "password", "audit", "email"];
+                let guarded = [
+                    "users",
+                    "verify",
+                    "sessions",
+                    "signout-all",
+                    "password",
+                    "audit",
+                    "email",
+                    "api-keys",
+                    "revocations",
+                ];
                 // Registration accepts a token, because `registration.mode` can be `staff`, but the document does not
                 // require one.
                 let route = path.strip_prefix("/auth/").unwrap_or_default();
                 let needs_token = (route == "create" || guarded.iter().any(|guarded| route.starts_with(guarded)))
-                    && !route.starts_with("password/reset");
+                    && !route.starts_with("password/reset")
+                    || path.starts_with("/oauth/");
                 assert_eq!(!operation["security"].is_null(), needs_token, "{name}");
                 let has_refusals = operation.to_string().contains("#/components/schemas/Problem");
-                assert_eq!(has_refusals, path.starts_with("/auth"), "{name}");
+                let is_metadata =
+                    path.ends_with("/oauth-authorization-server") || path.ends_with("/openid-configuration");
+                assert_eq!(has_refusals, path.starts_with("/auth") || is_metadata, "{name}");
             }
         }
         assert_eq!(document["servers"][0]["url"], "/id");

@@ -132,12 +132,12 @@ pub struct ProblemResponse {
     /// What happened, in a sentence.
     detail: String,
     /// What happened, for programs.
-    #[schema(example = "invalid-request")]
     code: &'static str,
     /// The id under which the service has logged the request.
     request_id: String,
     /// Each member at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     errors: Option<Vec<MemberFault>>,
 }
 

@@ -56,7 +56,11 @@ impl MailApp {
     async fn with(more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("file:{}", folder.path().display());
-        let settings = [("MAIL__SMTP_URL", url.as_str()), ("MAIL__LINK_BASE", LINK_BASE)];
+        let settings = [
+            ("MAIL__SMTP_URL", url.as_str()),
+            ("MAIL__LINK_BASE", LINK_BASE),
+            ("SERVER__PUBLIC_URL", "https://id.example.com"),
+        ];
         let app = TestApp::with(&[&settings, more].concat()).await;
         Self { app, folder, seen: HashSet::new() }
     }
@@ -408,4 +412,20 @@ async fn every_new_password_has_a_notice() {
         assert_eq!(root.actor.send(Method::PUT, &path, |request| request.json(&body)).await.status, 204);
     }
     assert!(app.mails(2).await.iter().all(|mail| mail.subject == "Your password was changed"));
+}
+
+#[tokio::test]
+async fn the_owner_is_told_of_a_new_api_key_which_a_reset_ends() {
+    let mut app = MailApp::start().await;
+    let (ann, _) = app.user().await;
+    let made = ann.actor.post("/auth/api-keys", &json!({"name": "export", "password": PASSWORD})).await;
+    let key = made.string("key");
+    let notice = app.mail().await;
+    assert_eq!((notice.to.as_str(), notice.subject.as_str()), (ann.email.as_str(), "A new API key for your account"));
+    assert!(notice.text.contains(&ann.email) && !notice.raw.contains(&key[4..12]), "{notice:?}");
+    let token = app.post("/auth/refresh-access", json!({"api_key": key})).await.string("access_token").to_owned();
+    let mail = app.reset_mail(&ann.email).await;
+    assert_eq!(app.reset(json!({"token": mail.token()}), NEW).await.status, 204);
+    assert_eq!(app.post("/auth/refresh-access", json!({"api_key": key})).await.code(), "invalid-token");
+    assert_eq!((app.app.verify(&token).await, app.app.bearer(&token).get("/auth/users/me").await.status), (401, 401));
 }

@@ -1,11 +1,14 @@
 //! The HTTP interface, a file for each route or subject.
 
 mod administration;
+mod api_keys;
+mod audiences;
 mod audit;
 mod authorization;
 mod client_address;
 mod cors;
 mod create;
+mod discovery;
 mod docs;
 mod framing;
 mod health;
@@ -13,11 +16,13 @@ mod http;
 mod jwks;
 mod mail;
 mod metrics;
+mod oauth;
 mod openapi;
 mod openapi_inputs;
 mod password;
 mod rate_limits;
 mod refresh;
+mod revocations;
 mod sessions;
 mod signin;
 mod signout;

@@ -24,6 +24,8 @@ async fn every_operation_of_the_document_can_be_called() {
     let reset_mail = mails.reset_mail(&dora.email).await;
     let confirmed_reset = mails.reset(json!({"token": reset_mail.token()}), "another horse battery").await;
     let app = &mails.app;
+    let client = app.client("", &[]).await;
+    let grant = [("grant_type", "client_credentials")];
     let eric = app.user().await;
     let email = eric.actor.post("/auth/email", &json!({"password": PASSWORD, "email": "eric@example.org"})).await;
     let ann = app.user().await;
@@ -39,6 +41,8 @@ async fn every_operation_of_the_document_can_be_called() {
     let new_password = json!({"new_password": "another horse battery"});
     let set_password =
         admin.send(Method::PUT, &format!("{about_eve}/password"), |request| request.json(&new_password)).await;
+    let new_key = bearer.post("/auth/api-keys", &json!({"name": "export", "password": PASSWORD})).await;
+    let key = format!("/auth/api-keys/{}", new_key.string("id"));
     let password = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
     let replies = [
         ("post /auth/create", stranger.post("/auth/create", &credentials("bob@example.com")).await),
@@ -56,6 +60,15 @@ async fn every_operation_of_the_document_can_be_called() {
         ("delete /auth/users/{id}/sessions", admin.delete(&format!("{about_eve}/sessions")).await),
         ("delete /auth/users/{id}", admin.delete(&about_eve).await),
         ("get /auth/audit", admin.get("/auth/audit").await),
+        ("get /auth/revocations", client.actor.get("/auth/revocations").await),
+        ("post /oauth/token", client.actor.form("/oauth/token", &grant).await),
+        ("post /oauth/introspect", client.actor.form("/oauth/introspect", &[("token", &ann.access)]).await),
+        ("post /oauth/revoke", client.actor.form("/oauth/revoke", &[("token", "x")]).await),
+        ("get /.well-known/oauth-authorization-server", stranger.get("/.well-known/oauth-authorization-server").await),
+        ("get /.well-known/openid-configuration", stranger.get("/.well-known/openid-configuration").await),
+        ("post /auth/api-keys", new_key),
+        ("get /auth/api-keys", bearer.get("/auth/api-keys").await),
+        ("delete /auth/api-keys/{id}", bearer.delete(&key).await),
         ("post /auth/email", email),
         ("post /auth/password/reset", reset),
         ("post /auth/password/reset/confirm", confirmed_reset),

@@ -13,6 +13,7 @@ use proptest::{
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
 /// How many valid inputs each operation gets.
 const VALID: usize = 40;
@@ -22,6 +23,9 @@ const INVALID: usize = 60;
 
 /// How many faults of each operation are shown: one missing annotation causes many.
 const SHOWN: usize = 5;
+
+/// An audience of the service.
+const AUDIENCE: &str = "https://orders.example.com";
 
 type Members = Map<String, Value>;
 
@@ -82,6 +86,10 @@ const CALLS: &[Call] = &[
     Call { operation: "POST /auth/password/reset/confirm", right: |_, _| json!({}), is_always_right: false },
     Call { operation: "POST /auth/verify-email/confirm", right: |_, _| json!({}), is_always_right: false },
     Call { operation: "GET /auth/audit", right: |_, _| json!({}), is_always_right: false },
+    Call { operation: "GET /auth/verify", right: |_, _| json!({}), is_always_right: false },
+    Call { operation: "POST /auth/api-keys", right: |_, _| json!({ "password": PASSWORD }), is_always_right: false },
+    // It must not wait for news.
+    Call { operation: "GET /auth/revocations", right: |_, _| json!({ "after": 0, "wait": 0 }), is_always_right: true },
 ];
 
 /// Operations that succeed only with what a mail says; `mail.rs` tests them.
@@ -94,6 +102,8 @@ struct Operation {
     path: String,
     has_body: bool,
     has_token: bool,
+    /// Whether it is for clients of OAuth.
+    is_of_client: bool,
     /// Whether it is for superusers. The user of the path is the caller.
     is_administration: bool,
     /// The schema of the body, or of the query as an object.
@@ -113,9 +123,19 @@ fn operations() -> Vec<Operation> {
             if schema.is_object() {
                 let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
                 let has_token = operation["security"].is_array();
+                let is_of_client = operation["security"][0]["client"].is_array();
                 let is_administration = operation["tags"].as_array().unwrap().contains(&json!("Administration"));
                 let path = path.clone();
-                operations.push(Operation { name, method, path, has_body, has_token, is_administration, schema });
+                operations.push(Operation {
+                    name,
+                    method,
+                    path,
+                    has_body,
+                    has_token,
+                    is_of_client,
+                    is_administration,
+                    schema,
+                });
             }
         }
     }
@@ -145,11 +165,7 @@ impl Operation {
     /// Replaces generated values with those that let the operation succeed.
     fn put_right(&self, input: &mut Members, user: &SignedIn) {
         let right = (self.call().right)(user, input);
-        for (name, value) in right.as_object().unwrap() {
-            if let Some(place) = input.get_mut(name).filter(|place| !place.is_null()) {
-                *place = value.clone();
-            }
-        }
+        replace(input, &right);
     }
 
     /// A user who may call this operation.
@@ -161,7 +177,8 @@ impl Operation {
         let path = self.path.replace("{id}", &user.id.to_string());
         let _sent = Sent { operation: &self.name, input };
         let anon = app.anon();
-        let actor = if self.has_token { &user.actor } else { &anon };
+        let client = if self.is_of_client { Some(app.client("", &[]).await.actor) } else { None };
+        let actor = client.as_ref().unwrap_or(if self.has_token { &user.actor } else { &anon });
         if self.has_body {
             actor.send(self.method.clone(), &path, |request| request.json(input)).await
         } else {
@@ -169,6 +186,21 @@ impl Operation {
             actor.send(self.method.clone(), &path, |request| request).await
         }
     }
+}
+
+/// Replaces the members of `input` that are not null.
+fn replace(input: &mut Members, right: &Value) {
+    for (name, value) in right.as_object().unwrap() {
+        if let Some(place) = input.get_mut(name).filter(|place| !place.is_null()) {
+            *place = value.clone();
+        }
+    }
+}
+
+/// A service that has an audience and sends mail.
+async fn start(mails: &TempDir) -> TestApp {
+    let url = format!("file:{}", mails.path().display());
+    TestApp::with(&[("MAIL__SMTP_URL", &url), ("JWT__AUDIENCES", AUDIENCE)]).await
 }
 
 /// Prints the input when a check of the reply panics.
@@ -213,7 +245,7 @@ fn every_operation_with_an_input_is_tested() {
 #[tokio::test]
 async fn an_input_that_the_document_allows_is_never_answered_with_400() {
     let folder = tempfile::tempdir().unwrap();
-    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", folder.path().display()))]).await;
+    let app = start(&folder).await;
     let (seed, mut runner) = runner();
     let mut report = Vec::new();
     for operation in operations() {
@@ -226,6 +258,8 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
             if case.is_multiple_of(2) || operation.call().is_always_right {
                 operation.put_right(&mut input, &user);
             }
+            // Which audiences there are depends on the settings.
+            replace(&mut input, &json!({ "audience": AUDIENCE }));
             let input = Value::Object(input);
             let objections: Vec<String> =
                 validator.iter_errors(&input).map(|objection| objection.to_string()).collect();
@@ -241,7 +275,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
                     // The operation may have ended the session or changed the password.
                     user = operation.user(&app).await;
                 }
-                401 | 403 | 409 | 503 => {}
+                401 | 403 | 409 | 410 | 503 => {}
                 // No schema can say which passwords are easy to guess.
                 400 if reply.code() == "weak-password" => {}
                 status => faults
@@ -271,13 +305,13 @@ async fn every_example_of_a_request_body_is_valid() {
             examples += 1;
         }
     }
-    assert_eq!(examples, 10);
+    assert_eq!(examples, 11);
 }
 
 #[tokio::test]
 async fn an_input_that_the_document_forbids_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", folder.path().display()))]).await;
+    let app = start(&folder).await;
     let (seed, mut runner) = runner();
     let mut report = Vec::new();
     for operation in operations() {

@@ -40,7 +40,7 @@ async fn tokens_have_the_claims_of_the_contract() {
         access.claims,
         json!({
             "sub": ann.id.to_string(), "sid": sid, "jti": jti, "iat": now, "exp": now + 300, "iss": "signet", "client_id": "signet",
-            "token_type": "access_token", "roles": [], "preferred_username": ann.email,
+            "token_type": "access_token", "preferred_username": ann.email,
         })
     );
     assert_eq!(

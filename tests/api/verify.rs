@@ -1,6 +1,7 @@
 //! `GET /auth/verify`, which proxies call for the services behind them
 
-use crate::support::{PASSWORD, TestApp};
+use crate::support::{PASSWORD, TestApp, all};
+use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test]
@@ -47,6 +48,47 @@ async fn a_request_without_a_valid_token_is_401() {
     assert_eq!(app.bearer("nonsense").get("/auth/verify").await.code(), "invalid-token");
     app.advance(300);
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "invalid-token", "expired");
+}
+
+/// Envoy asks with the method of the request that it authorizes, and some proxies send its body.
+#[tokio::test]
+async fn every_method_is_answered_and_a_body_is_ignored() {
+    let app = TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "https://app.example.com")]).await;
+    let ann = app.user().await;
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"];
+    let mut rows = Vec::new();
+    for method in methods.map(|method| Method::from_bytes(method.as_bytes()).unwrap()) {
+        for body in [None, Some("<xml/>".to_owned()), Some("a".repeat(20_000))] {
+            for origin in [None, Some("https://app.example.com"), Some("https://evil.example.com")] {
+                let change = |request: reqwest::RequestBuilder| {
+                    let request = match origin {
+                        Some(origin) => {
+                            request.header("origin", origin).header("access-control-request-method", "DELETE")
+                        }
+                        None => request,
+                    };
+                    match body.clone() {
+                        Some(body) => request.header("content-type", "text/xml").body(body),
+                        None => request,
+                    }
+                };
+                let good = ann.actor.send(method.clone(), "/auth/verify", change).await;
+                let bad = app.bearer("x").send(method.clone(), "/auth/verify", change).await;
+                let has_cors = [&good, &bad]
+                    .iter()
+                    .any(|reply| reply.headers.keys().any(|name| name.as_str().starts_with("access-control-")));
+                let seen = (good.status, good.header("x-auth-subject").to_owned(), bad.status, has_cors);
+                rows.push((method.clone(), body.is_some(), origin, seen));
+            }
+        }
+    }
+    let right = (200, ann.id.to_string(), 401, false);
+    all(
+        "requests of proxies",
+        &rows,
+        |(method, has_body, origin, _)| format!("{method}, body {has_body}, origin {origin:?}"),
+        |(.., seen)| (*seen != right).then(|| format!("{seen:?}")),
+    );
 }
 
 /// A query would find that the session has ended and that the user is deleted.

@@ -1,6 +1,7 @@
 //! The program as an operator runs it: commands, settings and log lines.
 
 mod bootstrap;
+mod clients;
 mod commands;
 mod keys;
 mod logs;

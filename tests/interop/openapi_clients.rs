@@ -5,6 +5,8 @@ use crate::support::TestApp;
 use std::{path::Path, process::Command, time::Duration};
 use tokio::time::sleep;
 
+const AUDIENCE: &str = "https://orders.example.com";
+
 /// Runs a program in `folder`, where it may write files. If the program fails, the test fails with its output.
 async fn succeeds(mut program: Command, folder: &Path) {
     program.current_dir(folder).env("NO_PROXY", "127.0.0.1").env("PYTHONDONTWRITEBYTECODE", "1");
@@ -19,14 +21,21 @@ async fn succeeds(mut program: Command, folder: &Path) {
 async fn schemathesis_finds_no_difference_between_service_and_document() {
     let Some(installed) = installed() else { return };
     let mails = tempfile::tempdir().unwrap();
-    let app = TestApp::with(&[("MAIL__SMTP_URL", &format!("file:{}", mails.path().display()))]).await;
+    let app = TestApp::with(&[
+        ("MAIL__SMTP_URL", &format!("file:{}", mails.path().display())),
+        ("JWT__AUDIENCES", AUDIENCE),
+        ("SERVER__PUBLIC_URL", "https://id.example.com"),
+    ])
+    .await;
+    let client = app.client("orders:read", &[AUDIENCE]).await;
     let root = app.superuser().await;
     let url = format!("http://{}", app.address);
     let mut program = Command::new(installed.join("venv/bin/schemathesis"));
     program.arg("--config-file").arg(file("schemathesis.toml"));
     program.args(["--no-color", "run", &format!("{url}/openapi.json")]);
     program.env("SCHEMATHESIS_HOOKS", file("schemathesis_hooks.py")).env("SIGNET_URL", &url);
-    program.env("SIGNET_ROOT", root.email).env("SIGNET_MAILS", mails.path());
+    program.env("SIGNET_ROOT", root.email).env("SIGNET_MAILS", mails.path()).env("SIGNET_AUDIENCE", AUDIENCE);
+    program.env("SIGNET_CLIENT", format!("{}:{}", client.id, client.secret));
     // `readyz` compares the clock of the service, which the test sets, with that of the database.
     let keep_time = async {
         loop {

@@ -172,7 +172,7 @@ async fn a_user_signs_up_signs_in_and_changes_a_user_as_staff_in_a_browser() {
     browser.click(".auth-btn-wrapper button.btn-done").await;
     let (status, body) = browser.try_operation("users", None).await;
     assert_eq!(status, "401");
-    assert!(body.contains("invalid-token") && body.contains("malformed, forged or expired"), "{body}");
+    assert!(body.contains("invalid-token") && body.contains("malformed, forged, expired"), "{body}");
 
     // The page loaded everything from the service, and its content security policy blocked nothing.
     let script = "return performance.getEntriesByType('resource').map(entry => entry.name)";

@@ -1,5 +1,6 @@
 //! A client that checks each reply against the contract and the OpenAPI document.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::{
     Method, Response,
     header::{HeaderMap, HeaderValue},
@@ -24,7 +25,7 @@ pub fn http_client() -> reqwest::ClientBuilder {
 pub struct Actor {
     client: reqwest::Client,
     address: SocketAddr,
-    token: Option<String>,
+    authorization: Option<HeaderValue>,
     token_names: TokenNames,
 }
 
@@ -66,8 +67,13 @@ impl Reply {
 }
 
 impl Actor {
-    pub fn new(client: reqwest::Client, address: SocketAddr, token: Option<String>, token_names: TokenNames) -> Self {
-        Self { client, address, token, token_names }
+    pub fn new(
+        client: reqwest::Client,
+        address: SocketAddr,
+        authorization: Option<HeaderValue>,
+        token_names: TokenNames,
+    ) -> Self {
+        Self { client, address, authorization, token_names }
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -86,6 +92,13 @@ impl Actor {
         self.send(Method::DELETE, path, |request| request).await
     }
 
+    /// Sends the parameters of a form.
+    pub async fn form(&self, path: &str, parameters: &[(&str, &str)]) -> Reply {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        let of_type = "application/x-www-form-urlencoded";
+        self.send(Method::POST, path, |request| request.header("content-type", of_type).body(form)).await
+    }
+
     /// Sends these bytes as JSON.
     pub async fn post_raw(&self, path: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.send(Method::POST, path, |request| request.header("content-type", "application/json").body(body)).await
@@ -98,8 +111,8 @@ impl Actor {
         change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Reply {
         let request = self.client.request(method.clone(), format!("http://{}{path}", self.address));
-        let request = match &self.token {
-            Some(token) => request.header("authorization", bearer(token)),
+        let request = match &self.authorization {
+            Some(value) => request.header("authorization", value),
             None => request,
         };
         let response = change(request).send().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
@@ -109,8 +122,14 @@ impl Actor {
     }
 }
 
-fn bearer(token: &str) -> HeaderValue {
+/// The value of `Authorization` with a token.
+pub fn bearer(token: &str) -> HeaderValue {
     HeaderValue::from_str(&format!("Bearer {token}")).unwrap()
+}
+
+/// The value of `Authorization` with the credentials of a client.
+pub fn basic(id: &str, secret: &str) -> HeaderValue {
+    HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))).unwrap()
 }
 
 async fn read(path: &str, response: Response) -> Reply {
@@ -177,13 +196,48 @@ pub enum TokenNames {
 fn check(path: &str, reply: &Reply) {
     assert!(!reply.header("x-request-id").is_empty(), "{path}: no request id: {reply:?}");
     assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
-    if path.starts_with("/auth/") && reply.status != 404 {
+    let has_secrets = path.starts_with("/auth/") || path.starts_with("/oauth/");
+    if has_secrets && reply.status != 404 {
         assert_eq!(reply.header("cache-control"), "no-store", "{path}");
     }
     if reply.status < 400 || path.starts_with("/readyz") {
         return;
     }
-    check_problem(path, reply);
+    if path.starts_with("/oauth/") {
+        check_oauth_error(path, reply);
+    } else {
+        check_problem(path, reply);
+    }
+}
+
+/// Checks the rules of RFC 6749 §5.2 for an error of `/oauth/*`.
+fn check_oauth_error(path: &str, reply: &Reply) {
+    assert_ne!(reply.status, 500, "{path}: no request of a client causes a 500: {reply:?}");
+    assert_eq!(reply.header("content-type"), "application/json", "{path}: {reply:?}");
+    let is_allowed = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
+    assert!(reply.string("error_description").chars().all(is_allowed), "{path}: {reply:?}");
+    let status = match reply.string("error") {
+        "invalid_client" => 401,
+        "temporarily_unavailable" => {
+            if reply.status == 429 {
+                429
+            } else {
+                503
+            }
+        }
+        "invalid_request" => {
+            if matches!(reply.status, 404 | 405 | 408 | 413) {
+                reply.status
+            } else {
+                400
+            }
+        }
+        _ => 400,
+    };
+    assert_eq!(reply.status, status, "{path}: {reply:?}");
+    let challenge = if reply.status == 401 { "Basic realm=\"signet\"" } else { "" };
+    assert_eq!(reply.header("www-authenticate"), challenge, "{path}: {reply:?}");
+    check_headers(path, reply);
 }
 
 /// Checks the rules that the contract sets for every error.
@@ -201,10 +255,16 @@ fn check_problem(path: &str, reply: &Reply) {
     }
     let challenge = match reply.code() {
         _ if reply.status != 401 => "",
+        "invalid-credentials" if path.starts_with("/auth/revocations") => "Basic realm=\"signet\"",
         "invalid-credentials" | "token-missing" => "Bearer realm=\"signet\"",
         _ => "Bearer realm=\"signet\", error=\"invalid_token\"",
     };
     assert_eq!(reply.header("www-authenticate"), challenge, "{path}: {reply:?}");
+    check_headers(path, reply);
+}
+
+/// Checks the headers that belong to some statuses.
+fn check_headers(path: &str, reply: &Reply) {
     let is_temporary = matches!(reply.status, 429 | 503);
     assert_eq!(reply.header("retry-after").parse::<u32>().is_ok(), is_temporary, "{path}: {reply:?}");
     assert_eq!(!reply.header("allow").is_empty(), reply.status == 405, "{path}: {reply:?}");

@@ -1,11 +1,13 @@
 //! The service, started as `main` starts it.
 
-use super::{Endpoint, SignedIn, TestDatabase, actor::TokenNames};
+use super::{Actor, Endpoint, SignedIn, TestDatabase, actor::TokenNames};
+use secrecy::ExposeSecret;
 use signet::{
     app::{self, App, KeyReloader, KeysError},
-    auth::{Auth, UserAdmin},
+    auth::{Auth, ClientAdmin, NewClient, UserAdmin},
     clock::Clock,
     config::{Settings, Sources},
+    domain::Timestamp,
     storage::Storage,
     telemetry::HashWaits,
 };
@@ -120,6 +122,14 @@ impl Drop for Replica {
     }
 }
 
+/// A client of OAuth.
+pub struct TestClient {
+    pub id: String,
+    pub secret: String,
+    /// Authenticates by HTTP Basic.
+    pub actor: Actor,
+}
+
 /// A running service, its database and its clock.
 pub struct TestApp {
     pub database: TestDatabase,
@@ -201,6 +211,18 @@ impl TestApp {
     /// Opens the database as a `signet` command does while the service runs.
     pub async fn storage(&self) -> Storage {
         Storage::open(&settings(&self.database, &[("DATABASE__ACQUIRE_TIMEOUT", "10s")]), 1).await.unwrap()
+    }
+
+    /// Makes a client with these scopes and audiences.
+    pub async fn client(&self, scopes: &str, audiences: &[&str]) -> TestClient {
+        let all = audiences.join(",");
+        let settings = settings(&self.database, &[("JWT__AUDIENCES", &all)]);
+        let admin = ClientAdmin::new(self.storage().await, &settings);
+        let audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
+        let new = NewClient { name: "a service".to_owned(), scopes: scopes.parse().unwrap(), audiences };
+        let (client, secret) = admin.create(new, &Timestamp(self.now()).into()).await.unwrap();
+        let (id, secret) = (client.id.to_string(), secret.expose_secret().to_owned());
+        TestClient { actor: self.basic(&id, &secret), id, secret }
     }
 
     /// The use cases of `signet user`, on the database of the running service.

@@ -2,7 +2,7 @@
 
 use super::{
     Actor, PASSWORD, Reply,
-    actor::{TokenNames, http_client},
+    actor::{TokenNames, basic, bearer, http_client},
     email,
     token::take_apart,
 };
@@ -34,7 +34,12 @@ impl Endpoint {
 
     /// A client with this token.
     pub fn bearer(&self, token: &str) -> Actor {
-        Actor::new(self.client.clone(), self.address, Some(token.to_owned()), self.token_names)
+        Actor::new(self.client.clone(), self.address, Some(bearer(token)), self.token_names)
+    }
+
+    /// A client with these credentials, as HTTP Basic.
+    pub fn basic(&self, id: &str, secret: &str) -> Actor {
+        Actor::new(self.client.clone(), self.address, Some(basic(id, secret)), self.token_names)
     }
 
     pub async fn create(&self, email: &str) -> Reply {

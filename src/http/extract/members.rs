@@ -2,7 +2,7 @@
 //! reply. The same rules hold for a JSON object and for a query.
 
 use crate::{
-    domain::{ApiKeyName, Email, Invalid, Limit, Name, Password},
+    domain::{ApiKeyLifetime, ApiKeyName, Email, Invalid, Limit, Name, Password},
     http::problem::{MemberFault, Problem},
 };
 use actix_web::HttpRequest;
@@ -159,18 +159,25 @@ fn pointer(location: ValuePointerRef) -> String {
     }
 }
 
-/// A member that the domain parses from text; an `Option` of it may be absent or null.
-macro_rules! parsed_from_text {
-    ($($type:ident),*) => {$(
+/// A member that the domain parses from a text or a number; an `Option` of it may be absent or null.
+macro_rules! parsed {
+    ($($type:ident($given:ty): $parse:expr;)*) => {$(
         impl Deserr<MemberFaults> for $type {
             fn deserialize_from_value<V: IntoValue>(
                 value: deserr::Value<V>,
                 location: ValuePointerRef,
             ) -> Result<Self, MemberFaults> {
-                let text = String::deserialize_from_value(value, location)?;
-                $type::parse(&text).map_err(|fault| take_cf_content(MemberFaults::merge(None, fault, location)))
+                let given = <$given>::deserialize_from_value(value, location)?;
+                $parse(given).map_err(|fault| take_cf_content(MemberFaults::merge(None, fault, location)))
             }
         }
     )*};
 }
-parsed_from_text!(ApiKeyName, Email, Name, Password, Limit);
+parsed! {
+    ApiKeyLifetime(i64): Self::parse;
+    ApiKeyName(String): |text: String| Self::parse(&text);
+    Email(String): |text: String| Self::parse(&text);
+    Name(String): |text: String| Self::parse(&text);
+    Password(String): |text: String| Self::parse(&text);
+    Limit(String): |text: String| Self::parse(&text);
+}

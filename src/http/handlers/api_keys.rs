@@ -2,7 +2,7 @@
 
 use crate::{
     auth::NewApiKey,
-    domain::{ApiKey, ApiKeyName, Invalid, Password, Seconds, SessionId},
+    domain::{ApiKey, ApiKeyLifetime, ApiKeyName, Password, SessionId},
     http::{
         State,
         connection::ClientConnection,
@@ -25,15 +25,18 @@ use utoipa::ToSchema;
 #[schema(example = json!({"name": "nightly export", "password": "correct horse battery", "expires_in": 31_536_000}))]
 #[serde(deny_unknown_fields)]
 pub struct ApiKeyRequest {
-    #[schema(value_type = String, min_length = 1, max_length = 150)]
+    #[schema(
+        value_type = String, min_length = 1, max_length = 150,
+        pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$"
+    )]
     name: ApiKeyName,
     #[deserr(from(&String) = Password::attempt)]
     #[schema(value_type = String)]
     password: Password,
     /// After how many seconds it ends; without it, it has no end.
-    #[deserr(default, try_from(i64) = valid_length -> Invalid)]
+    #[deserr(default)]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 315_360_000)]
-    expires_in: Option<Seconds>,
+    expires_in: Option<ApiKeyLifetime>,
     /// The only service that its access tokens are for.
     #[deserr(default)]
     audience: Option<String>,
@@ -106,7 +109,7 @@ pub async fn create(
     BearerBody(caller, body): BearerBody<ApiKeyRequest>,
 ) -> Result<HttpResponse, Problem> {
     let ApiKeyRequest { name, password, expires_in, audience } = body;
-    let (new, context) = (NewApiKey { name, expires_in, audience }, source.at(state.clock.now()));
+    let (new, context) = (NewApiKey { name, lifetime: expires_in, audience }, source.at(state.clock.now()));
     let issued = client.cancel_on_disconnect(state.auth.create_api_key(&caller, password, new, &context)).await??;
     let reply = NewApiKeyResponse { key: issued.secret.as_str().to_owned(), about: issued.key.into() };
     Ok(HttpResponse::Created().json(reply))
@@ -116,7 +119,7 @@ refusals!(ListRefusals = BEARER, DATABASE);
 
 /// List the caller's API keys.
 #[utoipa::path(
-    get, path = "/auth/api-keys", tag = "User and Access", operation_id = "api_keys", security(("bearer" = [])),
+    get, path = "/auth/api-keys", tag = "User and Access", operation_id = "list_api_keys", security(("bearer" = [])),
     responses((status = 200, description = "The live keys, the oldest first.", body = Vec<ApiKeyResponse>), ListRefusals)
 )]
 pub async fn list(state: Data<State>, Bearer(caller): Bearer) -> Result<HttpResponse, Problem> {
@@ -141,9 +144,4 @@ pub async fn delete(
     let id = SessionId::parse(&id).ok_or(Problem::Plain(Code::NOT_FOUND))?;
     state.auth.delete_api_key(&caller, id, &source.at(state.clock.now())).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-fn valid_length(seconds: i64) -> Result<Option<Seconds>, Invalid> {
-    let is_valid = (1..=315_360_000).contains(&seconds);
-    if is_valid { Ok(Some(Seconds(seconds))) } else { Err(Invalid("must be from 1 to 315360000 seconds")) }
 }

@@ -1,12 +1,17 @@
 //! `GET /.well-known/oauth-authorization-server` and `GET /.well-known/openid-configuration`
 
 use crate::{
-    http::{State, problem::Problem},
+    http::{
+        State,
+        problem::{Code, Problem},
+        refusals::refusals,
+    },
     keys::MAX_AGE,
 };
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 use serde_json::{Value, json};
 use url::Url;
+use utoipa::ToSchema;
 
 /// The addresses and abilities of this service (RFC 8414), without the scopes, which depend on the clients.
 ///
@@ -43,14 +48,33 @@ pub fn inserted_path(issuer: &Url) -> Option<String> {
     (!path.is_empty()).then(|| format!("/.well-known/oauth-authorization-server{path}"))
 }
 
+/// The metadata of RFC 8414; it has further members.
+#[derive(ToSchema)]
+#[schema(as = Metadata)]
+#[expect(dead_code, reason = "only its schema is used: the document is made once, as a value")]
+pub struct MetadataResponse {
+    #[schema(example = "https://id.example.com")]
+    issuer: String,
+    jwks_uri: String,
+    token_endpoint: String,
+    introspection_endpoint: String,
+    revocation_endpoint: String,
+    grant_types_supported: Vec<String>,
+    response_types_supported: Vec<String>,
+    #[schema(nullable = false)]
+    scopes_supported: Option<Vec<String>>,
+}
+
+refusals!(MetadataRefusals = &[Code::NOT_FOUND]);
+
 /// Discover the addresses and abilities of this service (RFC 8414).
 ///
 /// Exists when `jwt.issuer`, or `server.public_url` without it, is an absolute URL.
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "User and Access",
     operation_id = "oauth_metadata",
     responses(
-        (status = 200, description = "The metadata.", body = serde_json::Value),
-        (status = 404, description = "The issuer is not an absolute URL.", content_type = "application/problem+json", body = crate::http::problem::ProblemResponse),
+        (status = 200, description = "The metadata.", body = MetadataResponse),
+        MetadataRefusals,
     ))]
 pub async fn oauth_metadata(state: Data<State>) -> Result<HttpResponse, Problem> {
     let mut metadata = state.metadata.clone().ok_or(Problem::NoMetadata)?;
@@ -66,8 +90,8 @@ pub async fn oauth_metadata(state: Data<State>) -> Result<HttpResponse, Problem>
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "User and Access",
     operation_id = "openid_configuration",
     responses(
-        (status = 200, description = "The metadata.", body = serde_json::Value),
-        (status = 404, description = "The issuer is not an absolute URL.", content_type = "application/problem+json", body = crate::http::problem::ProblemResponse),
+        (status = 200, description = "The metadata.", body = MetadataResponse),
+        MetadataRefusals,
     ))]
 pub async fn openid_configuration(state: Data<State>) -> Result<HttpResponse, Problem> {
     oauth_metadata(state).await

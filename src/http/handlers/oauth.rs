@@ -16,32 +16,40 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-/// The parameters of a grant. The credentials of the client are here, or in HTTP Basic.
+/// The parameters of a grant. `client_id` and `client_secret` can be here, too, instead of in HTTP Basic.
 #[derive(ToSchema)]
 #[schema(example = json!({"grant_type": "client_credentials", "scope": "orders:read"}))]
 #[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
 pub struct TokenRequest {
-    /// `refresh_token` or `client_credentials`.
-    grant_type: String,
+    #[schema(inline)]
+    grant_type: GrantType,
     /// With `refresh_token`.
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     /// With `client_credentials`: some of the client's scopes, separated by spaces; all of them without it.
+    #[schema(nullable = false)]
     scope: Option<String>,
     /// The service that the access token is for (RFC 8707).
+    #[schema(nullable = false)]
     resource: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<String>,
 }
 
-/// A token, and the credentials of the client, if they are not in HTTP Basic.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
+enum GrantType {
+    RefreshToken,
+    ClientCredentials,
+}
+
+/// A token. `client_id` and `client_secret` can be here, too, instead of in HTTP Basic.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
 pub struct TokenParameter {
     token: String,
     /// Ignored.
+    #[schema(nullable = false)]
     token_type_hint: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<String>,
 }
 
 /// An access token of a grant (RFC 6749 §5.1).
@@ -54,8 +62,10 @@ pub struct TokenResponse {
     #[schema(example = 300)]
     expires_in: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     scope: Option<String>,
 }
 
@@ -119,17 +129,27 @@ pub async fn token(
 #[expect(dead_code, reason = "only its schema is used: the reply has all claims of the token")]
 pub struct IntrospectionResponse {
     active: bool,
+    #[schema(nullable = false)]
     sub: Option<String>,
+    #[schema(nullable = false)]
     aud: Option<String>,
+    #[schema(nullable = false)]
     iss: Option<String>,
+    #[schema(nullable = false)]
     exp: Option<i64>,
+    #[schema(nullable = false)]
     iat: Option<i64>,
+    #[schema(nullable = false)]
     jti: Option<String>,
+    #[schema(nullable = false)]
     sid: Option<String>,
+    #[schema(nullable = false)]
     client_id: Option<String>,
+    #[schema(nullable = false)]
     scope: Option<String>,
+    #[schema(nullable = false)]
     username: Option<String>,
-    #[schema(example = "Bearer")]
+    #[schema(nullable = false, example = "Bearer")]
     token_type: Option<String>,
 }
 

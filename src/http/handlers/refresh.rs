@@ -48,9 +48,10 @@ pub struct AccessTokenResponse {
     #[schema(example = 300)]
     expires_in: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     refresh_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = 86400)]
+    #[schema(nullable = false, example = 86400)]
     refresh_expires_in: Option<i64>,
 }
 

@@ -75,7 +75,6 @@ pub struct RevocationsQuery {
     after: Option<String>,
     /// `feed` of the last reply.
     #[deserr(default)]
-    #[param(value_type = String)]
     feed: Option<String>,
     /// How many seconds to wait for news if there are none yet.
     #[deserr(default)]
@@ -89,7 +88,7 @@ refusals!(RevocationsRefusals = DATABASE, &[Code::INVALID_REQUEST, Code::INVALID
 
 /// Read which sessions have ended and which tokens were revoked, as a client that verifies access tokens itself.
 #[utoipa::path(
-    get, path = "/auth/revocations", tag = "User and Access", operation_id = "revocations", params(RevocationsQuery),
+    get, path = "/auth/revocations", tag = "User and Access", operation_id = "list_revocations", params(RevocationsQuery),
     security(("client" = [])),
     responses((status = 200, description = "At most 1,000 revocations, in the order of `seq`.", body = RevocationsResponse), RevocationsRefusals)
 )]

@@ -24,7 +24,6 @@ const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').a
 pub struct VerifyQuery {
     /// The audience that the token must have; without it, that of Signet itself.
     #[deserr(default)]
-    #[param(value_type = String)]
     audience: Option<String>,
 }
 

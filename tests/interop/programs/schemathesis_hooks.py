@@ -1,9 +1,11 @@
 """Gives Schemathesis what an OpenAPI document cannot say: accounts that can sign in, and rules that involve two members.
 
-Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens, SIGNET_ROOT the e-mail of a superuser, and
-SIGNET_MAILS the folder of mails. schemathesis.toml has the rest.
+Loaded through SCHEMATHESIS_HOOKS; SIGNET_URL is where the service listens, SIGNET_ROOT the e-mail of a superuser,
+SIGNET_MAILS the folder of mails, SIGNET_CLIENT the id and the secret of a client with a colon between them, and
+SIGNET_AUDIENCE an audience of the service. schemathesis.toml has the rest.
 """
 
+import base64
 import functools
 import itertools
 import json
@@ -77,14 +79,17 @@ class AccessToken:
 
     def get(self, case, context):
         path, tags = context.operation.path, context.operation.definition.raw["tags"]
+        if "client" in context.operation.definition.raw["security"][0]:
+            return "Basic " + base64.b64encode(os.environ["SIGNET_CLIENT"].encode()).decode()
         if "Administration" in tags:
             return sign_in(new_superuser()["email"])
         if path == "/auth/verify-email/confirm":
             return sign_in(mail_code("verify")[0])
-        return sign_in(new_user()["email"] if path in ("/auth/password", "/auth/email") else CALLER)
+        changes_user = path in ("/auth/password", "/auth/email", "/auth/api-keys")
+        return sign_in(new_user()["email"] if changes_user else CALLER)
 
     def set(self, case, token, context):
-        case.headers["Authorization"] = f"Bearer {token}"
+        case.headers["Authorization"] = token if token.startswith("Basic ") else f"Bearer {token}"
 
 
 @functools.cache
@@ -139,11 +144,29 @@ def before_call(context, case, kwargs):
     if operation in ("POST /auth/create", "PATCH /auth/users/me", "PATCH /auth/users/{id}") and isinstance(body.get("username"), str):
         body["username"] = usable(body["username"], own)
     for name in ("password", "new_password"):
-        if isinstance(body.get(name), str) and operation not in ("POST /auth/signin", "POST /auth/email"):
+        if isinstance(body.get(name), str) and operation not in ("POST /auth/signin", "POST /auth/email", "POST /auth/api-keys"):
             body[name] = hard_to_guess(body[name])
     if operation == "GET /auth/users" and isinstance(query.get("after"), str):
         # The last user of the page before: its e-mail in a search by e-mail, otherwise its id.
         query["after"] = ANN if "q" in query else "1"
+    for place in (body, query):
+        # Which audiences there are depends on the settings.
+        if place and isinstance(place.get("audience"), str):
+            place["audience"] = os.environ["SIGNET_AUDIENCE"]
+    if operation == "GET /auth/revocations" and "wait" in query and str(query["wait"]).isdigit():
+        # No request of this program waits.
+        query["wait"] = 31 if int(query["wait"]) > 30 else 0
+        if next(numbers) % 2:
+            query.pop("feed", None)
+            query.pop("after", None)
+    if operation == "POST /oauth/token" and body.get("grant_type") == "client_credentials" and next(numbers) % 2:
+        body.pop("scope", None)
+        body.pop("resource", None)
+    if operation == "POST /auth/api-keys" and isinstance(body.get("password"), str) and next(numbers) % 2:
+        body["password"] = PASSWORD
+    if operation == "DELETE /auth/api-keys/{id}" and next(numbers) % 2:
+        key = {"name": "a key", "password": PASSWORD}
+        case.path_parameters["id"] = send("POST", "/auth/api-keys", key, sign_in(CALLER))["id"]
     if operation == "POST /auth/email" and isinstance(body.get("password"), str) and next(numbers) % 2:
         body["password"] = PASSWORD
     if operation == "POST /auth/password/reset/confirm" and isinstance(body.get("code"), str) and "token" not in body:
