@@ -3,7 +3,7 @@
 use super::{final_response::final_response, guarded_stream::GuardedStream};
 use crate::http::{
     State,
-    middleware::{access_log, cors, hide_origin, problem_json, request_id},
+    middleware::{access_log, cors, problem_json, request_id, without_cors_at_verify},
 };
 use actix_http::{HttpService, KeepAlive, Protocol};
 use actix_service::{ServiceFactoryExt, fn_service, map_config};
@@ -51,7 +51,7 @@ pub fn serve(listener: TcpListener, state: Arc<State>, options: &Options) -> io:
         let app = App::new()
             .app_data(state.clone())
             .wrap(cors(&state))
-            .wrap(Condition::new(!state.cors_allowed_origins.is_empty(), from_fn(hide_origin)))
+            .wrap(Condition::new(!state.cors_allowed_origins.is_empty(), from_fn(without_cors_at_verify)))
             .wrap(from_fn(problem_json))
             .wrap(from_fn(access_log))
             .wrap(from_fn(request_id))

@@ -46,6 +46,7 @@ enum GrantType {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
 pub struct TokenParameter {
+    #[schema(min_length = 1)]
     token: String,
     /// Ignored.
     #[schema(nullable = false)]

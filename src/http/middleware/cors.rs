@@ -34,19 +34,22 @@ pub fn cors(state: &State) -> Condition<Cors> {
     Condition::new(!origins.is_empty(), cors)
 }
 
-/// Hides from CORS that a request to `/auth/verify` has an origin: it is that of the request which the proxy authorizes, and
-/// so is its method, `OPTIONS` included.
-pub async fn hide_origin<B: MessageBody>(
+/// Keeps CORS away from `/auth/verify`: its origin is that of the request which a proxy authorizes, and so is its method,
+/// `OPTIONS` included.
+pub async fn without_cors_at_verify<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let base_path = request.app_data::<Data<State>>().map_or("", |state| &state.base_path);
-    if request.path().strip_prefix(base_path) == Some(VERIFY) {
-        for name in [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD] {
-            request.headers_mut().remove(name);
-        }
+    if request.path().strip_prefix(base_path) != Some(VERIFY) {
+        return next.call(request).await;
     }
-    next.call(request).await
+    for name in [header::ORIGIN, header::ACCESS_CONTROL_REQUEST_METHOD] {
+        request.headers_mut().remove(name);
+    }
+    let mut response = next.call(request).await?;
+    response.headers_mut().retain(|name, _| !is_of_cors(name));
+    Ok(response)
 }
 
 /// Whether a header belongs to the CORS protocol. A rewritten error keeps these headers; without them no script could
