@@ -4,6 +4,7 @@ from authlib.integrations.flask_oauth2 import ResourceProtector, current_token
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 from cachetools.func import ttl_cache
 from flask import Flask
+from joserfc.jwk import KeySet
 import requests
 
 
@@ -11,7 +12,7 @@ class TokenValidator(JWTBearerTokenValidator):
     @ttl_cache(maxsize=1, ttl=60)
     def get_jwks(self):
         metadata = requests.get(f"{self.issuer}/.well-known/oauth-authorization-server", timeout=5).json()
-        return requests.get(metadata["jwks_uri"], timeout=5).json()
+        return KeySet.import_key_set(requests.get(metadata["jwks_uri"], timeout=5).json())
 
 
 require_oauth = ResourceProtector()
