@@ -11,16 +11,22 @@ import (
 	"github.com/coreos/go-oidc" // version 3: "github.com/coreos/go-oidc/v3/oidc"
 )
 
+func newVerifier(ctx context.Context) (*oidc.IDTokenVerifier, error) {
+	provider, err := oidc.NewProvider(ctx, "https://id.example.com")
+	if err != nil {
+		return nil, err
+	}
+	return provider.Verifier(&oidc.Config{
+		ClientID:             "https://orders.example.com", // the audience
+		SupportedSigningAlgs: []string{oidc.ES256},
+	}), nil
+}
+
 func main() {
-	provider, err := oidc.NewProvider(context.Background(), "https://id.example.com")
+	verifier, err := newVerifier(context.Background())
 	if err != nil {
 		log.Fatal(err)
 	}
-	verifier := provider.Verifier(&oidc.Config{
-		ClientID:             "https://orders.example.com", // the audience
-		SupportedSigningAlgs: []string{oidc.ES256},
-	})
-
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		token, err := verifier.Verify(r.Context(), strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 		if err != nil {
