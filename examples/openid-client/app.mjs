@@ -4,8 +4,8 @@
 import express from "express";
 import * as client from "openid-client";
 
-const { CLIENT_ID, CLIENT_SECRET } = process.env;
-const config = await client.discovery(new URL("https://id.example.com"), CLIENT_ID, CLIENT_SECRET);
+const { SIGNET_CLIENT_ID, SIGNET_CLIENT_SECRET } = process.env;
+const config = await client.discovery(new URL("https://id.example.com"), SIGNET_CLIENT_ID, SIGNET_CLIENT_SECRET);
 
 const app = express();
 
