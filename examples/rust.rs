@@ -1,4 +1,4 @@
-//! Verifies the tokens on standard input with jsonwebtoken, and prints the subject of each.
+// Verifies the tokens on standard input with jsonwebtoken, and prints the subject of each.
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors, jwk::JwkSet};
 
