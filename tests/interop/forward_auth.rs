@@ -27,28 +27,28 @@ fn service_behind() -> String {
     http_server(|head, body| format!("{} bytes of {}", body.len(), header(head, "remote-user").unwrap_or_default()))
 }
 
-/// The `server` block with `/_verify` from the page, with these addresses and without TLS.
+/// The block with `/_verify` from the page, with these addresses.
 fn configuration(listen: &str, signet: &str, service: &str, folder: &TempDir) -> String {
     let block = PAGE.split("```nginx\n").skip(1).find(|block| block.contains("location = /_verify")).unwrap();
     let block = block.split("```").next().unwrap();
-    let block = block.lines().filter(|line| !line.contains("ssl_certificate")).collect::<Vec<_>>().join("\n");
-    let block = block.replace("listen 443 ssl;", &format!("listen {listen};"));
+    let block = block.replace("listen 127.0.0.1:9000;", &format!("listen {listen};"));
+    let block = block.replace("server 127.0.0.1:8000;", &format!("server {signet};"));
     // An operator sets such a limit for a service that accepts uploads; `/_verify` has its own limit.
     let block = block.replace("location / {", "location / {\n        client_max_body_size 50m;");
-    let block = block.replace("http://127.0.0.1:9000", &format!("http://{service}"));
+    let block = block.replace("http://127.0.0.1:9001", &format!("http://{service}"));
     let folder = folder.path().display();
     format!(
         "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error.log;\nevents {{}}\nhttp {{\n\
          access_log off;\nclient_body_temp_path {folder}/body;\nproxy_temp_path {folder}/proxy;\n\
          fastcgi_temp_path {folder}/a;\nuwsgi_temp_path {folder}/b;\nscgi_temp_path {folder}/c;\n\
-         upstream signet {{ server {signet}; }}\n{block}\n}}\n"
+         {block}\n}}\n"
     )
 }
 
 #[tokio::test]
 async fn nginx_forwards_requests_of_any_size_with_a_valid_token() {
     let Some(program) = nginx() else { return };
-    let app = TestApp::start().await;
+    let app = TestApp::with(&[("JWT__AUDIENCE", "https://orders.example.com")]).await;
     let ann = app.user().await;
     let folder = tempfile::tempdir().unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
