@@ -91,7 +91,7 @@ class Verifier:
             now = datetime.now(timezone.utc)
             feed.revoked = {id: expires_at for id, expires_at in feed.revoked.items() if expires_at > now}
             feed.read_at = asked_at
-        if not rows:
+        if wait and not rows:
             time.sleep(max(0, 1 - (time.monotonic() - asked_at)))  # Signet may answer before WAIT is over
 
 
