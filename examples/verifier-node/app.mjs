@@ -8,6 +8,7 @@ import { errors } from "jose";
 import { Unavailable, Verifier } from "./verifier.mjs";
 
 const { SIGNET_CLIENT_ID: id, SIGNET_CLIENT_SECRET: secret, SIGNET_CLIENT_SECRET_FILE: file } = process.env;
+if (!id || !(secret || file)) throw new Error("SIGNET_CLIENT_ID and SIGNET_CLIENT_SECRET are not set");
 const verifier = new Verifier(id, file ? readFileSync(file, "utf8").trim() : secret);
 
 createServer(async (request, response) => {

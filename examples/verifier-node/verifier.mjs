@@ -82,7 +82,7 @@ export class Verifier {
     const feed = this.#feed, askedAt = now(), wait = feed.isStale() ? 0 : WAIT;
     const query = new URLSearchParams({ after: feed.next, wait, ...(feed.id && { feed: feed.id }) });
     const reply = await get(`/auth/revocations?${query}`, { authorization: this.#authorization }, wait + 5);
-    if (reply.status === 410) {
+    if (reply.status === 410 && feed.id) {
       this.#feed = new Feed(); // a reset, for example by a restored backup: read from the start
       return;
     }

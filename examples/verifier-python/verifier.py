@@ -80,7 +80,7 @@ class Verifier:
         try:
             page = get("/auth/revocations?" + urllib.parse.urlencode(query), self.authorization, timeout=wait + 5)
         except urllib.error.HTTPError as error:
-            if error.code != 410:
+            if error.code != 410 or not feed.id:
                 raise
             self.feed = Feed()  # a reset, for example by a restored backup: read from the start
             return

@@ -54,13 +54,13 @@ def use():
     ann = ok(me, models.User, client=AuthenticatedClient(URL, pair.access_token))
     assert ann.id == created.id and ann.last_login >= created.created_at, ann
 
-    body = models.RefreshRequest(refresh_token=pair.refresh_token)
+    body = models.TokenRefreshRequest(refresh_token=pair.refresh_token)
     renewed = ok(refresh_access, models.AccessToken, client=anyone, body=body)
     client = AuthenticatedClient(URL, renewed.access_token)
     assert ann in ok(users, list, client=client, limit=200)
     assert sorted(session.current for session in ok(sessions, list, client=client)) == [False, True]
 
-    ok(signout, None, client=anyone, body=models.RefreshRequest(refresh_token=pair.refresh_token))
+    ok(signout, None, client=anyone, body=models.SignOutRequest(pair.refresh_token))
     refused = users.sync_detailed(client=client)
     assert refused.status_code == HTTPStatus.UNAUTHORIZED, refused
     assert refused.headers["content-type"] == "application/problem+json", refused.headers
