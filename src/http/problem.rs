@@ -62,7 +62,7 @@ codes! {
         "The user is the last active superuser. Make another user a superuser first.";
     CONFLICT = "conflict", 409, "Conflict", "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
     FEED_RESET = "feed-reset", 410, "Feed reset",
-        "The place of the reader is not one of this feed. Forget every revocation and start with `after=0`.";
+        "The place of the reader is not one of this feed: the database was replaced or restored. Start with `after=0`.";
     PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed",
         "The user has changed since the client read it: `If-Match` is not the `ETag` of the user. Read the user again.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";

@@ -2,6 +2,7 @@
 
 mod forward_auth;
 mod openapi_clients;
+mod revocation_followers;
 mod smtp;
 mod swagger;
 mod token_libraries;

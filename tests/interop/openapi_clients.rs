@@ -1,4 +1,4 @@
-//! Schemathesis and generated models compare the service with its OpenAPI document.
+//! Schemathesis, generated models and generated clients compare the service with its OpenAPI document.
 
 use super::{file, installed};
 use crate::support::TestApp;
@@ -56,5 +56,25 @@ async fn models_generated_from_the_document_work() {
     let app = TestApp::start().await;
     let mut program = Command::new(installed.join("venv/bin/python"));
     program.arg(file("models.py")).arg(format!("http://{}", app.address));
+    succeeds(program, &installed).await;
+}
+
+/// `openapi-python-client` generates a client with every operation, and the client does what the README shows.
+#[tokio::test]
+async fn a_python_client_generated_from_the_document_works() {
+    let Some(installed) = installed() else { return };
+    let app = TestApp::start().await;
+    let mut program = Command::new(installed.join("venv/bin/python"));
+    program.arg(file("python_client.py")).arg(format!("http://{}", app.address));
+    succeeds(program, &installed).await;
+}
+
+/// `tsc` compiles the types of `openapi-typescript`, and `openapi-fetch` does what the README shows.
+#[tokio::test]
+async fn a_typescript_client_generated_from_the_document_works() {
+    let Some(installed) = installed() else { return };
+    let app = TestApp::start().await;
+    let mut program = Command::new("node");
+    program.arg(file("typescript_client.mjs")).arg(&installed).arg(format!("http://{}", app.address));
     succeeds(program, &installed).await;
 }

@@ -59,6 +59,6 @@ for email in ("ann@example.com", "अंजलि@example.com"):
     call("POST", "/auth/password", request.model_dump_json(), token, status=204)
     call("POST", "/auth/signin", json.dumps({"email": email, "password": NEW}))
     refused = call("POST", "/auth/signin", json.dumps({"email": email, "password": OLD}), status=401)
-    assert models.Problem.model_validate_json(refused).code == "invalid-credentials", refused
+    assert models.Problem.model_validate_json(refused).code == models.ErrorCode("invalid-credentials"), refused
     sessions = json.loads(call("GET", "/auth/sessions", token=token))
     assert sorted(models.Session.model_validate(session).current for session in sessions) == [False, True], sessions
