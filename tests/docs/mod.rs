@@ -89,6 +89,39 @@ fn every_route_is_explained() {
     });
 }
 
+/// Every configuration and program on the page about verification is a part of a file in `examples`, which
+/// `scripts/neighbours` runs. Those of Java and C# are not run.
+#[test]
+fn what_the_page_about_verification_shows_is_in_the_examples() {
+    let page = read("docs/verify-tokens.md");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let parts = if path.is_dir() {
+            fs::read_dir(&path).unwrap().map(|part| part.unwrap().path()).collect()
+        } else {
+            vec![path]
+        };
+        files.extend(parts.into_iter().filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()));
+    }
+    let blocks = page.split("\n```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+    let is_of_example = |language: &str, text: &str| match language {
+        "sh" | "json" | "java" | "csharp" => false,
+        // Settings of Spring.
+        "yaml" => !text.starts_with("spring:"),
+        _ => true,
+    };
+    let blocks: Vec<_> = blocks.filter(|(language, text)| is_of_example(language, text)).collect();
+    assert!(blocks.len() >= 10, "{} blocks", blocks.len());
+    all(
+        "texts of examples",
+        &blocks,
+        |(language, text)| format!("{language}: {}", text.lines().next().unwrap_or_default()),
+        |(_, text)| (!files.iter().any(|file| file.contains(text.trim_end()))).then(|| "is in no file".to_owned()),
+    );
+}
+
 /// The settings that a file gives to a container: names and values.
 fn given(file: &str) -> Vec<(String, String)> {
     let text = read(file);
