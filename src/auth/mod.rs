@@ -54,6 +54,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use guessing::UnwrittenFailures;
+use revocations::NewestPage;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
@@ -70,6 +71,7 @@ pub struct Auth {
     mailer: Option<Mailer>,
     /// The scopes of all clients, as they were last read.
     client_scopes: ArcSwap<Vec<String>>,
+    newest_page: NewestPage,
 }
 
 /// The limits on guessing; see [`guessing`].
@@ -153,8 +155,17 @@ impl Auth {
             reserved_usernames: settings.users.reserved_usernames.iter().map(|name| Username::key_of(name)).collect(),
         };
         let limits = settings.rate_limit.enabled.then(|| Limits::new(settings));
-        let client_scopes = ArcSwap::default();
-        Self { storage, user_admin, passwords, tokens, policy, limits, mailer, client_scopes }
+        Self {
+            storage,
+            user_admin,
+            passwords,
+            tokens,
+            policy,
+            limits,
+            mailer,
+            client_scopes: ArcSwap::default(),
+            newest_page: NewestPage::default(),
+        }
     }
 
     /// Replaces all keys. Returns the `kid` of the active one.

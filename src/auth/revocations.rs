@@ -1,10 +1,25 @@
-//! Another service follows the feed of revocations.
+//! Other services follow the feed of revocations.
 
 use super::{Auth, AuthError};
-use crate::storage::{FeedPage, StorageError};
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use crate::storage::FeedPage;
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use uuid::Uuid;
+
+/// The last page that was read for clients that had waited for it. They all wait at the end of the feed, so one read serves
+/// them all, however many they are.
+#[derive(Default)]
+pub(super) struct NewestPage(Mutex<Option<ReadPage>>);
+
+struct ReadPage {
+    after: i64,
+    /// How many revocations this replica had learnt before it was read.
+    learnt: u64,
+    page: Arc<FeedPage>,
+}
 
 impl Auth {
     /// The page of the feed after the number `after`. If there is none yet, waits for it until `wait` has passed or `stop`
@@ -18,14 +33,17 @@ impl Auth {
         after: i64,
         wait: Duration,
         stop: impl Future<Output = ()>,
-    ) -> Result<FeedPage, AuthError> {
+    ) -> Result<Arc<FeedPage>, AuthError> {
         let end = Instant::now() + wait;
         // Before the page is read: a revocation that is committed in between is news.
         let mut news = self.storage.revocation_news();
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = pin!(stop);
+        let mut page = Arc::new(self.read_feed(after).await?);
         loop {
-            let page = self.feed_page(feed, after).await?;
-            if !page.revocations.is_empty() || Instant::now() >= end {
+            if feed.is_some_and(|feed| feed != page.feed) {
+                return Err(AuthError::FeedReset);
+            }
+            if !page.revocations.is_empty() {
                 return Ok(page);
             }
             let is_news = tokio::select! {
@@ -35,11 +53,28 @@ impl Auth {
             if !is_news {
                 return Ok(page);
             }
+            let learnt = *news.borrow_and_update();
+            page = self.read_newest(after, learnt).await?;
         }
     }
 
-    async fn feed_page(&self, feed: Option<Uuid>, after: i64) -> Result<FeedPage, AuthError> {
-        let page: Result<_, StorageError> = self.storage.feed_page(feed, after).await;
-        page?.ok_or(AuthError::FeedReset)
+    /// The page after the number `after` that has everything which this replica had learnt, from one read for all clients
+    /// that ask for it at the same time.
+    async fn read_newest(&self, after: i64, learnt: u64) -> Result<Arc<FeedPage>, AuthError> {
+        let mut newest = self.newest_page.0.lock().await;
+        if let Some(read) = &*newest
+            && read.after == after
+            && read.learnt >= learnt
+        {
+            return Ok(Arc::clone(&read.page));
+        }
+        let learnt = *self.storage.revocation_news().borrow();
+        let page = Arc::new(self.read_feed(after).await?);
+        *newest = Some(ReadPage { after, learnt, page: Arc::clone(&page) });
+        Ok(page)
+    }
+
+    async fn read_feed(&self, after: i64) -> Result<FeedPage, AuthError> {
+        self.storage.feed_page(after).await?.ok_or(AuthError::FeedReset)
     }
 }

@@ -51,15 +51,15 @@ pub struct RevocationResponse {
     expires_at: String,
 }
 
-impl From<FeedRow> for RevocationResponse {
-    fn from(row: FeedRow) -> Self {
-        Self { seq: row.seq, claim: row.claim, value: row.value, expires_at: row.expires_at.to_string() }
+impl From<&FeedRow> for RevocationResponse {
+    fn from(row: &FeedRow) -> Self {
+        Self { seq: row.seq, claim: row.claim.clone(), value: row.value.clone(), expires_at: row.expires_at.to_string() }
     }
 }
 
-impl From<FeedPage> for RevocationsResponse {
-    fn from(page: FeedPage) -> Self {
-        let revocations = page.revocations.into_iter().map(RevocationResponse::from).collect();
+impl From<&FeedPage> for RevocationsResponse {
+    fn from(page: &FeedPage) -> Self {
+        let revocations = page.revocations.iter().map(RevocationResponse::from).collect();
         Self { feed: page.feed.simple().to_string(), revocations, next: page.next }
     }
 }
@@ -106,7 +106,7 @@ pub async fn revocations(
     let feed = feed.map(|feed| Uuid::try_parse(&feed).map_err(|_| AuthError::FeedReset)).transpose()?;
     let reading = state.auth.revocations(feed, after, Duration::from_secs(wait), state.stopped());
     let page = connection.cancel_on_disconnect(reading).await??;
-    Ok(HttpResponse::Ok().json(RevocationsResponse::from(page)))
+    Ok(HttpResponse::Ok().json(RevocationsResponse::from(&*page)))
 }
 
 /// A number up to `max`, written with digits only.

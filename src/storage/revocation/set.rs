@@ -27,8 +27,8 @@ pub(in crate::storage) struct RevokedSet {
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
     retention: Seconds,
-    /// Tells the clients that wait for it of each new revocation.
-    news: watch::Sender<()>,
+    /// How many revocations were added: tells the clients that wait for them.
+    news: watch::Sender<u64>,
 }
 
 /// What the set says of an access token whose signature and claims are valid.
@@ -62,8 +62,8 @@ impl Storage {
         self.revoked.is_fresh()
     }
 
-    /// Tells of each revocation that this replica learns from now on.
-    pub fn revocation_news(&self) -> watch::Receiver<()> {
+    /// How many revocations this replica has learnt, and tells of each change.
+    pub fn revocation_news(&self) -> watch::Receiver<u64> {
         self.revoked.news.subscribe()
     }
 
@@ -97,7 +97,7 @@ impl RevokedSet {
                 MaxStaleness::Never => None,
             },
             retention: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
-            news: watch::Sender::new(()),
+            news: watch::Sender::new(0),
         }
     }
 
@@ -112,11 +112,11 @@ impl RevokedSet {
     }
 
     pub(super) fn add(&self, revocations: &[Revocation]) {
-        let mut has_news = false;
+        let mut added = 0;
         for Revocation { id, ended_at } in revocations {
             let until = self.expiry(*ended_at);
             let is_new = self.expires_at.insert_sync(*id, until).is_ok();
-            has_news |= is_new;
+            added += u64::from(is_new);
             if !is_new
                 // A database that lost the first revocation (a failover) can have a second one of the same session, which must
                 // be kept for longer.
@@ -126,8 +126,8 @@ impl RevokedSet {
                 entry.update(until);
             }
         }
-        if has_news {
-            self.news.send_replace(());
+        if added > 0 {
+            self.news.send_modify(|count| *count += added);
         }
     }
 
