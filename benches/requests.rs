@@ -4,7 +4,7 @@
 //! | request | the bare server |
 //! |---|---|
 //! | `GET /auth/verify`, HS256 | answers 200 without a body |
-//! | `GET /auth/verify`, EdDSA | verifies the same token with jsonwebtoken, and answers 200 without a body |
+//! | `GET /auth/verify`, `EdDSA` | verifies the same token with jsonwebtoken, and answers 200 without a body |
 //! | `GET /auth/users/me` | reads a user by its key with sqlx, and answers it as JSON |
 //! | `POST /auth/refresh-access` | reads the JSON body, the session and its user, and answers JSON of the same length |
 //! | `POST /oauth/token` | reads the form and a client by its key, and answers JSON of the same length |
@@ -139,15 +139,13 @@ async fn bare(arguments: &[String]) -> std::io::Result<()> {
     let client = Uuid::parse_str(client.strip_prefix("client_").unwrap()).unwrap();
     let session = Uuid::parse_str(session).unwrap();
     let (database, workers) = (database.clone(), std::thread::available_parallelism()?.get());
-    let connect = async move || match database.strip_prefix("sqlite://") {
-        Some(path) => {
-            let options = SqliteConnectOptions::new().filename(path).read_only(true);
-            Pool::Sqlite(SqlitePoolOptions::new().max_connections(10).connect_with(options).await.unwrap())
-        }
-        None => {
+    let connect = async move || {
+        let Some(path) = database.strip_prefix("sqlite://") else {
             let options = PgPoolOptions::new().max_connections(10).test_before_acquire(false);
-            Pool::Postgres(options.connect(&database).await.unwrap())
-        }
+            return Pool::Postgres(options.connect(&database).await.unwrap());
+        };
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        Pool::Sqlite(SqlitePoolOptions::new().max_connections(10).connect_with(options).await.unwrap())
     };
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[ISSUER]);
@@ -277,18 +275,35 @@ fn measure(algorithm: &str, database: &str, folder: &Path, rows: &mut Vec<String
     let claims = URL_SAFE_NO_PAD.decode(text("access_token").split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     let sid = claims["sid"].as_str().unwrap();
-    let key_set = Command::new("curl").args(["-sS", "--noproxy", "*"]).arg(format!("http://{}/.well-known/jwks.json", server.address)).output();
+    let key_set = Command::new("curl")
+        .args(["-sS", "--noproxy", "*"])
+        .arg(format!("http://{}/.well-known/jwks.json", server.address))
+        .output();
     fs::write(folder.join("jwks.json"), key_set.unwrap().stdout).unwrap();
     let mut bare = Command::new(env::current_exe().unwrap());
-    let bare = Server::start(bare.arg("bare").arg(database).arg(folder.join("jwks.json")).arg(id).arg(sid).current_dir(folder));
+    let bare = Server::start(
+        bare.arg("bare").arg(database).arg(folder.join("jwks.json")).arg(id).arg(sid).current_dir(folder),
+    );
 
     let get = |path, bare, target| Load {
-        method: "GET", path, bare, target, authorization: bearer.clone(), content_type: "", body: String::new(),
+        method: "GET",
+        path,
+        bare,
+        target,
+        authorization: bearer.clone(),
+        content_type: "",
+        body: String::new(),
     };
     let refresh = json!({ "refresh_token": text("refresh_token") }).to_string();
     let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
     let post = |path, bare, content_type, body: &str| Load {
-        method: "POST", path, bare, target: 0.7, authorization: String::new(), content_type, body: body.to_owned(),
+        method: "POST",
+        path,
+        bare,
+        target: 0.7,
+        authorization: String::new(),
+        content_type,
+        body: body.to_owned(),
     };
     let loads = if algorithm == "EdDSA" {
         vec![get("/auth/verify", "/verify", 0.8)]
@@ -314,8 +329,15 @@ fn measure(algorithm: &str, database: &str, folder: &Path, rows: &mut Vec<String
         let spread = |pick: fn(f64, f64) -> f64| ratios.iter().copied().reduce(pick).unwrap();
         let row = format!(
             "| `{} {}`, {algorithm}, {kind} | {:.0} | {:.0} | {:.2} ({:.2} to {:.2}) | {:.1} | {:.1} and {:.1} µs |",
-            load.method, load.path, median(rates), median(limits), median(ratios.clone()), spread(f64::min),
-            spread(f64::max), load.target, median(costs.iter().map(|cost| cost.0).collect()),
+            load.method,
+            load.path,
+            median(rates),
+            median(limits),
+            median(ratios.clone()),
+            spread(f64::min),
+            spread(f64::max),
+            load.target,
+            median(costs.iter().map(|cost| cost.0).collect()),
             median(costs.iter().map(|cost| cost.1).collect()),
         );
         println!("{row}");
@@ -336,6 +358,8 @@ fn main() {
     if let Ok(postgres) = env::var("SIGNET_BENCH_POSTGRES") {
         measure("HS256", &postgres, folder.path(), &mut rows);
     }
-    println!("\n| request | Signet, a second | bare | ratio (of {TURNS} turns) | aim | of a core for each |\n|---|---|---|---|---|---|");
+    println!(
+        "\n| request | Signet, a second | bare | ratio (of {TURNS} turns) | aim | of a core for each |\n|---|---|---|---|---|---|"
+    );
     println!("{}", rows.join("\n"));
 }

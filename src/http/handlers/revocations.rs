@@ -53,7 +53,12 @@ pub struct RevocationResponse {
 
 impl From<&FeedRow> for RevocationResponse {
     fn from(row: &FeedRow) -> Self {
-        Self { seq: row.seq, claim: row.claim.clone(), value: row.value.clone(), expires_at: row.expires_at.to_string() }
+        Self {
+            seq: row.seq,
+            claim: row.claim.clone(),
+            value: row.value.clone(),
+            expires_at: row.expires_at.to_string(),
+        }
     }
 }
 
