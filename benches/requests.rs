@@ -221,10 +221,12 @@ impl Load {
     fn run(&self, server: &Server, path: &str, folder: &Path) -> (f64, f64) {
         let script = folder.join("request.lua");
         let Self { method, authorization, content_type, body, .. } = self;
-        let text = format!(
-            "wrk.method = {method:?}\nwrk.body = [[{body}]]\nwrk.headers['authorization'] = {authorization:?}\n\
-             wrk.headers['content-type'] = {content_type:?}\n"
-        );
+        let mut text = format!("wrk.method = {method:?}\nwrk.body = [[{body}]]\n");
+        for (name, value) in [("authorization", authorization.as_str()), ("content-type", content_type)] {
+            if !value.is_empty() {
+                text = format!("{text}wrk.headers[{name:?}] = {value:?}\n");
+            }
+        }
         fs::write(&script, text).unwrap();
         let before = server.cpu();
         let wrk = env::var("SIGNET_BENCH_WRK").unwrap_or_else(|_| "wrk".to_owned());

@@ -56,10 +56,14 @@ impl Auth {
             last_used_at: None,
         };
         let max = self.policy.max_api_keys;
-        match self.storage.create_api_key(user, &verified, &key, &sha256(secret.as_str()), max, context).await? {
+        match self
+            .storage
+            .create_api_key((user, caller.session), &verified, &key, &sha256(secret.as_str()), max, context)
+            .await?
+        {
             ApiKeyCreated::Created => Ok(IssuedApiKey { key, secret }),
             ApiKeyCreated::TooMany => Err(AuthError::TooManyApiKeys),
-            // The password was changed, or the user was deactivated, while this request was hashing.
+            // The password was changed, the user was deactivated, or the session ended, while this request was hashing.
             ApiKeyCreated::Refused => Err(AuthError::InvalidCredentials),
         }
     }

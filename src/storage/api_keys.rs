@@ -3,6 +3,7 @@
 use super::{
     Storage, StorageError,
     revocation::{Claim, EndSessions, Ending, Revocation, revocations_at},
+    sessions::is_alive,
     user_row::{UserRow, user_columns},
 };
 use crate::domain::{
@@ -66,16 +67,17 @@ pub enum ApiKeyCreated {
     Created,
     /// The user has the maximum number of keys.
     TooMany,
-    /// The verified password is no longer that of the user, or the user is inactive.
+    /// The verified password is no longer that of the user, the user is inactive, or the session has ended.
     Refused,
 }
 
 impl Storage {
     /// Stores a new key of a user whose password matched the hash `verified`, unless the user has `max` live keys, and queues
-    /// a mail about it.
+    /// a mail about it. The session, or the API key, of the request must still be alive: a sign-out by staff that happened
+    /// while the password was hashed ends every key.
     pub async fn create_api_key(
         &self,
-        user: &User,
+        (user, session): (&User, SessionId),
         verified: &PasswordHash,
         key: &ApiKey,
         secret_sha256: &[u8],
@@ -85,8 +87,11 @@ impl Storage {
         // Also locks the user: of two requests at the limit, the second counts the key of the first, and a deactivation
         // ends every key that was made before it.
         const LOCK: &str = "UPDATE users SET is_active = is_active WHERE id = $1 AND is_active AND password_hash = $2";
-        const COUNT: &str =
-            "SELECT COUNT(*) FROM api_keys WHERE user_id = $1 AND (expires_at IS NULL OR expires_at > $2)";
+        // A statement of its own: in PostgreSQL it sees what was committed while the first one waited for the lock.
+        const COUNT: &str = concat!(
+            "SELECT (SELECT COUNT(*) FROM api_keys WHERE user_id = $1 AND (expires_at IS NULL OR expires_at > $2)), ",
+            is_alive!("$3", "$1")
+        );
         const INSERT: &str = r"
             INSERT INTO api_keys (id, user_id, name, secret_sha256, audience, created_at, expires_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -96,7 +101,12 @@ impl Storage {
                 tx.rollback().await?;
                 return Ok(ApiKeyCreated::Refused);
             }
-            let (count,): (i64,) = tx.query(COUNT).bind(user.id.0).bind(context.at.0).fetch_one().await?;
+            let count = tx.query(COUNT).bind(user.id.0).bind(context.at.0).bind(session.0);
+            let (count, is_alive): (i64, bool) = count.fetch_one().await?;
+            if !is_alive {
+                tx.rollback().await?;
+                return Ok(ApiKeyCreated::Refused);
+            }
             if count >= i64::from(max) {
                 tx.rollback().await?;
                 return Ok(ApiKeyCreated::TooMany);

@@ -31,6 +31,25 @@ macro_rules! end_sessions_where {
     };
 }
 
+/// Whether the session or the API key `$session` of the user `$user` has not ended.
+macro_rules! is_alive {
+    ($session:literal, $user:literal) => {
+        concat!(
+            "(EXISTS (SELECT 1 FROM sessions WHERE id = ",
+            $session,
+            " AND user_id = ",
+            $user,
+            " AND revoked_at IS NULL)",
+            " OR EXISTS (SELECT 1 FROM api_keys WHERE id = ",
+            $session,
+            " AND user_id = ",
+            $user,
+            "))"
+        )
+    };
+}
+pub(super) use is_alive;
+
 /// How far ahead this replica's clock may be before the replica mistakes a live session for an expired one.
 const FAST_CLOCK_MARGIN: Seconds = Seconds(86_400);
 
@@ -359,10 +378,8 @@ impl Storage {
             user_columns!(),
             r"
             FROM users
-            WHERE users.id = $2 AND users.is_active AND (
-                EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL)
-                OR EXISTS (SELECT 1 FROM api_keys WHERE id = $1 AND user_id = $2)
-            )"
+            WHERE users.id = $2 AND users.is_active AND ",
+            is_alive!("$1", "$2")
         );
         let row: Option<UserRow> = self.read_one(SQL, |query| query.bind(session.0).bind(user.0)).await?;
         Ok(row.map(User::from))

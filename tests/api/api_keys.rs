@@ -137,6 +137,27 @@ async fn a_key_with_an_audience_gives_tokens_for_that_one_only() {
     assert_eq!(exchange(&free, Some("https://x")).await.0, 400);
 }
 
+/// A key that is being made while staff sign the user out must not survive the sign-out.
+#[tokio::test]
+async fn a_sign_out_by_staff_ends_keys_that_are_being_made() {
+    let app = TestApp::with(&[("PASSWORDS__HASH_THREADS", "2")]).await;
+    let staff = app.staff().await;
+    let (mut made, mut alive) = (0, 0);
+    for _ in 0..12 {
+        let user = app.user().await;
+        let path = format!("/auth/users/{}/sessions", user.id);
+        let makes = futures_util::future::join_all((0..4).map(|_| make(&user, json!({}))));
+        let (keys, ended) = tokio::join!(makes, staff.actor.delete(&path));
+        assert_eq!(ended.status, 204);
+        for key in keys.iter().filter(|key| key.status == 201) {
+            made += 1;
+            alive += usize::from(exchange(&app, key.string("key")).await.status == 200);
+        }
+    }
+    println!("keys made during a sign-out by staff: {made}, alive after it: {alive}");
+    assert_eq!(alive, 0);
+}
+
 /// What ends a user's keys for good, and what does not.
 #[tokio::test]
 async fn keys_end_with_the_account_and_outlast_a_change_of_password() {

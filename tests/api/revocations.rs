@@ -92,6 +92,32 @@ async fn a_place_that_is_not_of_this_feed_is_410() {
     assert_eq!(read(&client, &format!("feed={feed}")).await.status, 200);
 }
 
+/// A backup is restored under running replicas, and other sign-outs get the numbers that a reader has read.
+#[tokio::test]
+async fn a_feed_that_lost_rows_gets_another_id() {
+    let (app, client) = start().await;
+    let (ann, bob, eve) = (app.user().await, app.user().await, app.user().await);
+    app.sign_out(&ann.refresh).await;
+    app.sign_out(&bob.refresh).await;
+    let page = read(&client, "after=0").await;
+    let (feed, next) = (page.string("feed").to_owned(), page.json["next"].clone());
+    // The service has read both rows.
+    sleep(Duration::from_secs(1)).await;
+    let mut restore = app.database.begin("DELETE FROM revocations WHERE seq = 2").await;
+    restore.execute("UPDATE revocation_feed SET seq = 1").await;
+    restore.commit().await;
+    app.sign_out(&eve.refresh).await;
+    let path = format!("after={next}&feed={feed}");
+    eventually(410, async || read(&client, &path).await.status).await;
+    let again = read(&client, "after=0").await;
+    assert_ne!(again.string("feed"), feed);
+    assert_eq!(values(&again), [("sid".to_owned(), ann.sid()), ("sid".to_owned(), eve.sid())]);
+    let unchanged = again.string("feed").to_owned();
+    app.sign_out(&app.user().await.refresh).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(read(&client, "after=0").await.string("feed"), unchanged, "once");
+}
+
 #[tokio::test]
 async fn invalid_queries_name_the_parameter() {
     let (_app, client) = start().await;

@@ -1,6 +1,6 @@
 //! `GET /auth/verify`, which proxies call for the services behind them
 
-use crate::support::{PASSWORD, TestApp, all};
+use crate::support::{PASSWORD, TestApp, actor::http_client, all};
 use reqwest::Method;
 use serde_json::json;
 
@@ -89,6 +89,15 @@ async fn every_method_is_answered_and_a_body_is_ignored() {
         |(method, has_body, origin, _)| format!("{method}, body {has_body}, origin {origin:?}"),
         |(.., seen)| (*seen != right).then(|| format!("{seen:?}")),
     );
+}
+
+#[tokio::test]
+async fn another_spelling_of_the_path_is_not_answered_by_cors_either() {
+    let app = TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "https://app.example.com")]).await;
+    let request =
+        http_client().build().unwrap().request(Method::OPTIONS, format!("http://{}/auth/%76erify", app.address));
+    let request = request.header("origin", "https://app.example.com").header("access-control-request-method", "GET");
+    assert_eq!(request.send().await.unwrap().status(), 401);
 }
 
 /// A query would find that the session has ended and that the user is deleted.

@@ -6,7 +6,9 @@ use crate::{
     http::problem::{MemberFault, Problem},
 };
 use actix_web::HttpRequest;
-use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, ValuePointerRef, take_cf_content};
+use deserr::{
+    DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef, take_cf_content,
+};
 use serde_json::{Map, Value, map::Entry};
 use std::ops::ControlFlow;
 
@@ -117,8 +119,9 @@ impl DeserializeError for MemberFaults {
             ErrorKind::MissingField { field } => MemberFault::new(format!("{at}/{field}"), "is missing"),
             ErrorKind::IncorrectValueKind { actual: deserr::Value::Null, .. } => MemberFault::new(at, "is missing"),
             ErrorKind::IncorrectValueKind { accepted, .. } => {
-                let accepted: Vec<String> = accepted.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
-                MemberFault::new(at, format!("must be a {}", accepted.join(" or a ")))
+                let mut accepted: Vec<&str> = accepted.iter().map(|kind| words(*kind)).collect();
+                accepted.dedup();
+                MemberFault::new(at, format!("must be {}", accepted.join(" or ")))
             }
             ErrorKind::UnknownKey { key, accepted } => {
                 found.unknown.push(key.to_owned());
@@ -147,6 +150,19 @@ impl MergeWithError<Invalid> for MemberFaults {
         let mut found = found.unwrap_or_default();
         found.faults.push(MemberFault::new(pointer(location), detail));
         ControlFlow::Continue(found)
+    }
+}
+
+/// A kind of value, for a person.
+fn words(kind: ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Null => "null",
+        ValueKind::Boolean => "a boolean",
+        ValueKind::Integer | ValueKind::NegativeInteger => "a whole number",
+        ValueKind::Float => "a number",
+        ValueKind::String => "a string",
+        ValueKind::Sequence => "an array",
+        ValueKind::Map => "an object",
     }
 }
 

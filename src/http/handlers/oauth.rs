@@ -11,7 +11,7 @@ use crate::{
         problem::Problem,
     },
 };
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpResponse, http::header::PRAGMA, web::Data};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -121,7 +121,8 @@ pub async fn token(
         }
         _ => return Err(Problem::UnsupportedGrantType),
     };
-    Ok(HttpResponse::Ok().json(reply))
+    // RFC 6749 §5.1; every reply with tokens has `Cache-Control`.
+    Ok(HttpResponse::Ok().insert_header((PRAGMA, "no-cache")).json(reply))
 }
 
 /// Whether a token is active, and what it says.

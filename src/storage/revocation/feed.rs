@@ -3,6 +3,7 @@
 use super::{Revocation, RevokedSet};
 use crate::{
     domain::{Action, AuditContext, Outcome, SessionId, Timestamp, TokenId, UserId},
+    random::random,
     storage::{
         Storage, StorageError,
         pool::postgres::InRecovery,
@@ -165,6 +166,20 @@ impl Storage {
         Ok(Some(FeedPage { feed: head.feed_id, revocations: rows.into_iter().map(row).collect(), next }))
     }
 
+    /// Replaces the id of the feed, unless it has changed already.
+    async fn renew_feed_id(&self, feed_id: Uuid) -> Result<(), StorageError> {
+        const SQL: &str = "UPDATE revocation_feed SET feed_id = $2 WHERE feed_id = $1";
+        tracing::warn!(
+            "the database has lost revocations that this replica had read; services that follow the feed read it again"
+        );
+        self.write(|| async {
+            let mut tx = self.begin().await?;
+            tx.query(SQL).bind(feed_id).bind(Uuid::from_bytes(random())).execute().await?;
+            tx.commit().await
+        })
+        .await
+    }
+
     /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the server
     /// that answered so far.
     async fn feed_head(&self) -> Result<FeedHead, StorageError> {
@@ -255,12 +270,14 @@ pub struct Follower {
     /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
     source: Option<(Uuid, usize)>,
     cursor: Cursor,
+    /// A row that was read, with its `feed_id`, of which is not known whether the database still has it.
+    unconfirmed: Option<(Uuid, Cursor)>,
 }
 
 impl Follower {
     pub fn new(storage: &Storage) -> Self {
         let storage = Storage { pool: storage.pool.only_one(), ..storage.clone() };
-        Self { storage, source: None, cursor: START }
+        Self { storage, source: None, cursor: START, unconfirmed: None }
     }
 
     /// Adds the rows after the cursor to the set.
@@ -273,19 +290,20 @@ impl Follower {
     ///   keeps the last row.)
     ///
     /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has ended
-    /// relies on that.
+    /// relies on that. And if it has lost rows, the feed gets a new `feed_id`, so that other services read it again, too:
+    /// other rows may have the numbers that they have read.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
-        let last_source = self.source.take();
-        let source = (self.storage.feed_head().await?.feed_id, self.storage.pool.opened());
-        if last_source != Some(source) {
-            self.cursor = START;
+        let feed_id = self.storage.feed_head().await?.feed_id;
+        let source = (feed_id, self.storage.pool.opened());
+        if self.source.take() != Some(source) {
+            self.restart(feed_id);
         }
         loop {
             let rows = self.read_page().await?;
             let is_cursor_there = rows.first().is_some_and(|row| (row.seq, row.value) == self.cursor);
             if self.cursor != START && !is_cursor_there {
-                self.cursor = START;
+                self.restart(feed_id);
                 continue;
             }
             let revocations = rows.iter().map(|row| Revocation { id: row.value, ended_at: Timestamp(row.ended_at) });
@@ -297,6 +315,28 @@ impl Follower {
         }
         self.source = Some(source);
         self.storage.revoked.note_reading(asked_at);
+        self.confirm(feed_id).await
+    }
+
+    /// Reads from the start, and remembers the last row: the history may be another one.
+    fn restart(&mut self, feed_id: Uuid) {
+        if self.cursor != START {
+            self.unconfirmed.get_or_insert((feed_id, self.cursor));
+        }
+        self.cursor = START;
+    }
+
+    /// Gives the feed a new id if the database has lost a row that was read under this one.
+    async fn confirm(&mut self, feed_id: Uuid) -> Result<(), StorageError> {
+        const FIND: &str = "SELECT seq FROM revocations WHERE seq = $1 AND value = $2";
+        let Some((of_feed, (seq, value))) = self.unconfirmed else { return Ok(()) };
+        let is_same = of_feed == feed_id;
+        let row: Option<(i64,)> = self.storage.read_one(FIND, |query| query.bind(seq).bind(value)).await?;
+        if is_same && row.is_none() {
+            // Only one replica changes this id; if it cannot be written now, the next reading tries again.
+            self.storage.renew_feed_id(feed_id).await?;
+        }
+        self.unconfirmed = None;
         Ok(())
     }
 
