@@ -27,6 +27,8 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
 
+if "SIGNET_CLIENT_ID" not in os.environ:
+    raise SystemExit("SIGNET_CLIENT_ID and SIGNET_CLIENT_SECRET are not set")
 file = os.environ.get("SIGNET_CLIENT_SECRET_FILE")
 secret = Path(file).read_text().strip() if file else os.environ["SIGNET_CLIENT_SECRET"]
 verifier = Verifier(os.environ["SIGNET_CLIENT_ID"], secret)

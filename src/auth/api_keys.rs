@@ -111,7 +111,8 @@ impl Auth {
             (Some(own), Some(asked)) if own != asked => {
                 return Err(AuthError::InvalidMember("/audience", Invalid("must be the audience of the API key")));
             }
-            (Some(own), _) => self.audience(Some(own))?,
+            // The settings no longer have its audience.
+            (Some(own), _) => self.audience(Some(own)).map_err(|_| AuthError::InvalidToken)?,
             (None, asked) => self.audience(asked)?,
         };
         if key.last_used_at.is_none_or(|used| now - used >= SessionState::USE_IS_EXACT_TO) {

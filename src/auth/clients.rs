@@ -4,6 +4,7 @@ use super::{Auth, AuthError};
 use crate::{
     config::Settings,
     domain::{AuditContext, Client, ClientId, Invalid, Scopes},
+    limits::AddressLimit,
     random::random,
     storage::Storage,
 };
@@ -13,7 +14,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long the metadata waits for the scopes in the database, before they are those that were last read.
@@ -84,16 +85,29 @@ impl ClientAdmin {
 }
 
 impl Auth {
-    /// The client with these credentials.
+    /// The client with these credentials. Failures count against the client address; what an authenticated client does, is
+    /// not limited, because it may act for many users.
     ///
     /// # Errors
-    /// [`AuthError::InvalidClient`], or the database is unavailable.
-    pub async fn authenticate_client(&self, credentials: &ClientCredentials) -> Result<Client, AuthError> {
-        let id = ClientId::parse(&credentials.id).ok_or(AuthError::InvalidClient)?;
-        let found = self.storage.client(id).await?;
-        let (client, stored) = found.ok_or(AuthError::InvalidClient)?;
-        let is_right = verify_slices_are_equal(&stored, &sha256(credentials.secret.expose_secret())).is_ok();
-        is_right.then_some(client).ok_or(AuthError::InvalidClient)
+    /// [`AuthError::InvalidClient`], [`AuthError::RateLimited`] after many failures, or the database is unavailable.
+    pub async fn authenticate_client(
+        &self,
+        credentials: &ClientCredentials,
+        address: Option<IpAddr>,
+    ) -> Result<Client, AuthError> {
+        let found = match ClientId::parse(&credentials.id) {
+            Some(id) => self.storage.client(id).await?,
+            None => None,
+        };
+        let is_right =
+            |stored: &[u8]| verify_slices_are_equal(stored, &sha256(credentials.secret.expose_secret())).is_ok();
+        match found {
+            Some((client, stored)) if is_right(&stored) => Ok(client),
+            _ => {
+                self.check_address(AddressLimit::Refresh, address)?;
+                Err(AuthError::InvalidClient)
+            }
+        }
     }
 
     /// The scopes of all clients. While the database is unavailable they are those that were last read.

@@ -54,7 +54,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use guessing::UnwrittenFailures;
-use revocations::NewestPage;
+use revocations::{FeedReads, NewestPage};
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 
@@ -72,6 +72,7 @@ pub struct Auth {
     /// The scopes of all clients, as they were last read.
     client_scopes: ArcSwap<Vec<String>>,
     newest_page: NewestPage,
+    feed_reads: FeedReads,
 }
 
 /// The limits on guessing; see [`guessing`].
@@ -165,6 +166,7 @@ impl Auth {
             mailer,
             client_scopes: ArcSwap::default(),
             newest_page: NewestPage::default(),
+            feed_reads: FeedReads::default(),
         }
     }
 

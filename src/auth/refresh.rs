@@ -41,6 +41,19 @@ impl Auth {
         context: &AuditContext,
     ) -> Result<Refreshed, AuthError> {
         self.check_address(AddressLimit::Refresh, context.address)?;
+        self.refresh_for_client(token, audience, context).await
+    }
+
+    /// As [`Self::refresh`], for a client that has authenticated: no limit by address, because it may act for many users.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub async fn refresh_for_client(
+        &self,
+        token: &str,
+        audience: Option<&str>,
+        context: &AuditContext,
+    ) -> Result<Refreshed, AuthError> {
         let (now, audience) = (context.at, self.audience(audience)?);
         // Checked without the database: a forged, malformed or expired token costs no query.
         let token = self.tokens.verify_refresh(token, now).map_err(|refusal| match refusal {

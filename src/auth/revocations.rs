@@ -4,7 +4,7 @@ use super::{Auth, AuthError};
 use crate::storage::FeedPage;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
     time::{Instant, timeout_at},
 };
 use uuid::Uuid;
@@ -19,6 +19,18 @@ struct ReadPage {
     /// How many revocations this replica had learnt before it was read.
     learnt: u64,
     page: Arc<FeedPage>,
+}
+
+/// How many pages are read at the same time: a crowd of readers must not take every connection to the database.
+const PARALLEL_READS: usize = 2;
+
+/// Limits the reads of the feed.
+pub(super) struct FeedReads(Semaphore);
+
+impl Default for FeedReads {
+    fn default() -> Self {
+        Self(Semaphore::new(PARALLEL_READS))
+    }
 }
 
 impl Auth {
@@ -75,6 +87,7 @@ impl Auth {
     }
 
     async fn read_feed(&self, after: i64) -> Result<FeedPage, AuthError> {
+        let _turn = self.feed_reads.0.acquire().await.map_err(|closed| AuthError::Internal(closed.to_string()))?;
         self.storage.feed_page(after).await?.ok_or(AuthError::FeedReset)
     }
 }

@@ -49,7 +49,7 @@ pub(super) enum UserAction {
     Unlock(Which),
     /// Change a user. A value without an option stays as it is
     Update(Update),
-    /// Delete a user and the user's sessions
+    /// Delete a user and the user's sessions and API keys
     Delete(Which),
 }
 

@@ -185,14 +185,18 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     rules.check(jwt.audience.as_ref().is_none_or(is_short), &["jwt.audience"], SHORT);
     let are_audiences = jwt.audiences.iter().all(|text| !text.is_empty() && is_short(text));
     rules.check(are_audiences, &["jwt.audiences"], "must be texts of at most 500 bytes, without control characters");
-    // Verifiers add a path to it (RFC 8414 §2). It may also be a name, such as `signet`.
+    // Verifiers add a path to it (RFC 8414 §2), and compare it as a text. It may also be a name, such as `signet`.
     let is_prefix = |url: &Url| {
-        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none()
+        let is_written_so = [settings.issuer(), &format!("{}/", settings.issuer())].contains(&url.as_str());
+        let is_bare = url.query().is_none() && url.fragment().is_none();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        is_written_so && is_bare && !has_user && url.path().chars().all(|c| c == '/' || is_plain(c))
     };
     rules.check(
         settings.issuer_url().as_ref().is_none_or(is_prefix),
         &["jwt.issuer", "server.public_url"],
-        "must have no user, query or fragment",
+        "must be written as https://id.example.com or https://example.com/id: in lower case, with letters, digits and \
+         -_.~ in the path, and without user, query or fragment",
     );
     let is_free = |name: &str| !["token_type", "expires_in", "refresh_expires_in"].contains(&name);
     rules.check(is_free(&jwt.access_token_name), &["jwt.access_token_name"], TAKEN);

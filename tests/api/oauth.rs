@@ -337,12 +337,23 @@ async fn while_the_database_is_away_clients_are_told_to_wait() {
     }
 }
 
+/// A client may act for many users, so only its failures are limited.
 #[tokio::test]
-async fn the_limit_of_refreshes_holds_here_too() {
-    let limits = [("RATE_LIMIT__ENABLED", "true"), ("RATE_LIMIT__REFRESH_PER_ADDRESS", "1/h")];
-    let (_app, client) = start(&limits).await;
+async fn failures_of_clients_are_limited_by_address() {
+    let limits = [("RATE_LIMIT__ENABLED", "true"), ("RATE_LIMIT__REFRESH_PER_ADDRESS", "2/h")];
+    let (app, client) = start(&limits).await;
     let sent = [("grant_type", "refresh_token"), ("refresh_token", "x")];
-    assert_eq!(client.actor.form("/oauth/token", &sent).await.json["error"], "invalid_grant");
-    let reply = client.actor.form("/oauth/token", &sent).await;
-    assert_eq!((reply.status, &reply.json["error"]), (429, &json!("temporarily_unavailable")));
+    for _ in 0..5 {
+        assert_eq!(client.actor.form("/oauth/token", &sent).await.json["error"], "invalid_grant");
+    }
+    let wrong = app.basic(&client.id, "x");
+    for path in ["/oauth/token", "/oauth/introspect"] {
+        assert_eq!(wrong.form(path, &sent).await.status, 401);
+    }
+    for path in ["/oauth/token", "/oauth/introspect", "/oauth/revoke"] {
+        let reply = wrong.form(path, &sent).await;
+        assert_eq!((reply.status, &reply.json["error"]), (429, &json!("temporarily_unavailable")), "{path}");
+    }
+    assert_eq!(wrong.get("/auth/revocations").await.code(), "rate-limited");
+    assert_eq!(client.actor.form("/oauth/token", &sent).await.status, 400, "the right secret");
 }

@@ -165,7 +165,7 @@ impl Scene {
     }
 
     async fn second_ends_a_session(&self) {
-        eventually(200, async || self.second.sign_out(&self.meanwhile.refresh).await.status).await;
+        eventually(204, async || self.second.sign_out(&self.meanwhile.refresh).await.status).await;
         self.ended_at.set(Some(Instant::now()));
     }
 

@@ -32,19 +32,25 @@ impl ClientConnection {
         Self(Some(is_closed))
     }
 
+    /// Completes when the client has closed its side of the connection.
+    pub async fn closed(self) {
+        let Self(is_closed) = self;
+        if let Some(mut is_closed) = is_closed
+            && is_closed.wait_for(|is_closed| *is_closed).await.is_ok()
+        {
+            return;
+        }
+        pending::<()>().await;
+    }
+
     /// Runs `work`, and drops it when the client disconnects: no password is hashed for a client that has disconnected.
     ///
     /// # Errors
     /// [`Disconnected`] when `work` was dropped.
     pub async fn cancel_on_disconnect<T>(self, work: impl Future<Output = T>) -> Result<T, Disconnected> {
-        let Self(is_closed) = self;
         let disconnected = async {
-            if let Some(mut is_closed) = is_closed
-                && is_closed.wait_for(|is_closed| *is_closed).await.is_ok()
-            {
-                return sleep(HALF_CLOSE_GRACE).await;
-            }
-            pending::<()>().await;
+            self.closed().await;
+            sleep(HALF_CLOSE_GRACE).await;
         };
         tokio::select! {
             biased;

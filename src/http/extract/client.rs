@@ -1,6 +1,6 @@
 //! The client of a request, by HTTP Basic or by the members of its form (RFC 6749 §2.3.1).
 
-use super::body::read_body;
+use super::{body::read_body, client_address::client_address};
 use crate::{
     auth::{AuthError, ClientCredentials},
     domain::{Client, Invalid},
@@ -24,10 +24,11 @@ impl FromRequest for BasicClient {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let credentials = basic(request);
         let state = request.app_data::<Data<State>>().cloned();
+        let address = state.as_ref().and_then(|state| client_address(state, request));
         Box::pin(async move {
             let state = state.ok_or(Problem::Plain(Code::INTERNAL))?;
             let credentials = credentials?.ok_or(AuthError::InvalidClient)?;
-            state.auth.authenticate_client(&credentials).await?;
+            state.auth.authenticate_client(&credentials, address).await?;
             Ok(Self)
         })
     }
@@ -47,11 +48,12 @@ impl FromRequest for ClientForm {
         let basic = basic(request);
         let bytes = read_body(request, payload, "application/x-www-form-urlencoded");
         let state = request.app_data::<Data<State>>().cloned();
+        let address = state.as_ref().and_then(|state| client_address(state, request));
         Box::pin(async move {
             let state = state.ok_or(Problem::Plain(Code::INTERNAL))?;
             let parameters = Parameters::parse(&bytes.await?)?;
             let credentials = credentials(basic?, &parameters)?;
-            let client = state.auth.authenticate_client(&credentials).await?;
+            let client = state.auth.authenticate_client(&credentials, address).await?;
             Ok(Self { client, parameters })
         })
     }

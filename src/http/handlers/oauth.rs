@@ -108,7 +108,7 @@ pub async fn token(
                 let fault = Invalid("must be absent: the token of a user has no scope");
                 return Err(AuthError::InvalidMember("/scope", fault).into());
             }
-            let refreshed = state.auth.refresh(token, resource, &context).await;
+            let refreshed = state.auth.refresh_for_client(token, resource, &context).await;
             state.metrics.refreshed(refresh_outcome(&refreshed));
             let refreshed = refreshed?;
             TokenResponse {
@@ -168,6 +168,7 @@ pub struct IntrospectionResponse {
         (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
         (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
         (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
+        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
         (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
     )
 )]
@@ -198,6 +199,7 @@ pub async fn introspect(
         (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
         (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
         (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
+        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
         (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
     )
 )]

@@ -89,7 +89,10 @@ pub struct RevocationsQuery {
 
 impl Members for RevocationsQuery {}
 
-refusals!(RevocationsRefusals = DATABASE, &[Code::INVALID_REQUEST, Code::INVALID_CREDENTIALS, Code::FEED_RESET]);
+refusals!(
+    RevocationsRefusals = DATABASE,
+    &[Code::INVALID_REQUEST, Code::INVALID_CREDENTIALS, Code::FEED_RESET, Code::RATE_LIMITED]
+);
 
 /// Read which sessions have ended and which tokens were revoked, as a client that verifies access tokens itself.
 #[utoipa::path(
@@ -109,8 +112,14 @@ pub async fn revocations(
     let wait = wait.map_or(Ok(0), |text| number(&text, MAX_WAIT, "/wait"))?;
     // Whatever is not an id is not the id of this feed.
     let feed = feed.map(|feed| Uuid::try_parse(&feed).map_err(|_| AuthError::FeedReset)).transpose()?;
-    let reading = state.auth.revocations(feed, after, Duration::from_secs(wait), state.stopped());
-    let page = connection.cancel_on_disconnect(reading).await??;
+    // A client that has closed its side of the connection no longer waits.
+    let end_of_wait = async {
+        tokio::select! {
+            () = state.stopped() => {}
+            () = connection.closed() => {}
+        }
+    };
+    let page = state.auth.revocations(feed, after, Duration::from_secs(wait), end_of_wait).await?;
     Ok(HttpResponse::Ok().json(RevocationsResponse::from(&*page)))
 }
 
