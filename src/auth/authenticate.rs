@@ -38,10 +38,7 @@ impl Auth {
         audience: Option<&str>,
         now: Timestamp,
     ) -> Result<AccessToken, AuthError> {
-        let expected = match self.audience(audience)? {
-            Some(audience) => Expected::Audience(audience),
-            None => Expected::Own,
-        };
+        let expected = Expected::Audience(self.audience(audience)?);
         let token = match presented {
             Presented::Nothing => return Err(AuthError::TokenMissing),
             Presented::Malformed => return Err(AuthError::InvalidToken),

@@ -85,8 +85,8 @@ impl ClientAdmin {
 }
 
 impl Auth {
-    /// The client with these credentials. Failures count against the client address; what an authenticated client does, is
-    /// not limited, because it may act for many users.
+    /// The client with these credentials. Failures count against the client address. The requests of an authenticated
+    /// client are not limited, because it may act for many users.
     ///
     /// # Errors
     /// [`AuthError::InvalidClient`], [`AuthError::RateLimited`] after many failures, or the database is unavailable.

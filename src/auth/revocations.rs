@@ -1,7 +1,7 @@
 //! Other services follow the feed of revocations.
 
 use super::{Auth, AuthError};
-use crate::storage::FeedPage;
+use crate::domain::FeedPage;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, Semaphore},

@@ -42,7 +42,7 @@ pub use migrations::NAME_CONFLICT;
 pub use outbox::CODES_LAST;
 pub use pool::{OpenError, check};
 pub use purge::{Expiring, Purged};
-pub use revocation::{FeedPage, FeedRow, Follower, Trust};
+pub use revocation::{Follower, Trust};
 pub use sessions::{LiveSession, Rotation};
 pub use sign_in_failures::{AttemptKey, FAILURES_LAST, Failures};
 pub use user_row::Account;

@@ -32,10 +32,8 @@ impl Refusal {
 /// The audience that an access token must have.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected<'a> {
-    /// That of Signet itself.
-    Own,
-    /// This one, which the settings have.
-    Audience(&'a str),
+    /// This one; `None` for a token without an audience.
+    Audience(Option<&'a str>),
     /// Any: the client compares it.
     Any,
 }
@@ -145,8 +143,7 @@ impl Tokens {
             verified_claims(keys.access.verifying(now, issuer.max_access_age()), token, &mut buffer)?;
         let aud = claims.aud.as_deref();
         let is_expected = match expected {
-            Expected::Own => aud == issuer.aud.as_deref(),
-            Expected::Audience(expected) => aud == Some(expected),
+            Expected::Audience(expected) => aud == expected,
             Expected::Any => true,
         };
         let is_ours = is_expected && *claims.iss == *issuer.iss && *claims.token_type == *issuer.names.access;

@@ -368,6 +368,8 @@ fn risky_settings_give_warnings() {
     assert!(warnings(&load(&[]).unwrap()).is_empty());
     let monotonous = load(&[("SIGNET__JWT__SIGNING_KEY", "abababababababababababababababababab")]).unwrap();
     assert!(warnings(&monotonous)[0].contains("does not look random"));
+    let issuer = [("SIGNET__SERVER__PUBLIC_URL", "http://id.example.com")];
+    assert!(warnings(&load(&production(&issuer)).unwrap()).join("\n").contains("begins with http"));
     let unlimited = warnings(&load(&production(&[("SIGNET__RATE_LIMIT__ENABLED", "false")])).unwrap()).join("\n");
     assert!(unlimited.contains("rate_limit.enabled is false"), "{unlimited}");
 }

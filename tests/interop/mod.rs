@@ -3,6 +3,7 @@
 mod forward_auth;
 mod openapi_clients;
 mod revocation_followers;
+mod rust_example;
 mod smtp;
 mod swagger;
 mod token_libraries;

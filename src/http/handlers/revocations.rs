@@ -2,7 +2,7 @@
 
 use crate::{
     auth::AuthError,
-    domain::Invalid,
+    domain::{FeedPage, FeedRow, Invalid},
     http::{
         State,
         connection::ClientConnection,
@@ -10,7 +10,6 @@ use crate::{
         problem::{Code, Problem},
         refusals::{DATABASE, refusals},
     },
-    storage::{FeedPage, FeedRow},
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use deserr::Deserr;

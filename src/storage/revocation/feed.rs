@@ -2,7 +2,7 @@
 
 use super::{Revocation, RevokedSet};
 use crate::{
-    domain::{Action, AuditContext, Outcome, SessionId, Timestamp, TokenId, UserId},
+    domain::{Action, AuditContext, Outcome, Timestamp, TokenId, UserId},
     random::random,
     storage::{
         Storage, StorageError,
@@ -33,47 +33,17 @@ impl Claim {
         }
     }
 
-    fn of_name(name: &str) -> Self {
+    pub(super) fn of_name(name: &str) -> Self {
         if name == "jti" { Self::Token } else { Self::Session }
     }
 }
 
-/// A row of the feed with the claim that it names.
-#[derive(sqlx::FromRow)]
-struct PublishedRow {
-    seq: i64,
-    claim: String,
-    value: Uuid,
-    ended_at: i64,
-}
-
 /// The row of `revocation_feed`.
 #[derive(sqlx::FromRow)]
-struct FeedHead {
-    feed_id: Uuid,
-    seq: i64,
+pub(super) struct FeedHead {
+    pub(super) feed_id: Uuid,
+    pub(super) seq: i64,
     is_in_recovery: bool,
-}
-
-/// A part of the feed for other services.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedPage {
-    pub feed: Uuid,
-    pub revocations: Vec<FeedRow>,
-    /// The `after` of the next page.
-    pub next: i64,
-}
-
-/// A revocation as other services see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedRow {
-    pub seq: i64,
-    /// `sid` or `jti`.
-    pub claim: String,
-    /// The value of that claim.
-    pub value: String,
-    /// When every access token that it concerns has expired.
-    pub expires_at: Timestamp,
 }
 
 /// An `UPDATE` that ends sessions and returns an [`EndedRow`](super::EndedRow) for each. A plain [`Tx`] does not accept
@@ -124,48 +94,6 @@ impl Storage {
         .await
     }
 
-    /// The page of the feed after the number `after`; `None` if the feed has not reached it.
-    ///
-    /// A page has at most 1,000 rows, or those of one number: a number is never on two pages.
-    pub async fn feed_page(&self, after: i64) -> Result<Option<FeedPage>, StorageError> {
-        const PAGE: usize = 1000;
-        const ROWS: &str = r"
-            SELECT seq, claim, value, ended_at
-            FROM revocations
-            WHERE seq > $1 AND seq <= $2
-            ORDER BY seq, value
-            LIMIT $3";
-        let head = self.feed_head().await?;
-        if after > head.seq {
-            return Ok(None);
-        }
-        let read = async |from: i64, to: i64, limit: usize| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            self.read_all::<PublishedRow>(ROWS, |query| query.bind(from).bind(to).bind(limit)).await
-        };
-        // Every number up to that of the head is committed.
-        let mut rows = read(after, head.seq, PAGE + 1).await?;
-        let mut next = head.seq;
-        if rows.len() > PAGE {
-            let cut = rows[PAGE].seq;
-            rows.retain(|row| row.seq < cut);
-            if rows.is_empty() {
-                rows = read(cut - 1, cut, usize::MAX).await?;
-            }
-            next = rows.last().map_or(cut, |row| row.seq);
-        }
-        let row = |row: PublishedRow| FeedRow {
-            seq: row.seq,
-            value: match Claim::of_name(&row.claim) {
-                Claim::Session => SessionId(row.value).to_string(),
-                Claim::Token => TokenId(row.value).to_string(),
-            },
-            claim: row.claim,
-            expires_at: self.revoked.expiry(Timestamp(row.ended_at)),
-        };
-        Ok(Some(FeedPage { feed: head.feed_id, revocations: rows.into_iter().map(row).collect(), next }))
-    }
-
     /// Replaces the id of the feed, unless it has changed already.
     async fn renew_feed_id(&self, feed_id: Uuid) -> Result<(), StorageError> {
         const SQL: &str = "UPDATE revocation_feed SET feed_id = $2 WHERE feed_id = $1";
@@ -182,7 +110,7 @@ impl Storage {
 
     /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the server
     /// that answered so far.
-    async fn feed_head(&self) -> Result<FeedHead, StorageError> {
+    pub(super) async fn feed_head(&self) -> Result<FeedHead, StorageError> {
         const HEAD: &str = "SELECT feed_id, seq, pg_is_in_recovery() AS is_in_recovery FROM revocation_feed";
         const HEAD_OF_SQLITE: &str = "SELECT feed_id, seq, FALSE AS is_in_recovery FROM revocation_feed";
         let sql = if self.is_sqlite() { HEAD_OF_SQLITE } else { HEAD };

@@ -12,10 +12,11 @@
 //! 7. When every access token concerned has expired, the set forgets the revocation and the purge deletes its row.
 
 mod feed;
+mod publish;
 mod set;
 
+pub use feed::Follower;
 pub(super) use feed::{Claim, EndSessions, Ending};
-pub use feed::{FeedPage, FeedRow, Follower};
 pub(super) use set::RevokedSet;
 pub use set::Trust;
 

@@ -1,0 +1,25 @@
+//! The feed of revocations, as other services read it.
+
+use super::Timestamp;
+use uuid::Uuid;
+
+/// A part of the feed for other services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPage {
+    pub feed: Uuid,
+    pub revocations: Vec<FeedRow>,
+    /// The `after` of the next page.
+    pub next: i64,
+}
+
+/// A revocation as other services see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedRow {
+    pub seq: i64,
+    /// `sid` or `jti`.
+    pub claim: String,
+    /// The value of that claim.
+    pub value: String,
+    /// When every access token that it concerns has expired.
+    pub expires_at: Timestamp,
+}
