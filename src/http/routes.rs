@@ -20,9 +20,11 @@ pub(super) const VERIFY: &str = "/auth/verify";
 /// All routes of the main port.
 pub fn routes(state: &State, config: &mut ServiceConfig) {
     let base = state.base_path.as_str();
-    let mut at = |path: &str, routes: Vec<Verb>| {
-        config.service(resource(&format!("{base}{path}"), routes));
-    };
+    // Every method: a proxy may ask with that of the request which it authorizes.
+    config.service(web::resource(format!("{base}{VERIFY}")).to(verify::verify));
+
+    let mut table = Vec::new();
+    let mut at = |path: &str, verbs: Vec<Verb>| table.push((format!("{base}{path}"), verbs));
 
     at("/auth/create", vec![post(users::create)]);
     at("/auth/signin", vec![post(sign_in::signin)]);
@@ -71,10 +73,13 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
         at("/docs/errors", vec![get(docs::errors)]);
     }
 
-    // Every method: a proxy may ask with that of the request which it authorizes.
-    config.service(web::resource(format!("{base}{VERIFY}")).to(verify::verify));
-    if let Some(path) = state.metadata_path.as_deref() {
-        config.service(resource(path, vec![get(discovery::oauth_metadata)]));
+    if let Some(path) = state.metadata_path.clone() {
+        table.push((path, vec![get(discovery::oauth_metadata)]));
+    }
+    // The router tries one after the other, and a path with a parameter is a regular expression.
+    table.sort_by_key(|(path, _)| path.contains('{'));
+    for (path, verbs) in table {
+        config.service(resource(&path, verbs));
     }
 
     config.default_service(web::to(async || Err::<String, _>(Problem::Plain(Code::NOT_FOUND))));
