@@ -1,13 +1,20 @@
 //! The errors of `/oauth/*`, as the RFCs of OAuth write them: `{error, error_description}` (RFC 6749 §5.2).
 
-use super::problem::{Code, Problem};
+use super::{
+    problem::{Code, Problem},
+    refusals::required_header,
+};
 use crate::auth::AuthError;
 use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
 use serde::Serialize;
-use utoipa::ToSchema;
+use std::collections::BTreeMap;
+use utoipa::{
+    IntoResponses, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema},
+};
 
 /// The body of an error of `/oauth/*`.
 #[derive(Serialize, ToSchema)]
@@ -18,6 +25,30 @@ pub struct OauthErrorResponse {
     /// Printable ASCII without `"` and `\`.
     #[schema(example = "The client credentials are missing or wrong.")]
     error_description: String,
+}
+
+/// The errors of every route of OAuth, for the OpenAPI document.
+pub struct OauthRefusals;
+
+impl IntoResponses for OauthRefusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let responses = [
+            (400, "`invalid_request`, or what is wrong with the grant.", None),
+            (401, "`invalid_client`", Some("WWW-Authenticate")),
+            (408, "`invalid_request`: the request did not arrive in time.", None),
+            (413, "`invalid_request`: the body is too long.", None),
+            (429, "`temporarily_unavailable`: too many wrong secrets.", Some("Retry-After")),
+            (503, "`temporarily_unavailable`", Some("Retry-After")),
+        ];
+        let schema = || Some(RefOr::<Schema>::Ref(Ref::from_schema_name("OauthError")));
+        let response = |(status, description, header): (u16, &str, Option<&str>)| {
+            let content = ContentBuilder::new().schema(schema()).build();
+            let response = ResponseBuilder::new().description(description).content("application/json", content);
+            let response = header.into_iter().fold(response, |response, name| response.header(name, required_header()));
+            (status.to_string(), response.build().into())
+        };
+        responses.map(response).into()
+    }
 }
 
 /// The codes that [`describe`] returns.

@@ -5,7 +5,7 @@ use super::{
         api_keys, audit, discovery, docs, health, jwks, mail, metrics, oauth, refresh, revocations, sessions, sign_in,
         sign_out, user, users, verify,
     },
-    oauth_error,
+    oauth_error::{self, OauthErrorResponse},
     problem::{Code, ProblemResponse},
 };
 use crate::{domain::PasswordRules, tokens::TokenNames};
@@ -26,7 +26,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
         discovery::oauth_metadata, discovery::openid_configuration,
         health::livez, health::readyz, metrics::metrics, docs::openapi,
     ),
-    components(schemas(ProblemResponse)),
+    components(schemas(ProblemResponse, OauthErrorResponse)),
     modifiers(&BearerScheme),
     tags(
         (name = "User and Access", description = "Users and their tokens."),

@@ -70,7 +70,7 @@ fn example(code: &Code) -> serde_json::Value {
 }
 
 /// utoipa has no member for `required`.
-fn required_header() -> Header {
+pub(super) fn required_header() -> Header {
     HeaderBuilder::new()
         .schema(Some(Object::with_type(Type::String)))
         .extensions(Some([("required", true)].into_iter().collect()))

@@ -7,7 +7,7 @@ use crate::{
     http::{
         State,
         extract::{ClientForm, Source},
-        oauth_error::OauthErrorResponse,
+        oauth_error::OauthRefusals,
         problem::Problem,
     },
 };
@@ -76,12 +76,7 @@ pub struct TokenResponse {
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "An access token.", body = TokenResponse),
-        (status = 400, description = "`invalid_request`, `invalid_grant`, `unsupported_grant_type`, `invalid_scope` or `invalid_target`.", body = OauthErrorResponse),
-        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
-        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
-        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
-        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
-        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+        OauthRefusals,
     )
 )]
 pub async fn token(
@@ -164,12 +159,7 @@ pub struct IntrospectionResponse {
     request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "`active`, and the claims of an active token.", body = IntrospectionResponse),
-        (status = 400, description = "`invalid_request`", body = OauthErrorResponse),
-        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
-        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
-        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
-        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
-        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+        OauthRefusals,
     )
 )]
 pub async fn introspect(
@@ -195,12 +185,7 @@ pub async fn introspect(
     request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, description = "The token is not valid, or not any more."),
-        (status = 400, description = "`invalid_request`", body = OauthErrorResponse),
-        (status = 401, description = "`invalid_client`", body = OauthErrorResponse, headers(("WWW-Authenticate" = String))),
-        (status = 408, description = "`invalid_request`: the request did not arrive in time.", body = OauthErrorResponse),
-        (status = 413, description = "`invalid_request`: the body is too long.", body = OauthErrorResponse),
-        (status = 429, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
-        (status = 503, description = "`temporarily_unavailable`", body = OauthErrorResponse, headers(("Retry-After" = String))),
+        OauthRefusals,
     )
 )]
 pub async fn revoke(
