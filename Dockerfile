@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-
 # 1. Dependencies: compiled from the manifests alone, and cached until the manifests change.
 FROM rust:1-bookworm AS build
 WORKDIR /build
@@ -39,6 +37,6 @@ USER 65532:65532
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/signet", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/usr/local/bin/signet", "healthcheck", "--live"]
 ENTRYPOINT ["/usr/local/bin/signet"]
 CMD ["serve"]

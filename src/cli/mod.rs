@@ -69,7 +69,7 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Check whether the service on this machine is ready
-    Healthcheck,
+    Healthcheck(healthcheck::Healthcheck),
 }
 
 /// Why a command failed, for the operator.
@@ -104,7 +104,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Client(command) => runtime()?.block_on(client::run(command, &settings()?))?,
         Command::User(command) => runtime()?.block_on(user::run(command, &settings()?))?,
         Command::Audit(command) => runtime()?.block_on(audit::run(command, &settings()?))?,
-        Command::Healthcheck => return healthcheck::run(&settings()?.server),
+        Command::Healthcheck(check) => return healthcheck::run(&check, &settings()?.server),
     }
     Ok(ExitCode::SUCCESS)
 }

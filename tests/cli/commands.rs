@@ -39,11 +39,17 @@ async fn healthcheck_exits_with_0_only_when_the_service_is_ready() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path(), &[]);
     let address = service.address.to_string();
-    let check = |bind: &str| run(folder.path(), &[("SIGNET__SERVER__BIND", bind)], &["healthcheck"], "");
-    let output = check(&address);
+    let check = |arguments: &[&str]| run(folder.path(), &[("SIGNET__SERVER__BIND", &address)], arguments, "");
+    let output = check(&["healthcheck"]);
     assert!(output.status.success() && text(&output.stdout).contains("\"ready\""), "{output:?}");
+    // Without its file the service is alive, but not ready.
+    fs::rename(folder.path().join("data/signet.db"), folder.path().join("data/away")).unwrap();
+    assert_eq!(check(&["healthcheck"]).status.code(), Some(1));
+    assert!(check(&["healthcheck", "--live"]).status.success());
     drop(service);
-    assert_eq!(check(&address).status.code(), Some(1));
+    for arguments in [&["healthcheck"][..], &["healthcheck", "--live"]] {
+        assert_eq!(check(arguments).status.code(), Some(1));
+    }
 }
 
 /// Metrics reveal how many users there are and what they do: production serves them only at their own address.

@@ -17,6 +17,10 @@ async fn each_request_logs_one_json_object() {
     let mut service = Service::start(folder.path(), &[("SIGNET__TELEMETRY__FORMAT", "json")]);
     let send = |request: reqwest::RequestBuilder| request.header("x-request-id", "mine-1");
     service.anon().send(Method::GET, "/auth/users/me?q=canary", send).await;
+    // Probes are logged only if they fail, or with `debug`.
+    for probe in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(service.anon().get(probe).await.status, 200);
+    }
     service.end_with("TERM");
     let log = service.log();
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -84,7 +88,7 @@ async fn dropped_lines(actor: &Actor) -> u64 {
 async fn an_unread_log_delays_neither_requests_nor_shutdown() {
     let (mut child, actor, _folder) = service_that_logs_to(Stdio::piped()).await;
     for _ in 0..6000 {
-        assert_eq!(within(3, actor.get("/livez")).await.status, 200);
+        assert_eq!(within(3, actor.get("/openapi.json")).await.status, 200);
     }
     assert!(dropped_lines(&actor).await > 0);
     let began = tokio::time::Instant::now();
@@ -97,7 +101,7 @@ async fn a_full_disk_loses_log_lines_and_no_request() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (mut child, actor, _folder) = service_that_logs_to(full.into()).await;
     for _ in 0..200 {
-        assert_eq!(within(3, actor.get("/livez")).await.status, 200);
+        assert_eq!(within(3, actor.get("/openapi.json")).await.status, 200);
     }
     eventually(true, async || dropped_lines(&actor).await >= 100).await;
     assert_eq!(child.end_with("TERM"), Some(0));

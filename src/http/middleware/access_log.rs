@@ -45,15 +45,27 @@ pub async fn access_log<B: MessageBody>(request: ServiceRequest, next: Next<B>) 
     };
     let (route, status, took) = (route.as_deref().unwrap_or("-"), status.as_u16(), started.elapsed());
     // Outside the span, so that the line has the request's id only once.
-    tracing::info!(
-        request.id = id,
-        http.method = %method,
-        http.route = route,
-        http.status = status,
-        duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
-        client.ip = client_ip.map(tracing::field::display),
-        "answered"
-    );
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                request.id = id,
+                http.method = %method,
+                http.route = route,
+                http.status = status,
+                duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3,
+                client.ip = client_ip.map(tracing::field::display),
+                "answered"
+            )
+        };
+    }
+    let base_path = state.as_ref().map_or("", |state| &state.base_path);
+    // Probes would fill the log.
+    let is_probe = matches!(route.strip_prefix(base_path), Some("/livez" | "/readyz" | "/metrics"));
+    if is_probe && status == 200 {
+        log!(debug);
+    } else {
+        log!(info);
+    }
     trace_answer(&span, method.as_str(), route, status);
     if let Some(state) = &state {
         state.metrics.answered(method.as_str(), route, status, took);
