@@ -1,6 +1,13 @@
 //! `POST /oauth/token`, `POST /oauth/introspect`, `POST /oauth/revoke`
 
-use crate::support::{PASSWORD, TestApp, actor::http_client, all, app::TestClient, eventually, token::take_apart};
+use crate::support::{
+    PASSWORD, TestApp,
+    actor::http_client,
+    all,
+    app::{SIGNING_KEY, TestClient},
+    eventually,
+    token::take_apart,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -65,6 +72,43 @@ async fn the_token_of_a_client_is_no_token_of_a_user() {
     }
     assert_eq!(app.refresh(&token).await.code(), "wrong-token-type");
     assert_eq!(app.sign_out(&token).await.code(), "invalid-token");
+}
+
+/// Tokens with the right signature, as another holder of the key could make them.
+#[tokio::test]
+async fn a_token_is_of_a_user_or_of_a_client_and_never_of_both() {
+    let app = TestApp::start().await;
+    let (ann, client) = (app.user().await, app.client("a", &[]).await);
+    let of_client = client.actor.form("/oauth/token", &[("grant_type", "client_credentials")]).await;
+    let sid = ann.sid();
+    let other = format!("client_{}", "0".repeat(32));
+    let rows = [
+        (of_client.string("access_token"), json!({}), 200),
+        (of_client.string("access_token"), json!({"sid": sid}), 401),
+        (of_client.string("access_token"), json!({"roles": ["superuser"]}), 401),
+        (of_client.string("access_token"), json!({"sub": other}), 401),
+        (of_client.string("access_token"), json!({"sub": "1"}), 401),
+        (of_client.string("access_token"), json!({"sub": "1", "client_id": "1"}), 401),
+        (of_client.string("access_token"), json!({"client_id": "signet"}), 401),
+        (&ann.access, json!({}), 200),
+        (&ann.access, json!({"scope": "a"}), 401),
+        (&ann.access, json!({"client_id": client.id}), 401),
+        (&ann.access, json!({"sub": client.id}), 401),
+        (&ann.access, json!({"sub": client.id, "client_id": client.id}), 401),
+    ];
+    let mut seen = Vec::new();
+    for (token, changes, right) in rows {
+        let mut parts = take_apart(token);
+        parts.claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let status = app.verify(&parts.sign(SIGNING_KEY)).await;
+        seen.push((changes, status, right));
+    }
+    all(
+        "claims of users and clients",
+        &seen,
+        |(changes, ..)| changes.to_string(),
+        |(_, status, right)| (status != right).then(|| status.to_string()),
+    );
 }
 
 #[tokio::test]
