@@ -7,6 +7,7 @@ use signet::{
     storage::SignOutScope,
 };
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// The id of a session, as a value in SQL.
 fn sid_in_sql(database: &TestDatabase, session: &SignedIn) -> String {
@@ -353,4 +354,32 @@ async fn a_session_that_a_replica_with_a_slow_clock_ended_stays_ended() {
     assert_eq!(app.verify(&ann.access).await, 401);
     eventually(401, async || replica.verify(&ann.access).await).await;
     assert_eq!(app.refresh(&ann.refresh).await.status, 401);
+}
+
+/// A failover loses the last commit, which another service has seen, before any follower has read it. Another sign-out gets
+/// its number.
+#[tokio::test]
+async fn a_lost_revocation_that_only_a_service_has_seen_resets_the_feed() {
+    let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "2s")]).await;
+    if app.database.is_sqlite() {
+        // Its connections do not change.
+        return;
+    }
+    let client = app.client("", &[]).await;
+    let (ann, bob, eve) = (app.user().await, app.user().await, app.user().await);
+    app.sign_out(&ann.refresh).await;
+    sleep(Duration::from_secs(3)).await;
+    app.sign_out(&bob.refresh).await;
+    let page = client.actor.get("/auth/revocations").await;
+    let path = format!("/auth/revocations?after={}&feed={}", page.json["next"], page.string("feed"));
+    let mut failover = app.database.begin("DELETE FROM revocations WHERE seq = 2").await;
+    failover.execute("UPDATE revocation_feed SET seq = 1").await;
+    failover.commit().await;
+    app.database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()").await;
+    eventually(204, async || app.sign_out(&eve.refresh).await.status).await;
+    eventually(410, async || client.actor.get(&path).await.status).await;
+    let again = client.actor.get("/auth/revocations").await;
+    let seen: Vec<&str> =
+        again.json["revocations"].as_array().unwrap().iter().map(|row| row["value"].as_str().unwrap()).collect();
+    assert_eq!(seen, [ann.sid(), eve.sid()]);
 }

@@ -1,6 +1,6 @@
 //! The feed: [`Ending`] writes it, [`Follower`] reads it.
 
-use super::{Revocation, RevokedSet};
+use super::{Revocation, RevokedSet, set::Place};
 use crate::{
     domain::{Action, AuditContext, Outcome, Timestamp, TokenId, UserId},
     random::random,
@@ -56,6 +56,7 @@ pub(in crate::storage) struct EndSessions(pub(in crate::storage) &'static str);
 pub(in crate::storage) struct Ending {
     tx: Tx,
     claim: Claim,
+    feed_id: Uuid,
     seq: i64,
     set: Arc<RevokedSet>,
 }
@@ -68,10 +69,10 @@ impl Storage {
     /// it, both could commit under one number, or B could commit the greater number first; a follower that had read B
     /// would miss A.
     pub(in crate::storage) async fn begin_ending(&self, claim: Claim) -> Result<Ending, sqlx::Error> {
-        const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING seq";
+        const NEXT_SEQ: &str = "UPDATE revocation_feed SET seq = seq + 1 RETURNING feed_id, seq";
         let mut tx = self.begin().await?;
-        let (seq,) = tx.query(NEXT_SEQ).fetch_one().await?;
-        Ok(Ending { tx, claim, seq, set: Arc::clone(&self.revoked) })
+        let (feed_id, seq) = tx.query(NEXT_SEQ).fetch_one().await?;
+        Ok(Ending { tx, claim, feed_id, seq, set: Arc::clone(&self.revoked) })
     }
 
     /// Adds revocations that are in the database already to the set of this replica.
@@ -94,15 +95,33 @@ impl Storage {
         .await
     }
 
-    /// Replaces the id of the feed, unless it has changed already.
-    async fn renew_feed_id(&self, feed_id: Uuid) -> Result<(), StorageError> {
-        const SQL: &str = "UPDATE revocation_feed SET feed_id = $2 WHERE feed_id = $1";
+    /// Gives the feed a new id if the database has lost a row that this replica has written, read or shown. Of several
+    /// replicas, one changes the id.
+    async fn renew_feed_if_it_lost_rows(&self) -> Result<(), StorageError> {
+        const ROWS: &str = "SELECT seq, value FROM revocations WHERE seq >= $1 AND seq <= $2";
+        const RENEW: &str = "UPDATE revocation_feed SET feed_id = $2 WHERE feed_id = $1";
+        // Before the head is read: a row that is committed in between is not lost.
+        let mut places = self.revoked.places();
+        let FeedHead { feed_id, seq: last, .. } = self.feed_head().await?;
+        places.retain(|place| place.feed_id == feed_id);
+        let numbers = || places.iter().map(|place| place.seq);
+        let (Some(from), Some(to)) = (numbers().min(), numbers().max()) else { return Ok(()) };
+        let rows: Vec<(i64, Uuid)> = self.read_all(ROWS, |query| query.bind(from).bind(to)).await?;
+        let is_lost = |place: &Place| {
+            let mut same_number = rows.iter().filter(|(seq, _)| *seq == place.seq).peekable();
+            // Without any row of that number, the purge has deleted it.
+            let is_replaced = same_number.peek().is_some() && same_number.all(|(_, value)| *value != place.value);
+            place.seq > last || is_replaced
+        };
+        if !places.iter().any(is_lost) {
+            return Ok(());
+        }
         tracing::warn!(
-            "the database has lost revocations that this replica had read; services that follow the feed read it again"
+            "the database has lost revocations that this replica knows; services that follow the feed read it again"
         );
         self.write(|| async {
             let mut tx = self.begin().await?;
-            tx.query(SQL).bind(feed_id).bind(Uuid::from_bytes(random())).execute().await?;
+            tx.query(RENEW).bind(feed_id).bind(Uuid::from_bytes(random())).execute().await?;
             tx.commit().await
         })
         .await
@@ -137,7 +156,7 @@ impl Ending {
     pub(in crate::storage) async fn commit(self, ended: &[Revocation]) -> Result<(), sqlx::Error> {
         // Every number has a row, by which a follower finds its place.
         const GIVE_BACK_SEQ: &str = "UPDATE revocation_feed SET seq = seq - 1";
-        let Self { mut tx, claim, seq, set } = self;
+        let Self { mut tx, claim, feed_id, seq, set } = self;
         if ended.is_empty() {
             tx.query(GIVE_BACK_SEQ).execute().await?;
         }
@@ -152,6 +171,9 @@ impl Ending {
             insert.execute().await?;
         }
         tx.commit().await?;
+        if let Some(revocation) = ended.last() {
+            set.note_place(Place { feed_id, seq, value: revocation.id });
+        }
         set.add(ended);
         Ok(())
     }
@@ -198,14 +220,15 @@ pub struct Follower {
     /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
     source: Option<(Uuid, usize)>,
     cursor: Cursor,
-    /// A row that was read, with its `feed_id`, of which is not known whether the database still has it.
-    unconfirmed: Option<(Uuid, Cursor)>,
+    /// Whether the database may have another history than the one that was read: a reading failed, or came over another
+    /// connection.
+    is_doubtful: bool,
 }
 
 impl Follower {
     pub fn new(storage: &Storage) -> Self {
         let storage = Storage { pool: storage.pool.only_one(), ..storage.clone() };
-        Self { storage, source: None, cursor: START, unconfirmed: None }
+        Self { storage, source: None, cursor: START, is_doubtful: false }
     }
 
     /// Adds the rows after the cursor to the set.
@@ -225,13 +248,13 @@ impl Follower {
         let feed_id = self.storage.feed_head().await?.feed_id;
         let source = (feed_id, self.storage.pool.opened());
         if self.source.take() != Some(source) {
-            self.restart(feed_id);
+            self.restart();
         }
         loop {
             let rows = self.read_page().await?;
             let is_cursor_there = rows.first().is_some_and(|row| (row.seq, row.value) == self.cursor);
             if self.cursor != START && !is_cursor_there {
-                self.restart(feed_id);
+                self.restart();
                 continue;
             }
             let revocations = rows.iter().map(|row| Revocation { id: row.value, ended_at: Timestamp(row.ended_at) });
@@ -243,29 +266,22 @@ impl Follower {
         }
         self.source = Some(source);
         self.storage.revoked.note_reading(asked_at);
-        self.confirm(feed_id).await
-    }
-
-    /// Reads from the start, and remembers the last row: the history may be another one.
-    fn restart(&mut self, feed_id: Uuid) {
+        if self.is_doubtful {
+            // If the new id cannot be written now, the next reading tries again.
+            self.storage.renew_feed_if_it_lost_rows().await?;
+            self.is_doubtful = false;
+        }
+        let (seq, value) = self.cursor;
         if self.cursor != START {
-            self.unconfirmed.get_or_insert((feed_id, self.cursor));
+            self.storage.revoked.settle_places(Place { feed_id, seq, value });
         }
-        self.cursor = START;
+        Ok(())
     }
 
-    /// Gives the feed a new id if the database has lost a row that was read under this one.
-    async fn confirm(&mut self, feed_id: Uuid) -> Result<(), StorageError> {
-        const FIND: &str = "SELECT seq FROM revocations WHERE seq = $1 AND value = $2";
-        let Some((of_feed, (seq, value))) = self.unconfirmed else { return Ok(()) };
-        let is_same = of_feed == feed_id;
-        let row: Option<(i64,)> = self.storage.read_one(FIND, |query| query.bind(seq).bind(value)).await?;
-        if is_same && row.is_none() {
-            // Only one replica changes this id; if it cannot be written now, the next reading tries again.
-            self.storage.renew_feed_id(feed_id).await?;
-        }
-        self.unconfirmed = None;
-        Ok(())
+    /// Reads from the start: the history may be another one.
+    fn restart(&mut self) {
+        self.cursor = START;
+        self.is_doubtful = true;
     }
 
     /// The next rows, beginning with the row at the cursor, which shows that the history is the same.

@@ -1,6 +1,6 @@
 //! The feed in pages, for other services.
 
-use super::feed::Claim;
+use super::{feed::Claim, set::Place};
 use crate::{
     domain::{FeedPage, FeedRow, SessionId, Timestamp, TokenId},
     storage::{Storage, StorageError},
@@ -46,6 +46,9 @@ impl Storage {
                 rows = read(cut - 1, cut, usize::MAX).await?;
             }
             next = rows.last().map_or(cut, |row| row.seq);
+        }
+        if let Some(PublishedRow { seq, value, .. }) = rows.last() {
+            self.revoked.note_place(Place { feed_id: head.feed_id, seq: *seq, value: *value });
         }
         let row = |row: PublishedRow| FeedRow {
             seq: row.seq,

@@ -8,7 +8,10 @@ use crate::{
 };
 use scc::HashIndex;
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
@@ -29,6 +32,17 @@ pub(in crate::storage) struct RevokedSet {
     retention: Seconds,
     /// How many revocations were added: tells the clients that wait for them.
     news: watch::Sender<u64>,
+    /// The last row that the follower has read, and the rows after it that this replica has written or shown to other
+    /// services.
+    places: Mutex<Vec<Place>>,
+}
+
+/// A row of the feed.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::storage) struct Place {
+    pub(super) feed_id: Uuid,
+    pub(super) seq: i64,
+    pub(super) value: Uuid,
 }
 
 /// What the set says of an access token whose signature and claims are valid.
@@ -98,12 +112,37 @@ impl RevokedSet {
             },
             retention: Seconds(jwt.access_token_lifetime.0.saturating_add(leeway.0)),
             news: watch::Sender::new(0),
+            places: Mutex::default(),
         }
     }
 
     /// The access tokens of a session that ended before this time have all expired.
     pub(in crate::storage) fn oldest_relevant(&self, now: Timestamp) -> Timestamp {
         now - self.retention
+    }
+
+    /// Records a row that this replica has written, or shown to another service.
+    pub(super) fn note_place(&self, place: Place) {
+        let mut places = self.lock_places();
+        // A bound for the time in which the feed cannot be read.
+        if places.len() < 10_000 {
+            places.push(place);
+        }
+    }
+
+    /// Records that the follower has read up to this row.
+    pub(super) fn settle_places(&self, cursor: Place) {
+        let mut places = self.lock_places();
+        places.retain(|place| place.feed_id == cursor.feed_id && place.seq > cursor.seq);
+        places.push(cursor);
+    }
+
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.lock_places().clone()
+    }
+
+    fn lock_places(&self) -> MutexGuard<'_, Vec<Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When every access token that a revocation concerns has expired.
