@@ -110,7 +110,8 @@ impl KeyReloader {
         Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
-    /// Loads the keys that these settings name, and `jwt.access_token_type`; ignores all other settings. Returns the `kid` of the active key.
+    /// Loads the keys and `jwt.access_token_type` from these settings; ignores all other settings. Returns the `kid` of
+    /// the active key.
     ///
     /// # Errors
     /// A key is missing or cannot be used. The service then keeps its keys.

@@ -64,7 +64,7 @@ impl Auth {
         self.user_admin.update(id, &update, &context.by(staff.user.id), check).await
     }
 
-    /// Deletes a user with its sessions.
+    /// Deletes a user with all sessions and API keys.
     ///
     /// # Errors
     /// As [`Self::update_user`].
@@ -82,7 +82,7 @@ impl Auth {
         self.user_admin.delete(id, &context.by(staff.user.id), check).await.map(drop)
     }
 
-    /// Ends every session of a user.
+    /// Ends every session and API key of a user.
     ///
     /// # Errors
     /// The caller may not change this user, the user does not exist, or the database is unavailable.
@@ -94,7 +94,7 @@ impl Auth {
             .map(drop)
     }
 
-    /// Sets the password of a user, and ends the user's sessions.
+    /// Sets the password of a user, and ends the user's sessions and API keys.
     ///
     /// # Errors
     /// The password is weak, the user does not exist, or the service is overloaded or unavailable.
