@@ -52,9 +52,9 @@ pub struct Credentials {
 /// What ends when a user is signed out everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignOutScope {
-    /// The user did it, whose programs continue.
+    /// For a sign-out by the user: programs with API keys continue.
     Sessions,
-    /// Staff or an operator did it.
+    /// For a sign-out by staff or an operator.
     SessionsAndApiKeys,
 }
 
@@ -247,8 +247,8 @@ impl Storage {
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
-    /// Begins a transaction that changes a user as `decide` says, and locks the user; if there is no such user, or `decide`
-    /// refuses, rolls back and returns that outcome.
+    /// Begins a transaction, locks the user and calls `decide`. If there is no such user, or `decide` refuses, rolls
+    /// back and returns that outcome.
     async fn begin_change<D, E>(
         &self,
         id: UserId,
@@ -457,7 +457,7 @@ impl Storage {
         .await
     }
 
-    /// Deletes a user whom `check` allows, and the user's sessions.
+    /// Deletes a user whom `check` allows, with all sessions and API keys.
     pub async fn delete_user<E>(
         &self,
         id: UserId,
@@ -492,7 +492,8 @@ impl Storage {
     }
 
     /// Makes the user with this e-mail a superuser with this password; `None` when there is a superuser already.
-    /// Ends the user's sessions: an attacker may have signed up under the operator's address before the operator did.
+    /// Ends the user's sessions and API keys: an attacker may have signed up under the operator's address before the
+    /// operator did.
     pub async fn promote(
         &self,
         email: &Email,

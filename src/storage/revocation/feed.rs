@@ -79,7 +79,7 @@ impl Storage {
         self.revoked.add(committed);
     }
 
-    /// Revokes a single access token of `subject`, or of a client. Its session continues.
+    /// Revokes a single access token; its session continues. `subject` is its user; `None` for the token of a client.
     pub async fn revoke_token(
         &self,
         id: TokenId,
@@ -198,7 +198,7 @@ pub struct Follower {
     /// The `feed_id` and the connection of the last reading; `None` before the first one and after one that failed.
     source: Option<(Uuid, usize)>,
     cursor: Cursor,
-    /// A row that was read, with its `feed_id`, of which is not known whether the database still has it.
+    /// The last row that was read before a restart, with its `feed_id`, until the database is known to have or lack it.
     unconfirmed: Option<(Uuid, Cursor)>,
 }
 
@@ -218,8 +218,8 @@ impl Follower {
     ///   keeps the last row.)
     ///
     /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has ended
-    /// relies on that. And if it has lost rows, the feed gets a new `feed_id`, so that other services read it again, too:
-    /// other rows may have the numbers that they have read.
+    /// relies on that. If the database has lost rows, the feed gets a new `feed_id`, so that other services read it
+    /// again: other rows may have the numbers that these services have read.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
         let feed_id = self.storage.feed_head().await?.feed_id;
@@ -246,7 +246,7 @@ impl Follower {
         self.confirm(feed_id).await
     }
 
-    /// Reads from the start, and remembers the last row: the history may be another one.
+    /// Goes back to the start of the feed, and remembers the last row: the database may have another history.
     fn restart(&mut self, feed_id: Uuid) {
         if self.cursor != START {
             self.unconfirmed.get_or_insert((feed_id, self.cursor));
@@ -254,14 +254,14 @@ impl Follower {
         self.cursor = START;
     }
 
-    /// Gives the feed a new id if the database has lost a row that was read under this one.
+    /// Gives the feed a new id if the database has lost a row that was read under this id.
     async fn confirm(&mut self, feed_id: Uuid) -> Result<(), StorageError> {
         const FIND: &str = "SELECT seq FROM revocations WHERE seq = $1 AND value = $2";
         let Some((of_feed, (seq, value))) = self.unconfirmed else { return Ok(()) };
         let is_same = of_feed == feed_id;
         let row: Option<(i64,)> = self.storage.read_one(FIND, |query| query.bind(seq).bind(value)).await?;
         if is_same && row.is_none() {
-            // Only one replica changes this id; if it cannot be written now, the next reading tries again.
+            // Of several replicas one changes this id. If the write fails, the next reading tries again.
             self.storage.renew_feed_id(feed_id).await?;
         }
         self.unconfirmed = None;

@@ -27,7 +27,7 @@ pub(in crate::storage) struct RevokedSet {
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
     retention: Seconds,
-    /// How many revocations were added: tells the clients that wait for them.
+    /// The number of revocations that were added. Requests that wait for a revocation subscribe to it.
     news: watch::Sender<u64>,
 }
 
@@ -62,7 +62,7 @@ impl Storage {
         self.revoked.is_fresh()
     }
 
-    /// How many revocations this replica has learnt, and tells of each change.
+    /// The number of revocations that this replica has learnt. The receiver is notified of each change.
     pub fn revocation_news(&self) -> watch::Receiver<u64> {
         self.revoked.news.subscribe()
     }
@@ -106,7 +106,7 @@ impl RevokedSet {
         now - self.retention
     }
 
-    /// When every access token that a revocation concerns has expired.
+    /// The time at which every access token of a session that ended at `ended_at` has expired.
     pub(super) fn expiry(&self, ended_at: Timestamp) -> Timestamp {
         ended_at + self.retention
     }
