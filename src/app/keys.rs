@@ -101,7 +101,8 @@ fn read_folder(path: &Path, algorithm: Algorithm, typ: TokenType) -> Result<(Vec
 pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
-    /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
+    /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer
+    /// one.
     folder: Arc<Mutex<Option<(PathBuf, Algorithm, TokenType)>>>,
 }
 

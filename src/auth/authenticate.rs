@@ -26,8 +26,9 @@ pub struct Caller {
 
 impl Auth {
     /// Verifies an access token in memory: its signature, its claims, and whether its session has ended. Needs no query
-    /// and no lock. The username and roles in the token are those of the last refresh. The token must be for `audience`, or
-    /// for Signet itself if that is `None`: a service that receives a token must not be able to use it elsewhere.
+    /// and no lock. The username and roles in the token are those of the last refresh. The token must be for
+    /// `audience`, or for Signet itself if that is `None`: a service that receives a token must not be able to use it
+    /// elsewhere.
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`],

@@ -11,8 +11,8 @@ pub struct ClientGrant {
 }
 
 impl Auth {
-    /// Issues an access token to a client. Its audience is `resource` (RFC 8707), by default the client's first audience,
-    /// else `jwt.audience`. Its scopes are those of `scope`, by default all scopes of the client.
+    /// Issues an access token to a client. Its audience is `resource` (RFC 8707), by default the client's first
+    /// audience, else `jwt.audience`. Its scopes are those of `scope`, by default all scopes of the client.
     ///
     /// # Errors
     /// [`AuthError::InvalidMember`] for a scope or an audience that the client does not have.

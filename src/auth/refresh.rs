@@ -89,8 +89,8 @@ impl Auth {
             RefreshVerdict::Retry => self.pair(token, audience, &session, RefreshKind::Repeated, now),
             // A slow second tab: the client has a newer token, so the session continues.
             RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
-            // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session ends
-            // for both.
+            // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session
+            // ends for both.
             RefreshVerdict::Reused => {
                 self.storage.end_session(token.session, token.user, Action::RefreshReuse, context).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");

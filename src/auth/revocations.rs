@@ -9,7 +9,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// The page that was last read for waiting clients. All of them wait at the end of the feed, so one read serves them all.
+/// The page that was last read for waiting clients. All of them wait at the end of the feed, so one read serves them
+/// all.
 #[derive(Default)]
 pub(super) struct NewestPage(Mutex<Option<ReadPage>>);
 
@@ -69,8 +70,8 @@ impl Auth {
         }
     }
 
-    /// The page after the number `after`, with at least the first `learnt` revocations of this replica. Concurrent callers
-    /// share one read.
+    /// The page after the number `after`, with at least the first `learnt` revocations of this replica. Concurrent
+    /// callers share one read.
     async fn read_newest(&self, after: i64, learnt: u64) -> Result<Arc<FeedPage>, AuthError> {
         let mut newest = self.newest_page.0.lock().await;
         if let Some(read) = &*newest

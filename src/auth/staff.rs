@@ -20,8 +20,8 @@ impl Auth {
         self.storage.find_user(&UserRef::Id(id)).await?.ok_or(AuthError::NotFound)
     }
 
-    /// The version of a user: it differs whenever a member differs that an administrator or the user can change. Keyed, so
-    /// that it reveals no claims.
+    /// The version of a user: it differs whenever a member differs that an administrator or the user can change. Keyed,
+    /// so that it reveals no claims.
     pub fn version(&self, user: &User) -> String {
         let User {
             email, username, first_name, last_name, is_active, is_staff, is_superuser, is_verified, claims, ..

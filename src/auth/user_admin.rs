@@ -104,7 +104,8 @@ impl UserAdmin {
     /// # Errors
     /// If the database is unavailable.
     pub async fn find(&self, text: &str) -> Result<Option<User>, AuthError> {
-        // Digits are always an id: when that id does not exist, a username of the same digits must not be found instead.
+        // Digits are always an id: when that id does not exist, a username of the same digits must not be found
+        // instead.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let Some(id) = UserId::parse(text) else { return Ok(None) };
             return Ok(self.storage.find_user(&UserRef::Id(id)).await?);

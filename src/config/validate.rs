@@ -185,7 +185,8 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     rules.check(jwt.audience.as_ref().is_none_or(is_short), &["jwt.audience"], SHORT);
     let are_audiences = jwt.audiences.iter().all(|text| !text.is_empty() && is_short(text));
     rules.check(are_audiences, &["jwt.audiences"], "must be texts of at most 500 bytes, without control characters");
-    // The issuer may be a name, such as `signet`. If it is a URL, verifiers add a path (RFC 8414 §3), and compare it as text.
+    // The issuer may be a name, such as `signet`. If it is a URL, verifiers add a path (RFC 8414 §3), and compare it as
+    // text.
     let is_prefix = |url: &Url| {
         let is_written_so = [settings.issuer(), &format!("{}/", settings.issuer())].contains(&url.as_str());
         let is_bare = url.query().is_none() && url.fragment().is_none();

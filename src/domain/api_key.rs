@@ -3,8 +3,8 @@
 use super::{Invalid, Name, Seconds, SessionId, Timestamp};
 use std::fmt;
 
-/// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6 base62
-/// digits. Secret scanners recognise it, and a mistyped key costs no query.
+/// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6
+/// base62 digits. Secret scanners recognise it, and a mistyped key costs no query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKeySecret(String);
 

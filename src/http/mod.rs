@@ -100,8 +100,8 @@ impl State {
         }
     }
 
-    /// Makes every later response the final one of its connection, so that clients connect to another replica, and answers
-    /// the requests that wait for a revocation.
+    /// Makes every later response the final one of its connection, so that clients connect to another replica, and
+    /// answers the requests that wait for a revocation.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.stopped.notify_waiters();

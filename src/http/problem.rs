@@ -16,8 +16,8 @@ pub struct Code {
     pub name: &'static str,
     pub status: u16,
     pub title: &'static str,
-    /// When the error occurs: for the page of errors, for the OpenAPI document, and for the reply's `detail`, unless the
-    /// error has a text of its own.
+    /// When the error occurs: for the page of errors, for the OpenAPI document, and for the reply's `detail`, unless
+    /// the error has a text of its own.
     pub when: &'static str,
 }
 
@@ -60,7 +60,8 @@ codes! {
     USERNAME_TAKEN = "username-taken", 409, "Username taken", "An account with this username already exists.";
     LAST_SUPERUSER = "last-superuser", 409, "Last superuser",
         "The user is the last active superuser. Make another user a superuser first.";
-    CONFLICT = "conflict", 409, "Conflict", "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
+    CONFLICT = "conflict", 409, "Conflict",
+        "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
     FEED_RESET = "feed-reset", 410, "Feed reset",
         "`after` or `feed` is not of this feed: the database was replaced or restored. Start with `after=0`.";
     PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed",

@@ -72,9 +72,9 @@ pub enum ApiKeyCreated {
 }
 
 impl Storage {
-    /// Stores a new key of a user whose password matched the hash `verified`, unless the user has `max` live keys, and queues
-    /// a mail about it. The session, or the API key, of the request must still be alive: after a sign-out by staff
-    /// while the password was hashed, no new key may remain.
+    /// Stores a new key of a user whose password matched the hash `verified`, unless the user has `max` live keys, and
+    /// queues a mail about it. The session, or the API key, of the request must still be alive: after a sign-out by
+    /// staff while the password was hashed, no new key may remain.
     pub async fn create_api_key(
         &self,
         (user, session): (&User, SessionId),

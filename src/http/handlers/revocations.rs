@@ -129,6 +129,7 @@ pub async fn revocations(
 fn number(text: &str, max: u64, member: &'static str) -> Result<u64, AuthError> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if is_digits { text.parse().ok() } else { None };
-    let fault = if max == MAX_WAIT { "must be a number of seconds from 0 to 30" } else { "must be a number, at least 0" };
+    let fault =
+        if max == MAX_WAIT { "must be a number of seconds from 0 to 30" } else { "must be a number, at least 0" };
     number.filter(|number| *number <= max).ok_or(AuthError::InvalidMember(member, Invalid(fault)))
 }

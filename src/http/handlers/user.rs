@@ -118,8 +118,8 @@ refusals!(
 
 /// Change a user.
 ///
-/// Staff may not change staff or superusers, themselves included; superusers may. With `If-Match`, which takes the `ETag` of
-/// the user, a change of another administrator in between is not lost.
+/// Staff may not change staff or superusers, themselves included; superusers may. With `If-Match`, which takes the
+/// `ETag` of the user, a change of another administrator in between is not lost.
 #[utoipa::path(
     patch, path = "/auth/users/{id}", tags = ["User and Access", "Administration"], operation_id = "update_user",
     params(

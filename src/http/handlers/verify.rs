@@ -34,8 +34,8 @@ refusals!(VerifyRefusals = BEARER, &[Code::INVALID_REQUEST]);
 /// Verify an access token.
 ///
 /// For `auth_request` of nginx, forward-auth of Traefik and Caddy, and `ext_authz` of Envoy. Envoy sends the method of
-/// the request that it authorizes, so this route answers every method. It does not read a body. The service answers from
-/// memory: username and roles are those of the last sign-in or refresh.
+/// the request that it authorizes, so this route answers every method. It does not read a body. The service answers
+/// from memory: username and roles are those of the last sign-in or refresh.
 #[utoipa::path(
     get, path = "/auth/verify", tag = "User and Access", operation_id = "verify", params(VerifyQuery),
     security(("bearer" = [])),

@@ -17,7 +17,8 @@ use actix_web::{
 /// How long a browser may keep the result of a preflight, in seconds.
 const MAX_AGE: usize = 600;
 
-/// Lets scripts of `server.cors_allowed_origins` call every route. Tokens travel in a header, so cookies are not allowed.
+/// Lets scripts of `server.cors_allowed_origins` call every route. Tokens travel in a header, so cookies are not
+/// allowed.
 pub fn cors(state: &State) -> Condition<Cors> {
     let origins = &state.cors_allowed_origins;
     let cors = Cors::default()

@@ -108,8 +108,8 @@ impl Storage {
         .await
     }
 
-    /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the server
-    /// that answered so far.
+    /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the
+    /// server that answered so far.
     pub(super) async fn feed_head(&self) -> Result<FeedHead, StorageError> {
         const HEAD: &str = "SELECT feed_id, seq, pg_is_in_recovery() AS is_in_recovery FROM revocation_feed";
         const HEAD_OF_SQLITE: &str = "SELECT feed_id, seq, FALSE AS is_in_recovery FROM revocation_feed";
@@ -217,9 +217,9 @@ impl Follower {
     /// - the row at the cursor is missing: a backup was restored, and other rows may have its number by now. (The purge
     ///   keeps the last row.)
     ///
-    /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has ended
-    /// relies on that. If the database has lost rows, the feed gets a new `feed_id`, so that other services read it
-    /// again: other rows may have the numbers that these services have read.
+    /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has
+    /// ended relies on that. If the database has lost rows, the feed gets a new `feed_id`, so that other services read
+    /// it again: other rows may have the numbers that these services have read.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
         let feed_id = self.storage.feed_head().await?.feed_id;

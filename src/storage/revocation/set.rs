@@ -1,4 +1,5 @@
-//! The revocations that this replica knows, in memory: every access token is looked up without a query and without a lock.
+//! The revocations that this replica knows, in memory: every access token is looked up without a query and without a
+//! lock.
 
 use super::Revocation;
 use crate::{
@@ -118,8 +119,8 @@ impl RevokedSet {
             let is_new = self.expires_at.insert_sync(*id, until).is_ok();
             added += u64::from(is_new);
             if !is_new
-                // A database that lost the first revocation (a failover) can have a second one of the same session, which must
-                // be kept for longer.
+                // A database that lost the first revocation (a failover) can have a second one of the same session,
+                // which must be kept for longer.
                 && let Some(mut entry) = self.expires_at.get_sync(id)
                 && *entry.get() < until
             {
