@@ -15,7 +15,7 @@
 //! | [`tokens`] | mints and verifies tokens |
 //! | [`passwords`] | hashes and verifies passwords on a pool of threads; only this module uses Argon2 |
 //! | [`mail`] | composes mails and sends them; only this module uses lettre |
-//! | [`storage`] | users, sessions, API keys, clients, revocations, the audit, the outbox, migrations; only this module uses sqlx |
+//! | [`storage`] | users, sessions, API keys, clients, revocations, audit, outbox; only this module uses sqlx |
 //! | [`keys`] | the keys that sign tokens: their states and their files |
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`config`] | reads and checks the settings |

@@ -7,8 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createLocalJWKSet, errors, jwtVerify } from "jose"; // npm install jose
 
 const ISSUER = "https://id.example.com", AUDIENCE = "https://orders.example.com", ALGORITHM = "ES256", TYPE = "at+jwt";
-// In seconds: how long Signet holds a request for news; how long a verifier without the feed accepts tokens; how old
-// the key set gets; how old it must be before an unknown key is a reason to fetch it again.
+// In seconds: how long Signet waits for a revocation before it answers; how long tokens are accepted without a reply of
+// the feed; how old the key set gets; how old it must be before an unknown key is a reason to fetch it again.
 const WAIT = 10, MAX_STALENESS = 60, KEYS_MAX_AGE = 60, KEYS_MIN_AGE = 5;
 
 const now = () => performance.now() / 1000;
@@ -85,7 +85,7 @@ export class Verifier {
     const query = new URLSearchParams({ after: feed.next, wait, ...(feed.id && { feed: feed.id }) });
     const reply = await get(`/auth/revocations?${query}`, { authorization: this.#authorization }, wait + 5);
     if (reply.status === 410 && feed.id) {
-      this.#feed = new Feed(feed.revoked); // a reset: read from the start, but a restored database may lack these
+      this.#feed = new Feed(feed.revoked); // a reset: read from the start, and keep what a restored database may lack
       return;
     }
     if (!reply.ok) throw new Error(`the feed: ${reply.status}`);

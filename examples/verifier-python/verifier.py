@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 import jwt  # pip install 'pyjwt[crypto]'
 
 ISSUER, AUDIENCE, ALGORITHM, TYPE = "https://id.example.com", "https://orders.example.com", "ES256", "at+jwt"
-# In seconds: how long Signet holds a request for news; how long a verifier without the feed accepts tokens; how old the
-# key set gets; how old it must be before an unknown key is a reason to fetch it again.
+# In seconds: how long Signet waits for a revocation before it answers; how long tokens are accepted without a reply of
+# the feed; how old the key set gets; how old it must be before an unknown key is a reason to fetch it again.
 WAIT, MAX_STALENESS, KEYS_MAX_AGE, KEYS_MIN_AGE = 10, 60, 60, 5
 
 
@@ -82,7 +82,7 @@ class Verifier:
         except urllib.error.HTTPError as error:
             if error.code != 410 or not feed.id:
                 raise
-            self.feed = Feed(feed.revoked)  # a reset: read from the start, but a restored database may lack these
+            self.feed = Feed(feed.revoked)  # a reset: read from the start, and keep what a restored database may lack
             return
         rows = page["revocations"]
         feed.revoked |= {(row["claim"], row["value"]): datetime.fromisoformat(row["expires_at"]) for row in rows}

@@ -101,7 +101,8 @@ fn read_folder(path: &Path, algorithm: Algorithm, typ: TokenType) -> Result<(Vec
 pub struct KeyReloader {
     auth: Arc<Auth>,
     clock: Clock,
-    /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer one.
+    /// The folder of the keys in use. It is locked during a reload, so that an older reload does not overwrite a newer
+    /// one.
     folder: Arc<Mutex<Option<(PathBuf, Algorithm, TokenType)>>>,
 }
 
@@ -110,7 +111,8 @@ impl KeyReloader {
         Self { auth, clock, folder: Arc::new(Mutex::new(folder_of(settings))) }
     }
 
-    /// Loads the keys that these settings name, and `jwt.access_token_type`; ignores all other settings. Returns the `kid` of the active key.
+    /// Loads the keys and `jwt.access_token_type` from these settings; ignores all other settings. Returns the `kid` of
+    /// the active key.
     ///
     /// # Errors
     /// A key is missing or cannot be used. The service then keeps its keys.

@@ -12,17 +12,17 @@ use crate::{
     tokens::Grant,
 };
 
-/// What a user says of a new API key.
+/// The properties that a user chooses for a new API key.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
     pub name: ApiKeyName,
-    /// `None` for a key without an end.
+    /// `None` for a key that does not expire.
     pub lifetime: Option<ApiKeyLifetime>,
-    /// The only audience of its access tokens; `None` for any.
+    /// The only audience that its access tokens can have; `None` for no restriction.
     pub audience: Option<String>,
 }
 
-/// A new API key and its secret, which is shown this once.
+/// A new API key and its secret, which Signet cannot show again.
 #[derive(Debug, Clone)]
 pub struct IssuedApiKey {
     pub key: ApiKey,
@@ -30,11 +30,11 @@ pub struct IssuedApiKey {
 }
 
 impl Auth {
-    /// Makes an API key of the caller, who gives the password again: an access token alone is no proof, because a key
-    /// outlives it.
+    /// Makes an API key for the caller. The request must repeat the password: a key outlives access tokens, so a stolen
+    /// access token must not be enough to make one.
     ///
     /// # Errors
-    /// The settings do not have the audience, the password is wrong, the caller has the maximum number of keys, or the
+    /// The audience is not configured, the password is wrong, the caller has the maximum number of keys, or the
     /// service is overloaded or unavailable.
     pub async fn create_api_key(
         &self,
@@ -63,7 +63,7 @@ impl Auth {
         {
             ApiKeyCreated::Created => Ok(IssuedApiKey { key, secret }),
             ApiKeyCreated::TooMany => Err(AuthError::TooManyApiKeys),
-            // The password was changed, the user was deactivated, or the session ended, while this request was hashing.
+            // The password was changed, the user was deactivated, or the session ended, while the password was hashed.
             ApiKeyCreated::Refused => Err(AuthError::InvalidCredentials),
         }
     }
@@ -90,11 +90,13 @@ impl Auth {
         existed.then_some(()).ok_or(AuthError::NotFound)
     }
 
-    /// Exchanges an API key for an access token with the user's current name and roles, which does not outlast the key.
+    /// Exchanges an API key for an access token with the user's current username and roles. The token does not outlast
+    /// the key.
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`] if the key is unknown, has ended or expired, or its user is inactive;
-    /// [`AuthError::InvalidMember`] if it is not for this audience; or the database is unavailable.
+    /// [`AuthError::InvalidMember`] if the key is for another audience, or the audience is not configured;
+    /// [`AuthError::RateLimited`]; or the database is unavailable.
     pub async fn exchange_api_key(
         &self,
         text: &str,
@@ -111,12 +113,12 @@ impl Auth {
             (Some(own), Some(asked)) if own != asked => {
                 return Err(AuthError::InvalidMember("/audience", Invalid("must be the audience of the API key")));
             }
-            // The settings no longer have its audience.
+            // Fails if the audience of the key was removed from the settings.
             (Some(own), _) => self.audience(Some(own)).map_err(|_| AuthError::InvalidToken)?,
             (None, asked) => self.audience(asked)?,
         };
         if key.last_used_at.is_none_or(|used| now - used >= SessionState::USE_IS_EXACT_TO) {
-            // Only the list of keys needs this, so a failure, which storage logs, does not refuse the request.
+            // Only the list of keys shows this time, so a failure (storage logs it) does not refuse the request.
             let _ = self.storage.touch_api_key(key.id, now).await;
         }
         let session_end = key.expires_at.unwrap_or(Timestamp(i64::MAX));

@@ -26,12 +26,13 @@ pub struct Caller {
 
 impl Auth {
     /// Verifies an access token in memory: its signature, its claims, and whether its session has ended. Needs no query
-    /// and no lock. The username and roles in the token are those of the last refresh. The token must be for `audience`, or
-    /// without one for Signet itself, so that a service cannot use a token that it was sent.
+    /// and no lock. The username and roles in the token are those of the last refresh. The token must be for
+    /// `audience`, or for Signet itself if that is `None`: a service that receives a token must not be able to use it
+    /// elsewhere.
     ///
     /// # Errors
     /// [`AuthError::TokenMissing`], [`AuthError::InvalidToken`], [`AuthError::RefreshTokenAsAccess`],
-    /// [`AuthError::RevocationsStale`], or [`AuthError::InvalidMember`] for an audience that the settings do not have.
+    /// [`AuthError::RevocationsStale`], or [`AuthError::InvalidMember`] for an audience that is not configured.
     pub fn verify(
         &self,
         presented: Presented,
@@ -55,10 +56,10 @@ impl Auth {
         }
     }
 
-    /// The audience for which a client asks; `jwt.audience` if it names none.
+    /// The audience of a token: `asked`, or `jwt.audience` if that is `None`.
     ///
     /// # Errors
-    /// [`AuthError::InvalidMember`] if the settings do not have it.
+    /// [`AuthError::InvalidMember`] if it is not configured.
     pub(super) fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, AuthError> {
         let unknown = Invalid("must be jwt.audience or one of jwt.audiences");
         self.tokens.audience(asked).map_err(|UnknownAudience| AuthError::InvalidMember("/audience", unknown))
@@ -70,7 +71,7 @@ impl Auth {
     /// # Errors
     /// [`AuthError::InvalidToken`], or the database is unavailable.
     pub async fn caller(&self, token: &AccessToken) -> Result<Caller, AuthError> {
-        // A client is not a user, and has no account.
+        // A client is not a user: it has no account.
         let &Subject::User { id, session, .. } = &token.subject else { return Err(AuthError::InvalidToken) };
         let user = self.storage.active_user_of_session(id, session).await?.ok_or(AuthError::InvalidToken)?;
         Ok(Caller { user, session })

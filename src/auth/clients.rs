@@ -1,4 +1,4 @@
-//! Clients authenticate; an operator makes and deletes them.
+//! Authenticates clients, and makes, lists and deletes them for an operator.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// How long the metadata waits for the scopes in the database, before they are those that were last read.
+/// How long the metadata waits for the scopes from the database. After that it has the scopes that were last read.
 const SCOPES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The id and the secret that a client presents.
@@ -27,12 +27,12 @@ pub struct ClientCredentials {
     pub secret: SecretString,
 }
 
-/// What an operator says of a new client.
+/// The properties that an operator chooses for a new client.
 #[derive(Debug, Clone)]
 pub struct NewClient {
     pub name: String,
     pub scopes: Scopes,
-    /// The default first.
+    /// The first one is the default.
     pub audiences: Vec<String>,
 }
 
@@ -49,10 +49,10 @@ impl ClientAdmin {
         Self { storage, audience: jwt.audience.clone(), audiences: jwt.audiences.clone() }
     }
 
-    /// Makes a client. Returns it and its secret, 256 random bits that are shown this once.
+    /// Makes a client. Returns it with its secret: 256 random bits, which Signet cannot show again.
     ///
     /// # Errors
-    /// The settings do not have an audience, or the database is unavailable.
+    /// An audience is not configured, or the database is unavailable.
     pub async fn create(&self, new: NewClient, context: &AuditContext) -> Result<(Client, SecretString), AuthError> {
         let is_known =
             |audience: &String| self.audience.as_ref() == Some(audience) || self.audiences.contains(audience);
@@ -119,7 +119,7 @@ impl Auth {
     }
 }
 
-/// The hash under which a secret of 256 random bits is stored: one round is enough for it.
+/// The hash of a secret of 256 random bits. One round is enough, because such a secret cannot be guessed.
 pub(super) fn sha256(secret: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());

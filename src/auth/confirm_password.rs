@@ -1,4 +1,4 @@
-//! A user who has signed in gives the password again, before a change that a stolen access token must not make.
+//! Verifies the password of a signed-in user again, before a change for which an access token alone is not enough.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Auth {
-    /// Verifies the password of `user`, and returns its hash: the change must check that it is still the stored one. A wrong
-    /// password counts as a failed sign-in, and is recorded as a failed `action`.
+    /// Verifies the password of `user`, and returns the hash that it matched. The change must check that this hash is
+    /// still the stored one. A wrong password counts as a failed sign-in, and is recorded as a failed `action`.
     ///
     /// # Errors
     /// [`AuthError::InvalidCredentials`], [`AuthError::RateLimited`], or the service is overloaded or unavailable.

@@ -39,12 +39,12 @@ pub enum AuthError {
     /// The client expects another version of the user.
     #[error("The user has changed.")]
     PreconditionFailed,
-    /// The cursor of a reader is not of this feed: it was reset.
+    /// The cursor of a reader is not a position in this feed: the feed was reset.
     #[error("The feed has been reset.")]
     FeedReset,
     #[error("The user has the maximum number of API keys.")]
     TooManyApiKeys,
-    /// Unknown client or wrong secret: the client is not told which.
+    /// The client is unknown or its secret is wrong; the reply does not say which.
     #[error("Invalid credentials.")]
     InvalidClient,
     #[error("This is the last active superuser.")]

@@ -1,4 +1,4 @@
-//! A client gets an access token for itself (RFC 6749 §4.4).
+//! Issues an access token to a client for itself (RFC 6749 §4.4).
 
 use super::{Auth, AuthError, IssuedToken};
 use crate::domain::{Client, Invalid, Scopes, Timestamp};
@@ -11,8 +11,8 @@ pub struct ClientGrant {
 }
 
 impl Auth {
-    /// An access token for a client: for `resource` (RFC 8707), without it for the client's first audience; with `scope`,
-    /// without it with all scopes of the client.
+    /// Issues an access token to a client. Its audience is `resource` (RFC 8707), by default the client's first
+    /// audience, else `jwt.audience`. Its scopes are those of `scope`, by default all scopes of the client.
     ///
     /// # Errors
     /// [`AuthError::InvalidMember`] for a scope or an audience that the client does not have.

@@ -1,4 +1,4 @@
-//! A client asks about a token (RFC 7662), or revokes one (RFC 7009).
+//! Introspects (RFC 7662) and revokes (RFC 7009) tokens for clients.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 use serde_json::{Map, Value};
 
 impl Auth {
-    /// The claims of an access token, from memory; `None` if it is not active. Roles, username and a user's own claims are
-    /// those of the last refresh. The token may be for any audience: the client compares it.
+    /// The claims of an access token, from memory; `None` if it is not active. Roles, username and a user's own claims
+    /// are those of the last sign-in or refresh. The token may be for any audience: the client must check `aud`.
     ///
     /// # Errors
     /// [`AuthError::RevocationsStale`].
@@ -18,8 +18,8 @@ impl Auth {
         Ok(self.active(token, now)?.map(|_| self.tokens.claims(token)))
     }
 
-    /// Revokes a token: an access token alone, a refresh token with its session. A token that is not valid is as good as
-    /// revoked.
+    /// Revokes a token: an access token alone, a refresh token with its session. Succeeds for a token that is not valid
+    /// (RFC 7009 §2.2).
     ///
     /// # Errors
     /// [`AuthError::RevocationsStale`], or the database is unavailable.
@@ -37,7 +37,7 @@ impl Auth {
         }
     }
 
-    /// An access token for any audience that is neither expired nor revoked.
+    /// Verifies an access token for any audience; `None` if it is invalid, expired or revoked.
     fn active(&self, token: &str, now: Timestamp) -> Result<Option<AccessToken>, AuthError> {
         let Ok(token) = self.tokens.verify_access(token, Expected::Any, now) else { return Ok(None) };
         match self.storage.trust(&token) {

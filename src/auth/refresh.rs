@@ -30,10 +30,11 @@ pub enum RefreshKind {
 }
 
 impl Auth {
-    /// Exchanges a refresh token for a new access token for `audience` with the user's current name and roles.
+    /// Exchanges a refresh token for a new access token for `audience`, with the user's current username and roles.
     ///
     /// # Errors
-    /// The settings do not have the audience, the token is invalid, an access token, superseded or reused, its session has ended, or the database is unavailable.
+    /// The audience is not configured; the token is invalid, an access token, superseded or reused; its session has
+    /// ended; or the database is unavailable.
     pub async fn refresh(
         &self,
         token: &str,
@@ -44,7 +45,7 @@ impl Auth {
         self.refresh_for_client(token, audience, context).await
     }
 
-    /// As [`Self::refresh`], for a client that has authenticated: no limit by address, because it may act for many users.
+    /// As [`Self::refresh`], but without the limit by address: an authenticated client may act for many users.
     ///
     /// # Errors
     /// As [`Self::refresh`].
@@ -88,8 +89,8 @@ impl Auth {
             RefreshVerdict::Retry => self.pair(token, audience, &session, RefreshKind::Repeated, now),
             // A slow second tab: the client has a newer token, so the session continues.
             RefreshVerdict::Superseded => Err(AuthError::RefreshSuperseded),
-            // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session ends
-            // for both.
+            // Two clients hold this token, and one of them copied it. The service cannot tell which, so the session
+            // ends for both.
             RefreshVerdict::Reused => {
                 self.storage.end_session(token.session, token.user, Action::RefreshReuse, context).await?;
                 tracing::warn!(user.id = token.user.0, session.id = %token.session, "a refresh token was reused; its session has ended");

@@ -1,4 +1,4 @@
-//! A lost password is replaced: the client shows the token or the code of a mail.
+//! Replaces a lost password. The token or the code of a mail proves that the client reads the mails of the account.
 
 use super::{Auth, AuthError};
 use crate::{
@@ -34,7 +34,7 @@ impl Auth {
         Ok(self.storage.queue_mail(MailKind::ResetPassword, &address, context.at).await?)
     }
 
-    /// Sets a new password and ends every session. The address counts as verified.
+    /// Sets a new password and ends every session and API key. The address counts as verified.
     ///
     /// # Errors
     /// The token or code is wrong, used or expired ([`AuthError::InvalidToken`]); the password is weak, after which token and

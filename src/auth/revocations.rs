@@ -1,4 +1,4 @@
-//! Other services follow the feed of revocations.
+//! Serves the feed of revocations to other services.
 
 use super::{Auth, AuthError};
 use crate::domain::FeedPage;
@@ -9,22 +9,22 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// The last page that was read for clients that had waited for it. They all wait at the end of the feed, so one read serves
-/// them all, however many they are.
+/// The page that was last read for waiting clients. All of them wait at the end of the feed, so one read serves them
+/// all.
 #[derive(Default)]
 pub(super) struct NewestPage(Mutex<Option<ReadPage>>);
 
 struct ReadPage {
     after: i64,
-    /// How many revocations this replica had learnt before it was read.
+    /// How many revocations this replica had learnt before the page was read.
     learnt: u64,
     page: Arc<FeedPage>,
 }
 
-/// How many pages are read at the same time: a crowd of readers must not take every connection to the database.
+/// The number of concurrent reads: many readers must not take every connection to the database.
 const PARALLEL_READS: usize = 2;
 
-/// Limits the reads of the feed.
+/// Limits concurrent reads of the feed.
 pub(super) struct FeedReads(Semaphore);
 
 impl Default for FeedReads {
@@ -34,8 +34,8 @@ impl Default for FeedReads {
 }
 
 impl Auth {
-    /// The page of the feed after the number `after`. If there is none yet, waits for it until `wait` has passed or `stop`
-    /// completes; then the page is empty.
+    /// The page of the feed after the number `after`. If it is empty, waits for a revocation until `wait` has passed or
+    /// `stop` completes, and then returns the empty page.
     ///
     /// # Errors
     /// [`AuthError::FeedReset`] if `feed` or `after` is not of this feed, or the database is unavailable.
@@ -47,7 +47,7 @@ impl Auth {
         stop: impl Future<Output = ()>,
     ) -> Result<Arc<FeedPage>, AuthError> {
         let end = Instant::now() + wait;
-        // Before the page is read: a revocation that is committed in between is news.
+        // Subscribe before the page is read, so that a revocation that the read misses ends the wait.
         let mut news = self.storage.revocation_news();
         let mut stop = pin!(stop);
         let mut page = Arc::new(self.read_feed(after).await?);
@@ -70,8 +70,8 @@ impl Auth {
         }
     }
 
-    /// The page after the number `after` that has everything which this replica had learnt, from one read for all clients
-    /// that ask for it at the same time.
+    /// The page after the number `after`, with at least the first `learnt` revocations of this replica. Concurrent
+    /// callers share one read.
     async fn read_newest(&self, after: i64, learnt: u64) -> Result<Arc<FeedPage>, AuthError> {
         let mut newest = self.newest_page.0.lock().await;
         if let Some(read) = &*newest

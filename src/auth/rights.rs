@@ -27,8 +27,9 @@ impl Rights for Staff {
 }
 
 impl Staff {
-    /// Checks that a member of staff may change this user: staff may not touch staff or superusers, themselves included. The
-    /// rights are those of the actor now: after a demotion, a request in flight must not undo it.
+    /// Checks that a member of staff may change this user: staff may not touch staff or superusers, themselves
+    /// included. The rights of the actor are read again, so that a request in flight cannot undo the demotion of its
+    /// actor.
     ///
     /// # Errors
     /// [`AuthError::Forbidden`].

@@ -25,7 +25,7 @@ impl Auth {
         was_alive.then_some(()).ok_or(AuthError::NotFound)
     }
 
-    /// Ends every session of the caller, this one included. API keys stay: programs do not sign in again.
+    /// Ends every session of the caller, this one included, but no API key: programs continue.
     ///
     /// # Errors
     /// If the database is unavailable.

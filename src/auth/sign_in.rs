@@ -14,11 +14,11 @@ use crate::{
 pub struct SignIn {
     pub login: LoginName,
     pub password: Password,
-    /// The audience of the access token, if it is to be another one than `jwt.audience`.
+    /// The audience of the access token; `jwt.audience` if `None`.
     pub audience: Option<String>,
 }
 
-/// Where a sign-in comes from, as the list of sessions shows it.
+/// The origin of a sign-in, which the list of sessions shows.
 #[derive(Debug, Clone)]
 pub struct SignInSource {
     pub user_agent: Option<String>,

@@ -20,8 +20,8 @@ impl Auth {
         self.storage.find_user(&UserRef::Id(id)).await?.ok_or(AuthError::NotFound)
     }
 
-    /// The version of a user: it differs whenever a member differs that an administrator or the user can change. Keyed, so
-    /// that it reveals no claims.
+    /// The version of a user: it differs whenever a member differs that an administrator or the user can change. Keyed,
+    /// so that it reveals no claims.
     pub fn version(&self, user: &User) -> String {
         let User {
             email, username, first_name, last_name, is_active, is_staff, is_superuser, is_verified, claims, ..
@@ -64,7 +64,7 @@ impl Auth {
         self.user_admin.update(id, &update, &context.by(staff.user.id), check).await
     }
 
-    /// Deletes a user with its sessions.
+    /// Deletes a user with all sessions and API keys.
     ///
     /// # Errors
     /// As [`Self::update_user`].
@@ -82,7 +82,7 @@ impl Auth {
         self.user_admin.delete(id, &context.by(staff.user.id), check).await.map(drop)
     }
 
-    /// Ends every session of a user.
+    /// Ends every session and API key of a user.
     ///
     /// # Errors
     /// The caller may not change this user, the user does not exist, or the database is unavailable.
@@ -94,7 +94,7 @@ impl Auth {
             .map(drop)
     }
 
-    /// Sets the password of a user, and ends the user's sessions.
+    /// Sets the password of a user, and ends the user's sessions and API keys.
     ///
     /// # Errors
     /// The password is weak, the user does not exist, or the service is overloaded or unavailable.

@@ -104,7 +104,8 @@ impl UserAdmin {
     /// # Errors
     /// If the database is unavailable.
     pub async fn find(&self, text: &str) -> Result<Option<User>, AuthError> {
-        // Digits are always an id: when that id does not exist, a username of the same digits must not be found instead.
+        // Digits are always an id: when that id does not exist, a username of the same digits must not be found
+        // instead.
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let Some(id) = UserId::parse(text) else { return Ok(None) };
             return Ok(self.storage.find_user(&UserRef::Id(id)).await?);
@@ -123,7 +124,8 @@ impl UserAdmin {
         Ok(self.storage.list_users(cursor, limit).await?)
     }
 
-    /// Changes a user whom `check` allows. A deactivation ends the user's sessions; an activation restores none.
+    /// Changes a user whom `check` allows. A deactivation ends the user's sessions and API keys; an activation restores
+    /// none.
     ///
     /// # Errors
     /// `check` refuses, there is no such user, a member is invalid or taken, no active superuser would be left, or the
@@ -167,7 +169,7 @@ impl UserAdmin {
         fault.map_or(Ok(()), |fault| Err(AuthError::InvalidMember("/claims", Invalid(fault))))
     }
 
-    /// Sets the password of a user whom `check` allows, and ends the user's sessions.
+    /// Sets the password of a user whom `check` allows, and ends the user's sessions and API keys.
     ///
     /// # Errors
     /// There is no such user, the password is weak, or the service is overloaded or unavailable.
@@ -200,7 +202,7 @@ impl UserAdmin {
         Ok(())
     }
 
-    /// Ends every session of a user whom `check` allows, and `what` else.
+    /// Signs out a user whom `check` allows: ends every session, and every API key if `what` includes them.
     ///
     /// # Errors
     /// `check` refuses, there is no such user, or the database is unavailable.
@@ -214,7 +216,7 @@ impl UserAdmin {
         changed(self.storage.end_sessions(id, what, context, check).await?)
     }
 
-    /// Deletes a user whom `check` allows, and the user's sessions. Returns the user that was deleted.
+    /// Deletes a user whom `check` allows, with all sessions and API keys. Returns the user that was deleted.
     ///
     /// # Errors
     /// `check` refuses, there is no such user, no active superuser would be left, or the database is unavailable.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 #[derive(Subcommand)]
 pub(super) enum ClientCommand {
-    /// Create a client, and print its id and its secret. The secret is shown this once
+    /// Create a client, and print its id and its secret. Signet cannot show the secret again
     Create(Create),
     /// List all clients: id, name, scopes, audiences
     List {
@@ -31,12 +31,13 @@ pub(super) enum ClientCommand {
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// What the client is, for operators
+    /// A name that tells operators what the client is
     name: String,
     /// A scope that the client may ask for; can be repeated
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// An audience of jwt.audience or jwt.audiences that the client may ask for, the default first; can be repeated
+    /// An audience that the client may ask for: jwt.audience or one of jwt.audiences. The first is the default; can be
+    /// repeated
     #[arg(long = "audience", value_name = "AUDIENCE")]
     audiences: Vec<String>,
     /// Print the id and the secret as JSON

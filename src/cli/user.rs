@@ -37,7 +37,8 @@ pub(super) enum UserCommand {
 pub(super) enum UserAction {
     /// Show a user
     Show(Which),
-    /// Set a password and end the user's sessions and API keys. The password is prompted for, or read from standard input
+    /// Set a password and end the user's sessions and API keys. The password is prompted for, or read from standard
+    /// input
     SetPassword(Which),
     /// Allow a deactivated user to sign in again
     Activate(Which),

@@ -56,7 +56,7 @@ impl Settings {
         self.jwt.issuer.as_deref().or(self.server.public_url.as_deref()).unwrap_or("signet")
     }
 
-    /// The issuer, if it is an absolute URL: then there are documents by which services discover Signet (RFC 8414).
+    /// The issuer, if it is an absolute URL of HTTP or HTTPS. Only then does Signet serve metadata (RFC 8414).
     pub fn issuer_url(&self) -> Option<Url> {
         let has_host = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
         Url::parse(self.issuer()).ok().filter(has_host)

@@ -185,7 +185,8 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     rules.check(jwt.audience.as_ref().is_none_or(is_short), &["jwt.audience"], SHORT);
     let are_audiences = jwt.audiences.iter().all(|text| !text.is_empty() && is_short(text));
     rules.check(are_audiences, &["jwt.audiences"], "must be texts of at most 500 bytes, without control characters");
-    // Verifiers add a path to it (RFC 8414 §2), and compare it as a text. It may also be a name, such as `signet`.
+    // The issuer may be a name, such as `signet`. If it is a URL, verifiers add a path (RFC 8414 §3), and compare it as
+    // text.
     let is_prefix = |url: &Url| {
         let is_written_so = [settings.issuer(), &format!("{}/", settings.issuer())].contains(&url.as_str());
         let is_bare = url.query().is_none() && url.fragment().is_none();
@@ -195,8 +196,8 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
     rules.check(
         settings.issuer_url().as_ref().is_none_or(is_prefix),
         &["jwt.issuer", "server.public_url"],
-        "must be written as https://id.example.com or https://example.com/id: in lower case, with letters, digits and \
-         -_.~ in the path, and without user, query or fragment",
+        "must be written as https://id.example.com or https://example.com/id: scheme and host in lower case, letters, \
+         digits and -_.~ in the path, no default port, and no user, query or fragment",
     );
     let is_free = |name: &str| !["token_type", "expires_in", "refresh_expires_in"].contains(&name);
     rules.check(is_free(&jwt.access_token_name), &["jwt.access_token_name"], TAKEN);

@@ -3,8 +3,8 @@
 use super::{Invalid, Name, Seconds, SessionId, Timestamp};
 use std::fmt;
 
-/// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6 base62
-/// digits. Secret scanners recognise it, and a mistyped key costs no query.
+/// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6
+/// base62 digits. Secret scanners recognise it, and a mistyped key costs no query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKeySecret(String);
 
@@ -19,7 +19,7 @@ impl ApiKeySecret {
         Self(text + &check)
     }
 
-    /// Parses a secret; `None` if a character is wrong.
+    /// Parses a secret; `None` if its form or its checksum is wrong.
     pub fn parse(text: &str) -> Option<Self> {
         let is_of_alphabet = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let digits = text.strip_prefix(Self::PREFIX)?;
@@ -46,7 +46,7 @@ impl fmt::Debug for ApiKeySecret {
     }
 }
 
-/// A number, most significant byte first, as `count` digits of `0-9A-Za-z`, most significant digit first.
+/// Writes a big-endian number as `count` digits of `0-9A-Za-z`, the most significant first.
 fn base62<const N: usize>(mut number: [u8; N], count: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut digits = vec!['0'; count];
@@ -79,7 +79,7 @@ impl ApiKeyName {
     }
 }
 
-/// How long an API key lasts: up to ten years.
+/// The lifetime of an API key: up to ten years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiKeyLifetime(Seconds);
 
@@ -94,16 +94,16 @@ impl ApiKeyLifetime {
     }
 }
 
-/// An API key. Its secret is not stored.
+/// An API key, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
     /// The `sid` of its access tokens.
     pub id: SessionId,
     pub name: String,
-    /// The only audience of its access tokens; `None` for any.
+    /// The only audience that its access tokens can have; `None` for no restriction.
     pub audience: Option<String>,
     pub created_at: Timestamp,
-    /// `None` for a key without an end.
+    /// `None` for a key that does not expire.
     pub expires_at: Option<Timestamp>,
     /// Exact to a minute.
     pub last_used_at: Option<Timestamp>,

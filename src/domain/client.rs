@@ -15,7 +15,7 @@ impl ClientId {
         Self(Uuid::from_bytes(bits))
     }
 
-    /// Parses the one form in which an id is written.
+    /// Parses an id, which has one spelling only.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(Self::PREFIX)?;
         let has_one_spelling =
@@ -35,7 +35,7 @@ impl fmt::Display for ClientId {
 pub struct Scopes(Vec<String>);
 
 impl Scopes {
-    /// The longest text, in bytes: a token has at most 8 KiB.
+    /// The maximum length of the text, in bytes: a token has at most 8 KiB.
     const MAX_LENGTH: usize = 1000;
 
     pub fn is_empty(&self) -> bool {
@@ -90,7 +90,7 @@ pub struct Client {
     pub name: String,
     /// The scopes that it may ask for.
     pub scopes: Scopes,
-    /// The audiences that it may ask for, the default first; without one, `jwt.audience`.
+    /// The audiences that it may ask for; the first is the default. If empty, it may ask for `jwt.audience` only.
     pub audiences: Vec<String>,
     pub created_at: Timestamp,
 }

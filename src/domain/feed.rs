@@ -3,7 +3,7 @@
 use super::Timestamp;
 use uuid::Uuid;
 
-/// A part of the feed for other services.
+/// A page of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedPage {
     pub feed: Uuid,
@@ -12,7 +12,7 @@ pub struct FeedPage {
     pub next: i64,
 }
 
-/// A revocation as other services see it.
+/// A revocation of the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedRow {
     pub seq: i64,
@@ -20,6 +20,6 @@ pub struct FeedRow {
     pub claim: String,
     /// The value of that claim.
     pub value: String,
-    /// When every access token that it concerns has expired.
+    /// The time at which every access token that it revokes has expired.
     pub expires_at: Timestamp,
 }

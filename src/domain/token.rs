@@ -35,7 +35,7 @@ pub struct AccessToken {
     pub subject: Subject,
 }
 
-/// The user or the client that an access token is about.
+/// The subject of an access token: a user or a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// `username` and `roles` are those of the time when the token was minted.
@@ -49,7 +49,7 @@ pub enum Subject {
 }
 
 impl AccessToken {
-    /// The session, or the API key, with which the token ends.
+    /// The session or the API key whose end revokes the token; `None` for the token of a client.
     pub fn session(&self) -> Option<SessionId> {
         match &self.subject {
             Subject::User { session, .. } => Some(*session),

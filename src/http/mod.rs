@@ -56,7 +56,7 @@ pub struct State {
     auth_header_types: Vec<String>,
     /// The metadata of RFC 8414, if the issuer is an absolute URL.
     metadata: Option<Value>,
-    /// The address of the metadata of an issuer with a path.
+    /// The further path of the metadata if the issuer has a path (RFC 8414 §3.1).
     metadata_path: Option<String>,
     openapi: Bytes,
     metrics: Arc<Metrics>,
@@ -100,17 +100,17 @@ impl State {
         }
     }
 
-    /// Makes every later response the final one of its connection, so that clients connect to another replica, and answers
-    /// the requests that wait for news.
+    /// Makes every later response the final one of its connection, so that clients connect to another replica, and
+    /// answers the requests that wait for a revocation.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.stopped.notify_waiters();
     }
 
-    /// Completes when the service stops.
+    /// Completes when the service begins to stop.
     async fn stopped(&self) {
         let mut stopped = pin!(self.stopped.notified());
-        // Before the flag is read: a stop in between is not missed.
+        // Register before the flag is read, so that a stop in between is not missed.
         stopped.as_mut().enable();
         if !self.is_stopping.load(Ordering::SeqCst) {
             stopped.await;

@@ -1,4 +1,4 @@
-//! The errors of `/oauth/*`, as the RFCs of OAuth write them: `{error, error_description}` (RFC 6749 §5.2).
+//! The errors of `/oauth/*`: `{error, error_description}` (RFC 6749 §5.2).
 
 use super::{
     problem::{Code, Problem},
@@ -33,7 +33,7 @@ pub struct OauthRefusals;
 impl IntoResponses for OauthRefusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let responses = [
-            (400, "`invalid_request`, or what is wrong with the grant.", None),
+            (400, "`invalid_request`, or the error code of a grant (RFC 6749 §5.2).", None),
             (401, "`invalid_client`", Some("WWW-Authenticate")),
             (408, "`invalid_request`: the request did not arrive in time.", None),
             (413, "`invalid_request`: the body is too long.", None),
@@ -105,7 +105,7 @@ pub fn response(problem: &Problem) -> HttpResponse {
     let status = match error {
         "invalid_client" => StatusCode::UNAUTHORIZED,
         "invalid_grant" => StatusCode::BAD_REQUEST,
-        // RFC 6749 §5.2: 400 for a malformed request, of whatever type.
+        // RFC 6749 §5.2: a malformed request is 400, also one of another media type.
         _ if problem.status_code() == StatusCode::UNSUPPORTED_MEDIA_TYPE => StatusCode::BAD_REQUEST,
         _ => problem.status_code(),
     };

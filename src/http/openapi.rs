@@ -31,7 +31,7 @@ use utoipa::{Modify, OpenApi, openapi::security};
     tags(
         (name = "User and Access", description = "Users and their tokens."),
         (name = "Administration", description = "For staff and superusers: other users, and the audit."),
-        (name = "OAuth", description = "For clients: tokens as the RFCs of OAuth describe them."),
+        (name = "OAuth", description = "For OAuth clients: get, introspect and revoke tokens."),
         (name = "Operations", description = "For operators: probes and metrics."),
     )
 )]
@@ -45,7 +45,7 @@ impl Modify for BearerScheme {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("bearer", security::SecurityScheme::Http(bearer));
         let basic = security::HttpBuilder::new().scheme(security::HttpAuthScheme::Basic);
-        let basic = basic.description(Some("The id of a client and its secret.")).build();
+        let basic = basic.description(Some("The client's id and its secret.")).build();
         components.add_security_scheme("client", security::SecurityScheme::Http(basic));
     }
 }
@@ -101,7 +101,7 @@ pub fn document(dialect: &Dialect) -> Value {
         json!({ "$ref": "#/components/schemas/ErrorCode" });
     document["components"]["schemas"]["OauthError"]["properties"]["error"]["enum"] = json!(oauth_error::CODES);
     document["components"]["schemas"]["Revocation"]["properties"]["claim"]["enum"] = json!(["sid", "jti"]);
-    // Without this, openapi-typescript takes the object for one that is always empty.
+    // Without this, openapi-typescript generates the type of an empty object.
     for schema in ["User", "UserRequest"] {
         document["components"]["schemas"][schema]["properties"]["claims"]["additionalProperties"] = true.into();
     }

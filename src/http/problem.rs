@@ -16,8 +16,8 @@ pub struct Code {
     pub name: &'static str,
     pub status: u16,
     pub title: &'static str,
-    /// When the error occurs: for the page of errors, for the OpenAPI document, and for the reply's `detail`, unless the
-    /// error has a text of its own.
+    /// When the error occurs: for the page of errors, for the OpenAPI document, and for the reply's `detail`, unless
+    /// the error has a text of its own.
     pub when: &'static str,
 }
 
@@ -36,8 +36,8 @@ codes! {
     WEAK_PASSWORD = "weak-password", 400, "Weak password",
         "The password breaks a rule. `detail` says which one and how to satisfy it.";
     INVALID_CREDENTIALS = "invalid-credentials", 401, "Invalid credentials",
-        "The account is unknown or inactive, or the password is wrong; or the client is unknown, or its secret is wrong. \
-         The reply is the same in each case.";
+        "The account is unknown or inactive, the client is unknown, or the password or the secret is wrong. The reply \
+         does not say which.";
     TOKEN_MISSING = "token-missing", 401, "Token missing",
         "The request header has no token, or a token of another scheme.";
     INVALID_TOKEN = "invalid-token", 401, "Invalid token",
@@ -60,9 +60,10 @@ codes! {
     USERNAME_TAKEN = "username-taken", 409, "Username taken", "An account with this username already exists.";
     LAST_SUPERUSER = "last-superuser", 409, "Last superuser",
         "The user is the last active superuser. Make another user a superuser first.";
-    CONFLICT = "conflict", 409, "Conflict", "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
+    CONFLICT = "conflict", 409, "Conflict",
+        "The user has the maximum number of API keys (`users.max_api_keys`). Delete one.";
     FEED_RESET = "feed-reset", 410, "Feed reset",
-        "The place of the reader is not one of this feed: the database was replaced or restored. Start with `after=0`.";
+        "`after` or `feed` is not of this feed: the database was replaced or restored. Start with `after=0`.";
     PRECONDITION_FAILED = "precondition-failed", 412, "Precondition failed",
         "The user has changed since the client read it: `If-Match` is not the `ETag` of the user. Read the user again.";
     PAYLOAD_TOO_LARGE = "payload-too-large", 413, "Payload too large", "A body may have at most 16 KiB.";

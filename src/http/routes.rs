@@ -14,13 +14,13 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-/// The route that proxies ask. CORS does not apply to it.
+/// The route that proxies call. CORS does not apply to it.
 pub(super) const VERIFY: &str = "/auth/verify";
 
 /// All routes of the main port.
 pub fn routes(state: &State, config: &mut ServiceConfig) {
     let base = state.base_path.as_str();
-    // Every method: a proxy may ask with that of the request which it authorizes.
+    // Every method: a proxy may send the method of the request that it authorizes.
     config.service(web::resource(format!("{base}{VERIFY}")).to(verify::verify));
 
     let mut table = Vec::new();
@@ -76,7 +76,7 @@ pub fn routes(state: &State, config: &mut ServiceConfig) {
     if let Some(path) = state.metadata_path.clone() {
         table.push((path, vec![get(discovery::oauth_metadata)]));
     }
-    // The router tries one after the other, and a path with a parameter is a regular expression.
+    // The router tries the paths in this order. Those with a parameter are regular expressions, so they come last.
     table.sort_by_key(|(path, _)| path.contains('{'));
     for (path, verbs) in table {
         config.service(resource(&path, verbs));

@@ -1,4 +1,4 @@
-//! API keys, and the hashes of their secrets. A key that has ended has no row.
+//! API keys, and the hashes of their secrets. Ending a key deletes its row; the purge deletes the rows of expired keys.
 
 use super::{
     Storage, StorageError,
@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use uuid::Uuid;
 
-/// Deletes the keys that a condition selects. Each row counts as used when it was made, if never after.
+/// Deletes the keys that a condition selects. Returns for each its id, and the time of its last use or of its creation.
 macro_rules! end_keys_where {
     ($condition:literal) => {
         EndSessions(concat!(
@@ -32,7 +32,7 @@ struct ApiKeyRow {
     last_used_at: Option<i64>,
 }
 
-/// The columns of [`ApiKeyRow`], with names that a user's row does not have.
+/// The columns of [`ApiKeyRow`], with names that [`UserRow`] does not have.
 macro_rules! key_columns {
     () => {
         "api_keys.id AS api_key_id, api_keys.name, api_keys.audience, api_keys.created_at AS key_created_at, \
@@ -72,9 +72,9 @@ pub enum ApiKeyCreated {
 }
 
 impl Storage {
-    /// Stores a new key of a user whose password matched the hash `verified`, unless the user has `max` live keys, and queues
-    /// a mail about it. The session, or the API key, of the request must still be alive: a sign-out by staff that happened
-    /// while the password was hashed ends every key.
+    /// Stores a new key of a user whose password matched the hash `verified`, unless the user has `max` live keys, and
+    /// queues a mail about it. The session, or the API key, of the request must still be alive: after a sign-out by
+    /// staff while the password was hashed, no new key may remain.
     pub async fn create_api_key(
         &self,
         (user, session): (&User, SessionId),
@@ -124,7 +124,7 @@ impl Storage {
         .await
     }
 
-    /// The live key with this hash, and its user, if active.
+    /// The live key with this hash, and its user; `None` also if the user is inactive.
     pub async fn api_key(&self, secret_sha256: &[u8], now: Timestamp) -> Result<Option<(User, ApiKey)>, StorageError> {
         const SQL: &str = concat!(
             "SELECT ",

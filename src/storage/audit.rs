@@ -51,8 +51,8 @@ impl Tx {
         insert.execute().await.map(drop)
     }
 
-    /// Records a wrong password: one row for each account and minute, or for each client address and minute where there is no
-    /// account. No name that a client sent is stored.
+    /// Records a wrong password: one row for each account and minute, or for each client address and minute where there
+    /// is no account. No name that a client sent is stored.
     pub(super) async fn record_failure(
         &mut self,
         action: Action,

@@ -1,11 +1,12 @@
-//! Users, sessions, API keys, clients, revocations, the audit and the outbox, in SQLite or PostgreSQL. The only module that uses sqlx.
+//! Users, sessions, API keys, clients, revocations, the audit and the outbox, in SQLite or PostgreSQL. Only this module
+//! uses sqlx.
 //!
 //! Each SQL text exists once and runs on both databases: `$1` placeholders, times as numbers, no `now()`, no `ILIKE`,
 //! no `FOR UPDATE`. Expected outcomes are data (`Option`, `enum Created`); a [`StorageError`] means that the database
 //! could not do its work.
 //!
-//! A transaction locks the feed's counter first, then users, then sessions and API keys, so that no two deadlock. (A purge and the
-//! deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
+//! A transaction locks the feed's counter first, then users, then sessions and API keys, so that no two deadlock. (A
+//! purge and the deletion of a user can deadlock: PostgreSQL ends one of them, and it is retried.)
 //!
 //! This is a unit of work:
 //! ```ignore

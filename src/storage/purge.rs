@@ -16,8 +16,8 @@ macro_rules! expired_sessions {
     };
 }
 
-/// Deletes at most `$3` rows of a table, named by the columns of their key, whose time is from `$1` to before `$2`, the
-/// oldest first.
+/// Deletes at most `$3` rows, the oldest first, whose `$time` is at least `$1` and less than `$2`. `$key` names the
+/// columns of the primary key.
 macro_rules! delete_expired {
     ($table:literal, $key:literal, $time:literal) => {
         delete_expired!($table, $key, $time, "TRUE")

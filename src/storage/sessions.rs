@@ -159,8 +159,8 @@ pub(super) struct VerifiedSignIn {
     context: AuditContext,
 }
 
-/// Inserts the session of a sign-in, and returns its user. `None`, and nothing is written, when `verified` is no longer the
-/// stored hash or the user is inactive.
+/// Inserts the session of a sign-in, and returns its user. `None`, and nothing is written, when `verified` is no longer
+/// the stored hash or the user is inactive.
 pub(super) async fn insert_session(tx: &mut Tx, sign_in: &VerifiedSignIn) -> Result<Option<User>, sqlx::Error> {
     const SIGN_IN: &str = concat!(
         r"
@@ -314,9 +314,9 @@ impl Storage {
         Ok(row.map(LiveSession::from))
     }
 
-    /// Advances a session to the next generation, which ends at `new_expiry` or with the session. A compare-and-swap on one
-    /// row: if clients send one token at the same time, on any number of replicas, exactly one call rotates. Session
-    /// and token must not have ended at `not_ended_at`.
+    /// Advances a session to the next generation, which ends at `new_expiry` or with the session. A compare-and-swap on
+    /// one row: if clients send one token at the same time, on any number of replicas, exactly one call rotates.
+    /// Session and token must not have ended at `not_ended_at`.
     pub async fn rotate(
         &self,
         token: &RefreshToken,

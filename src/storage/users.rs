@@ -52,9 +52,9 @@ pub struct Credentials {
 /// What ends when a user is signed out everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignOutScope {
-    /// The user did it, whose programs continue.
+    /// For a sign-out by the user: programs with API keys continue.
     Sessions,
-    /// Staff or an operator did it.
+    /// For a sign-out by staff or an operator.
     SessionsAndApiKeys,
 }
 
@@ -220,7 +220,8 @@ impl Storage {
             ORDER BY id
             LIMIT $2"
         );
-        // A prefix is a range: LIKE does not use the index on every database, and `%` in the prefix would be a wildcard.
+        // A prefix is a range: LIKE does not use the index on every database, and `%` in the prefix would be a
+        // wildcard.
         const BY_EMAIL: &str = concat!(
             "SELECT ",
             user_columns!(),
@@ -247,8 +248,8 @@ impl Storage {
         Ok(Page::cut(rows.into_iter().map(User::from).collect(), limit))
     }
 
-    /// Begins a transaction that changes a user as `decide` says, and locks the user; if there is no such user, or `decide`
-    /// refuses, rolls back and returns that outcome.
+    /// Begins a transaction, locks the user and calls `decide`. If there is no such user, or `decide` refuses, rolls
+    /// back and returns that outcome.
     async fn begin_change<D, E>(
         &self,
         id: UserId,
@@ -270,8 +271,8 @@ impl Storage {
         }
     }
 
-    /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision and the
-    /// commit. Ends the user's sessions and API keys where the change says so.
+    /// Changes a user as `decide` says, which sees the account as it is now: nothing can change between its decision
+    /// and the commit. Ends the user's sessions and API keys where the change says so.
     ///
     /// The feed's counter, which every such transaction locks, lets one after the other decide whether another active
     /// superuser is left.
@@ -406,9 +407,9 @@ impl Storage {
         .await
     }
 
-    /// Sets the e-mail of a user whose password was right for the hash `verified`. A username that was the e-mail follows.
-    /// [`Changed::Refused`] when the hash or the e-mail is no longer stored, or the user is inactive: otherwise a change that
-    /// began before the owner set a new password would take the account away after it.
+    /// Sets the e-mail of a user whose password was right for the hash `verified`. A username that was the e-mail
+    /// follows. [`Changed::Refused`] when the hash or the e-mail is no longer stored, or the user is inactive:
+    /// otherwise a change that began before the owner set a new password would take the account away after it.
     pub async fn change_email(
         &self,
         user: &User,
@@ -457,7 +458,7 @@ impl Storage {
         .await
     }
 
-    /// Deletes a user whom `check` allows, and the user's sessions.
+    /// Deletes a user whom `check` allows, with all sessions and API keys.
     pub async fn delete_user<E>(
         &self,
         id: UserId,
@@ -492,7 +493,8 @@ impl Storage {
     }
 
     /// Makes the user with this e-mail a superuser with this password; `None` when there is a superuser already.
-    /// Ends the user's sessions: an attacker may have signed up under the operator's address before the operator did.
+    /// Ends the user's sessions and API keys: an attacker may have signed up under the operator's address before the
+    /// operator did.
     pub async fn promote(
         &self,
         email: &Email,
@@ -529,8 +531,8 @@ impl Storage {
     }
 }
 
-/// Locks an account until the transaction ends, and reads it and the actor. (SQLite has no `FOR UPDATE`.) The actor's rights
-/// cannot change meanwhile, because that takes the feed's counter, too.
+/// Locks an account until the transaction ends, and reads it and the actor. (SQLite has no `FOR UPDATE`.) The actor's
+/// rights cannot change meanwhile, because that takes the feed's counter, too.
 async fn lock(tx: &mut Tx, id: UserId, context: &AuditContext) -> Result<Option<Snapshot>, sqlx::Error> {
     const LOCK: &str = concat!(
         "UPDATE users SET is_active = is_active WHERE id = $1 RETURNING ",

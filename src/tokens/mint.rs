@@ -24,7 +24,7 @@ pub fn is_registered(claim: &str) -> bool {
 #[error("a key cannot sign")]
 pub struct SigningFailed;
 
-/// The user, the session and the audience of an access token.
+/// The user, the session (or API key) and the audience of an access token.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant<'a> {
     pub user: &'a User,
@@ -41,9 +41,9 @@ impl Tokens {
         self.sign_access(grant, jti, now, self.access_end(grant.session_end, now), now)
     }
 
-    /// The access token of a rotation. For one audience, every replica mints it with the same `sub`, `sid`, `jti`, `iat` and
-    /// `exp` at any time, so a retry gets the same reply although no reply is stored. Once it has expired, a retry gets
-    /// another token.
+    /// The access token of a rotation. For each audience, every replica mints it with the same `sub`, `sid`, `jti`,
+    /// `iat` and `exp` at any time, so a retry gets the same reply although no reply is stored. Once it has expired, a
+    /// retry gets another token.
     pub fn mint_access_of_rotation(
         &self,
         grant: &Grant,

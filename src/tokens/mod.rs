@@ -39,9 +39,9 @@ pub struct TokenNames {
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub iss: String,
-    /// The audience of Signet itself and of tokens for which no other one was asked.
+    /// The audience of Signet itself, and of tokens that are requested without an audience.
     pub aud: Option<String>,
-    /// Further audiences, for which tokens can be asked.
+    /// Further audiences that clients can ask for.
     pub audiences: Vec<String>,
     pub names: TokenNames,
     pub access_lifetime: Seconds,
@@ -55,7 +55,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// The audience of a new token, if a client may ask for `asked`.
+    /// The audience of a token: `asked`, or `aud` if that is `None`.
     fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, UnknownAudience> {
         let aud = asked.or(self.aud.as_deref());
         if self.has_audience(aud) { Ok(aud) } else { Err(UnknownAudience) }
@@ -87,10 +87,10 @@ impl Tokens {
         Self { issuer, keys: ArcSwap::from_pointee(keys) }
     }
 
-    /// The audience of a token for which a client asks: `jwt.audience` if it names none.
+    /// The audience of a token: `asked`, or `jwt.audience` if that is `None`.
     ///
     /// # Errors
-    /// The settings have no such audience.
+    /// The audience is not configured.
     pub fn audience<'a>(&'a self, asked: Option<&'a str>) -> Result<Option<&'a str>, UnknownAudience> {
         self.issuer.audience(asked)
     }

@@ -34,7 +34,7 @@ impl Refusal {
 pub enum Expected<'a> {
     /// This one; `None` for a token without an audience.
     Audience(Option<&'a str>),
-    /// Any: the client compares it.
+    /// Any one, or none.
     Any,
 }
 
@@ -57,7 +57,7 @@ struct AccessClaims<'a> {
     aud: Option<Text<'a>>,
     sub: Text<'a>,
     client_id: Text<'a>,
-    /// Only in the token of a user, which has no scope.
+    /// Only in the token of a user.
     #[serde(default, deserialize_with = "present")]
     sid: Option<Text<'a>>,
     jti: Text<'a>,
@@ -76,7 +76,7 @@ struct AccessClaims<'a> {
 }
 
 impl AccessClaims<'_> {
-    /// `None` if a claim of a user's or a client's token is missing, malformed, or of the other one.
+    /// The user or the client; `None` if a claim is missing, malformed, or not one of that kind of token.
     fn subject(self) -> Option<Subject> {
         if *self.client_id == *CLIENT_ID {
             let (Some(session), Some(username), None) = (self.sid, self.preferred_username, self.scope) else {
@@ -159,7 +159,7 @@ impl Tokens {
         Some(AccessToken { id: TokenId::parse(&claims.jti)?, subject: claims.subject()? })
     }
 
-    /// The claims of an access token that was verified.
+    /// The claims of an access token that is already verified.
     pub fn claims(&self, token: &str) -> Map<String, Value> {
         let payload = token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
         payload.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()

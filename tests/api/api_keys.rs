@@ -49,7 +49,7 @@ async fn a_key_is_shown_once_and_gives_access_tokens() {
         assert_eq!(app.verify(token).await, 200);
     }
     assert!(ann.actor.get("/auth/api-keys").await.json[0]["last_used_at"].is_string());
-    assert_eq!(app.bearer(key).get("/auth/users/me").await.code(), "invalid-token", "a key is no access token");
+    assert_eq!(app.bearer(key).get("/auth/users/me").await.code(), "invalid-token", "a key is not an access token");
     let stored = app.database.value("SELECT COUNT(*) || '' FROM api_keys WHERE length(secret_sha256) = 32").await;
     assert_eq!(stored, "1");
 }
@@ -89,7 +89,7 @@ async fn no_token_outlives_its_key() {
 }
 
 #[tokio::test]
-async fn making_a_key_needs_the_password_and_room() {
+async fn a_key_needs_the_password_and_a_place_below_the_limit() {
     let app = TestApp::with(&[("USERS__MAX_API_KEYS", "2")]).await;
     let ann = app.user().await;
     assert_eq!(make(&ann, json!({"password": "a wrong password"})).await.code(), "invalid-credentials");
@@ -137,7 +137,7 @@ async fn a_key_with_an_audience_gives_tokens_for_that_one_only() {
     assert_eq!(exchange(&free, Some("https://x")).await.0, 400);
 }
 
-/// A key that is being made while staff sign the user out must not survive the sign-out.
+/// If staff sign a user out while a key is being made, the key must not remain.
 #[tokio::test]
 async fn a_sign_out_by_staff_ends_keys_that_are_being_made() {
     let app = TestApp::with(&[("PASSWORDS__HASH_THREADS", "2")]).await;
@@ -219,7 +219,7 @@ async fn keys_end_with_the_account_and_outlast_a_change_of_password() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_one_costs_no_query() {
+async fn a_malformed_key_costs_no_query() {
     let app = TestApp::start().await;
     let ann = app.user().await;
     let (_, key) = key(&ann).await;
@@ -229,9 +229,9 @@ async fn a_key_that_cannot_be_one_costs_no_query() {
         let reply = exchange(&app, wrong).await;
         assert_eq!((reply.status, reply.code()), (401, "invalid-token"), "{wrong}");
     }
-    // SQLite reports a missing table as a fault of the service.
+    // With SQLite a missing table is an internal error (500).
     if !app.database.is_sqlite() {
-        assert_eq!(exchange(&app, &key).await.status, 503, "this one is looked up");
+        assert_eq!(exchange(&app, &key).await.status, 503, "a well-formed key is looked up");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A token is for one audience: a service that is sent a token cannot use it elsewhere.
+//! A token is for one audience: a service that receives a token cannot use it elsewhere.
 
 use crate::support::{PASSWORD, Reply, TestApp, all, token::take_apart};
 use serde_json::{Value, json};
@@ -22,9 +22,9 @@ fn claims(reply: &Reply) -> Value {
     take_apart(reply.string("access_token")).claims
 }
 
-/// The threat "a service uses a token that it was sent": the token opens neither Signet nor another service.
+/// The threat: a service uses a token that it received. Neither Signet nor another service accepts the token.
 #[tokio::test]
-async fn a_token_opens_one_service_only() {
+async fn one_service_only_accepts_a_token() {
     let app = app("false").await;
     let ann = app.user().await;
     let sign_in = async |audience: &str| {
@@ -87,9 +87,9 @@ async fn an_audience_that_is_not_configured_is_refused() {
     assert_eq!(app.anon().post("/auth/signin", &body).await.pointers(), ["/audience"]);
 }
 
-/// Every retry gets the same token for the same audience, and another `jti` for another one.
+/// Every retry gets the same token for the same audience; each audience has its own `jti`.
 #[tokio::test]
-async fn a_retry_keeps_its_promise_for_each_audience() {
+async fn a_retry_gets_the_same_token_for_the_same_audience() {
     let app = app("true").await;
     let ann = app.user().await;
     let refresh = async |audience: Option<&str>| {
@@ -110,7 +110,7 @@ async fn a_retry_keeps_its_promise_for_each_audience() {
     let jti = |place: usize| first[place].0["jti"].as_str().unwrap().to_owned();
     assert_eq!(jti(2), jti(3), "jwt.audience is the default");
     assert!(jti(0) != jti(1) && jti(0) != jti(2) && jti(1) != jti(2));
-    assert!(first.iter().all(|(_, refresh)| *refresh == first[0].1), "one refresh token");
+    assert!(first.iter().all(|(_, refresh)| *refresh == first[0].1), "all have the same refresh token");
     let ended = app.sign_out(&ann.refresh).await;
     assert_eq!(ended.status, 204);
 }

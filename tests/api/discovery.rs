@@ -78,7 +78,7 @@ async fn the_addresses_follow_the_issuer_and_the_base_path() {
 
 /// The key set and the metadata do not depend on the database.
 #[tokio::test]
-async fn metadata_is_answered_while_the_database_is_away() {
+async fn metadata_does_not_need_the_database() {
     let app = TestApp::with(&[("SERVER__PUBLIC_URL", "https://id.example.com")]).await;
     app.client("orders:read", &[]).await;
     assert_eq!(app.anon().get(OAUTH).await.json["scopes_supported"], json!(["orders:read"]));

@@ -415,7 +415,7 @@ async fn every_new_password_has_a_notice() {
 }
 
 #[tokio::test]
-async fn the_owner_is_told_of_a_new_api_key_which_a_reset_ends() {
+async fn a_new_api_key_is_notified_by_mail_and_a_reset_ends_it() {
     let mut app = MailApp::start().await;
     let (ann, _) = app.user().await;
     let made = ann.actor.post("/auth/api-keys", &json!({"name": "export", "password": PASSWORD})).await;

@@ -51,7 +51,7 @@ async fn a_client_gets_a_token_for_itself() {
 }
 
 #[tokio::test]
-async fn the_token_of_a_client_is_no_token_of_a_user() {
+async fn routes_for_users_refuse_the_token_of_a_client() {
     let app = TestApp::start().await;
     let client = app.client("", &[]).await;
     let reply = client.actor.form("/oauth/token", &[("grant_type", "client_credentials")]).await;
@@ -138,7 +138,7 @@ async fn a_refresh_token_is_exchanged_for_any_client() {
 
 /// Each request, and its error.
 #[tokio::test]
-async fn errors_are_those_of_the_standards() {
+async fn errors_are_those_of_the_rfcs() {
     let (app, client) = start(&[]).await;
     let ann = app.user().await;
     let (id, secret) = (client.id.as_str(), client.secret.as_str());
@@ -187,7 +187,7 @@ async fn errors_are_those_of_the_standards() {
     assert_eq!(app.refresh(&ann.refresh).await.status, 200, "no session has ended");
 }
 
-/// The credentials of a client: in one place, and right.
+/// Client credentials must be right, and in one place only.
 #[tokio::test]
 async fn a_client_authenticates_by_basic_or_in_the_form() {
     let (app, client) = start(&[]).await;
@@ -234,7 +234,7 @@ async fn a_client_authenticates_by_basic_or_in_the_form() {
 }
 
 #[tokio::test]
-async fn requests_that_are_no_forms_are_refused_as_oauth_does() {
+async fn requests_without_a_form_get_errors_of_oauth() {
     let (app, client) = start(&[]).await;
     let body = json!({"grant_type": "client_credentials"});
     let json = client.actor.post("/oauth/token", &body).await;
@@ -260,7 +260,7 @@ async fn requests_that_are_no_forms_are_refused_as_oauth_does() {
 
 /// A token of every kind, and whether it is active.
 #[tokio::test]
-async fn introspection_knows_access_tokens_only() {
+async fn only_valid_access_tokens_are_active() {
     let (app, client) = start(&[]).await;
     let (ann, gone) = (app.user().await, app.user().await);
     let orders = json!({"refresh_token": ann.refresh, "audience": ORDERS});
@@ -313,7 +313,7 @@ async fn introspection_knows_access_tokens_only() {
     assert_eq!(introspect(&ann.access).await.json, json!({"active": false}), "expired");
 }
 
-/// Introspection answers from memory: the token's session may have no row any more.
+/// Introspection answers from memory: the session of the token needs no row.
 #[tokio::test]
 async fn introspection_does_not_read_sessions() {
     let app = TestApp::with(&[("REVOCATION__POLL_INTERVAL", "1m")]).await;
@@ -368,10 +368,10 @@ async fn a_deleted_client_is_refused_at_once_and_its_tokens_last() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_clients_are_told_to_wait() {
+async fn without_the_database_clients_get_temporarily_unavailable() {
     let (app, client) = start(&[]).await;
     if app.database.is_sqlite() {
-        // It reports a missing table as a fault of the service.
+        // With SQLite a missing table is an internal error (500).
         return;
     }
     app.database.execute("ALTER TABLE clients RENAME TO clients_away").await;

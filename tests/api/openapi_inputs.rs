@@ -88,7 +88,7 @@ const CALLS: &[Call] = &[
     Call { operation: "GET /auth/audit", right: |_, _| json!({}), is_always_right: false },
     Call { operation: "GET /auth/verify", right: |_, _| json!({}), is_always_right: false },
     Call { operation: "POST /auth/api-keys", right: |_, _| json!({ "password": PASSWORD }), is_always_right: false },
-    // It must not wait for news.
+    // `wait` must be 0, so that the request does not wait.
     Call { operation: "GET /auth/revocations", right: |_, _| json!({ "after": 0, "wait": 0 }), is_always_right: true },
 ];
 
@@ -102,7 +102,7 @@ struct Operation {
     path: String,
     has_body: bool,
     has_token: bool,
-    /// Whether it is for clients of OAuth.
+    /// Whether a client authenticates, not a user.
     is_of_client: bool,
     /// Whether it is for superusers. The user of the path is the caller.
     is_administration: bool,
@@ -258,7 +258,7 @@ async fn an_input_that_the_document_allows_is_never_answered_with_400() {
             if case.is_multiple_of(2) || operation.call().is_always_right {
                 operation.put_right(&mut input, &user);
             }
-            // Which audiences there are depends on the settings.
+            // The settings decide which audiences are valid.
             replace(&mut input, &json!({ "audience": AUDIENCE }));
             let input = Value::Object(input);
             let objections: Vec<String> =

@@ -72,7 +72,7 @@ async fn a_number_is_never_on_two_pages() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_not_of_this_feed_is_410() {
+async fn a_position_that_is_not_of_this_feed_is_410() {
     let (app, client) = start().await;
     let ann = app.user().await;
     app.sign_out(&ann.refresh).await;
@@ -92,9 +92,9 @@ async fn a_place_that_is_not_of_this_feed_is_410() {
     assert_eq!(read(&client, &format!("feed={feed}")).await.status, 200);
 }
 
-/// A backup is restored under running replicas, and other sign-outs get the numbers that a reader has read.
+/// A backup is restored while a replica runs, and another sign-out gets a number that a reader has read.
 #[tokio::test]
-async fn a_feed_that_lost_rows_gets_another_id() {
+async fn a_feed_that_lost_rows_gets_a_new_id() {
     let (app, client) = start().await;
     let (ann, bob, eve) = (app.user().await, app.user().await, app.user().await);
     app.sign_out(&ann.refresh).await;
@@ -115,7 +115,7 @@ async fn a_feed_that_lost_rows_gets_another_id() {
     let unchanged = again.string("feed").to_owned();
     app.sign_out(&app.user().await.refresh).await;
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(read(&client, "after=0").await.string("feed"), unchanged, "once");
+    assert_eq!(read(&client, "after=0").await.string("feed"), unchanged, "the id changes once");
 }
 
 #[tokio::test]
@@ -150,11 +150,11 @@ async fn only_clients_read_the_feed() {
         let reply = actor.get("/auth/revocations").await;
         assert_eq!((reply.status, reply.code()), (401, "invalid-credentials"));
     }
-    assert_eq!(client.actor.get("/auth/users/me").await.code(), "token-missing", "Basic is no Bearer");
+    assert_eq!(client.actor.get("/auth/users/me").await.code(), "token-missing", "Basic is not Bearer");
 }
 
 #[tokio::test]
-async fn a_waiting_client_hears_of_a_sign_out_on_any_replica() {
+async fn a_waiting_client_gets_a_sign_out_from_any_replica() {
     let (app, client) = start().await;
     let replica = app.replica(&[("REVOCATION__POLL_INTERVAL", "50ms")]).await;
     let (ann, bob) = (app.user().await, app.user().await);
@@ -178,9 +178,9 @@ async fn a_waiting_client_hears_of_a_sign_out_on_any_replica() {
     assert!(begun.elapsed() >= Duration::from_secs(1), "it waits");
 }
 
-/// A thousand clients wait, half of them go away, and everyone who is left is told.
+/// Two thousand clients wait, and half of them disconnect. Each of the others gets the revocation.
 #[tokio::test]
-async fn a_thousand_waiting_clients_are_told_and_gone_ones_cost_nothing() {
+async fn a_thousand_waiting_clients_get_a_revocation_after_others_disconnected() {
     let (app, client) = start().await;
     let ann = app.user().await;
     let path = "/auth/revocations?wait=30";
@@ -188,14 +188,14 @@ async fn a_thousand_waiting_clients_are_told_and_gone_ones_cost_nothing() {
     let gone = join_all((0..1000).map(|_| tokio::time::timeout(Duration::from_millis(700), client.actor.get(path))));
     let sign_out = async {
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(app.anon().get("/readyz").await.status, 200, "others are served meanwhile");
+        assert_eq!(app.anon().get("/readyz").await.status, 200, "other requests are answered meanwhile");
         app.sign_out(&ann.refresh).await
     };
     let (replies, gone, ended) = tokio::join!(waiting, gone, sign_out);
     assert_eq!(ended.status, 204);
-    assert!(gone.iter().all(Result::is_err), "they went before the news");
+    assert!(gone.iter().all(Result::is_err), "they disconnected before the sign-out");
     let told = replies.iter().filter(|reply| reply.status == 200 && values(reply).len() == 1).count();
-    println!("waiting clients: {told} of {} were told, {} had gone", replies.len(), gone.len());
+    println!("waiting clients: {told} of {} got the revocation, {} had disconnected", replies.len(), gone.len());
     assert_eq!(told, 1000);
     eventually(200, async || app.readiness().await).await;
 }

@@ -276,14 +276,14 @@ async fn custom_claims_too_long_for_a_token_are_left_out() {
 }
 
 #[tokio::test]
-async fn the_type_of_access_tokens_is_the_one_of_the_setting() {
+async fn access_tokens_have_the_type_of_the_setting() {
     let app = TestApp::with(&[("JWT__ACCESS_TOKEN_TYPE", "JWT")]).await;
     let ann = app.user().await;
     assert_eq!(take_apart(&ann.access).header["typ"], "JWT");
     assert_eq!(app.verify(&ann.access).await, 200);
     assert_eq!(app.bearer(&ann.refresh).get("/auth/verify").await.code(), "wrong-token-type");
     let app = app.restart(&[]).await;
-    assert_eq!(app.verify(&ann.access).await, 401, "exactly the expected type");
+    assert_eq!(app.verify(&ann.access).await, 401, "the old type is refused");
     let renewed = app.refresh(&ann.refresh).await.string("access_token").to_owned();
     assert_eq!((&take_apart(&renewed).header["typ"], app.verify(&renewed).await), (&json!("at+jwt"), 200));
 }

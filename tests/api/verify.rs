@@ -50,7 +50,7 @@ async fn a_request_without_a_valid_token_is_401() {
     assert_eq!(ann.actor.get("/auth/verify").await.code(), "invalid-token", "expired");
 }
 
-/// Envoy asks with the method of the request that it authorizes, and some proxies send its body.
+/// Envoy sends the method of the request that it authorizes, and some proxies also send its body.
 #[tokio::test]
 async fn every_method_is_answered_and_a_body_is_ignored() {
     let app = TestApp::with(&[("SERVER__CORS_ALLOWED_ORIGINS", "https://app.example.com")]).await;

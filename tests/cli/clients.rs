@@ -46,7 +46,7 @@ async fn a_client_is_created_listed_and_deleted() {
 }
 
 #[test]
-fn what_is_wrong_with_a_client_is_said() {
+fn invalid_arguments_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let unknown = format!("client_{}", "0".repeat(32));
     let rows: [(&[&str], &str); 6] = [

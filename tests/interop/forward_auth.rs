@@ -27,7 +27,7 @@ fn service_behind() -> String {
     http_server(|head, body| format!("{} bytes of {}", body.len(), header(head, "remote-user").unwrap_or_default()))
 }
 
-/// The block with `/_verify` from the page, with these addresses.
+/// The block of the page that has `/_verify`, with these addresses.
 fn configuration(listen: &str, signet: &str, service: &str, folder: &TempDir) -> String {
     let block = PAGE.split("```nginx\n").skip(1).find(|block| block.contains("location = /_verify")).unwrap();
     let block = block.split("```").next().unwrap();

@@ -107,7 +107,7 @@ async fn verifiers_refuse_a_token_within_two_seconds_of_a_sign_out() {
         verifier.refuses_after_sign_out(&app, &bob).await;
         assert_eq!(verifier.ask(&ann.access).await.0, 401, "{name}");
 
-        // An old backup is restored: the feed has another id and begins again, while the verifier waits for news.
+        // A backup is restored while the verifier waits: the feed has another id and starts from 0.
         let mut transaction = app.database.begin("DELETE FROM revocations").await;
         let id = if app.database.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
         transaction.execute(&format!("UPDATE revocation_feed SET seq = 0, feed_id = {id}")).await;

@@ -1,4 +1,4 @@
-//! The example in Rust of docs/verify-tokens.md verifies tokens of a service.
+//! The Rust example of docs/verify-tokens.md accepts and refuses tokens of a service.
 
 use crate::support::{PASSWORD, TestApp, keys::PAIRS};
 use jsonwebtoken::jwk::JwkSet;

@@ -13,8 +13,8 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
 use std::future::ready;
 
-/// The caller, with the rights that `R` stands for: the token is valid, its session has not ended and its user is active. A
-/// handler that takes this argument cannot run without them.
+/// The caller, with the rights that `R` stands for: the token is valid, its session has not ended and its user is
+/// active. A handler that takes this argument cannot run without them.
 pub struct Bearer<R = Caller>(pub R);
 
 impl<R: Rights + 'static> FromRequest for Bearer<R> {
@@ -35,13 +35,15 @@ impl<R: Rights + 'static> FromRequest for Bearer<R> {
     }
 }
 
-/// The refusal of a caller without rights. It does not reveal whether the user `about` exists, unless that is the caller.
+/// The refusal of a caller without rights. It does not reveal whether the user `about` exists, unless that is the
+/// caller.
 fn refusal(caller: &Caller, about: Option<&str>) -> &'static Code {
     let is_about_another = about.is_some_and(|id| UserId::parse(id) != Some(caller.user.id));
     if is_about_another && !caller.user.is_at_least_staff() { Code::NOT_FOUND } else { Code::FORBIDDEN }
 }
 
-/// The caller and the body of the request. The token is checked first: a client without one learns nothing about its body.
+/// The caller and the body of the request. The token is checked first: a client without one learns nothing about its
+/// body.
 pub struct BearerBody<T, R = Caller>(pub R, pub T);
 
 impl<T: Members + 'static, R: Rights + 'static> FromRequest for BearerBody<T, R> {

@@ -1,4 +1,4 @@
-//! The client of a request, by HTTP Basic or by the members of its form (RFC 6749 §2.3.1).
+//! Authenticates the client of a request, by HTTP Basic or by parameters of its form (RFC 6749 §2.3.1).
 
 use super::{body::read_body, client_address::client_address};
 use crate::{
@@ -59,7 +59,7 @@ impl FromRequest for ClientForm {
     }
 }
 
-/// The credentials of a form, which are in one place only.
+/// The credentials of a client, which must be in one place only: HTTP Basic or the form.
 fn credentials(basic: Option<ClientCredentials>, parameters: &Parameters) -> Result<ClientCredentials, Problem> {
     let (id, secret) = (parameters.get("client_id"), parameters.get("client_secret"));
     match (basic, id, secret) {

@@ -20,7 +20,7 @@ pub trait Members: Deserr<MemberFaults> {
     }
 }
 
-/// The fault of a request that must have exactly one of two members.
+/// The fault of a request that does not have exactly one of two members.
 pub fn exactly_one(members: &Map<String, Value>, [first, second]: [&str; 2]) -> Option<MemberFault> {
     let is_given = |name| members.get(name).is_some_and(|value| !value.is_null());
     match (is_given(first), is_given(second)) {
@@ -153,7 +153,7 @@ impl MergeWithError<Invalid> for MemberFaults {
     }
 }
 
-/// A kind of value, for a person.
+/// The name of a kind of value, for error messages.
 fn words(kind: ValueKind) -> &'static str {
     match kind {
         ValueKind::Null => "null",

@@ -1,5 +1,5 @@
 //! What handlers take from a request: a JSON body, the caller that a token authenticates, the client that a secret
-//! authenticates, the address.
+//! authenticates, the source address.
 
 mod bearer;
 mod body;

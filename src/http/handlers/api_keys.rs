@@ -33,11 +33,11 @@ pub struct ApiKeyRequest {
     #[deserr(from(&String) = Password::attempt)]
     #[schema(value_type = String)]
     password: Password,
-    /// After how many seconds it ends; without it, it has no end.
+    /// The number of seconds after which the key expires. Without it, the key does not expire.
     #[deserr(default)]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 315_360_000)]
     expires_in: Option<ApiKeyLifetime>,
-    /// The only service that its access tokens are for.
+    /// The only audience that the access tokens of the key can have. Without it, they can have any.
     #[deserr(default)]
     audience: Option<String>,
 }
@@ -79,7 +79,7 @@ impl From<ApiKey> for ApiKeyResponse {
 #[derive(Serialize, ToSchema)]
 #[schema(as = NewApiKey)]
 pub struct NewApiKeyResponse {
-    /// The secret, shown this once.
+    /// The secret. No other reply has it.
     #[schema(example = "sgn_00000000000000000000000000000000000000000002yq49O")]
     key: String,
     #[serde(flatten)]
@@ -95,8 +95,8 @@ refusals!(
 
 /// Make an API key: a long-lived secret for a program, which `POST /auth/refresh-access` exchanges for access tokens.
 ///
-/// Its tokens have all rights of the user, unless it has an `audience`. Changing the own password and signing out everywhere
-/// do not end it; a password reset by mail does.
+/// Its access tokens have all rights of the user; with `audience` they are for that service only. Changing the password
+/// (`POST /auth/password`) and signing out everywhere do not end the key; a password reset by mail does.
 #[utoipa::path(
     post, path = "/auth/api-keys", tag = "User and Access", operation_id = "create_api_key", security(("bearer" = [])),
     request_body = ApiKeyRequest,

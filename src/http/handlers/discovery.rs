@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use url::Url;
 use utoipa::ToSchema;
 
-/// The addresses and abilities of this service (RFC 8414), without the scopes, which depend on the clients.
+/// The endpoints and capabilities of this service (RFC 8414), without the scopes, which depend on the clients.
 ///
-/// Every address is the issuer without its last `/`, then `base_path`, unless the path of the issuer ends with it, then the
-/// route.
+/// Every URL is the issuer without a trailing `/`, then `base_path` (unless the path of the issuer ends with it), then
+/// the route.
 pub fn metadata(issuer: &str, url: &Url, base_path: &str, algorithm: &str) -> Value {
     let prefix = issuer.strip_suffix('/').unwrap_or(issuer);
     let base_path = if url.path().trim_end_matches('/').ends_with(base_path) { "" } else { base_path };
@@ -42,13 +42,13 @@ pub fn metadata(issuer: &str, url: &Url, base_path: &str, algorithm: &str) -> Va
     })
 }
 
-/// The address that RFC 8414 §3.1 gives the metadata of an issuer with a path: the path comes last.
+/// The path of the metadata by RFC 8414 §3.1, for an issuer with a path: the path of the issuer comes last.
 pub fn inserted_path(issuer: &Url) -> Option<String> {
     let path = issuer.path().trim_end_matches('/');
     (!path.is_empty()).then(|| format!("/.well-known/oauth-authorization-server{path}"))
 }
 
-/// The metadata of RFC 8414; it has further members.
+/// The metadata of RFC 8414. It has more members than these.
 #[derive(ToSchema)]
 #[schema(as = Metadata)]
 #[expect(dead_code, reason = "only its schema is used: the document is made once, as a value")]
@@ -67,9 +67,9 @@ pub struct MetadataResponse {
 
 refusals!(MetadataRefusals = &[Code::NOT_FOUND]);
 
-/// Discover the addresses and abilities of this service (RFC 8414).
+/// Discover the endpoints and capabilities of this service (RFC 8414).
 ///
-/// Exists when `jwt.issuer`, or `server.public_url` without it, is an absolute URL.
+/// The metadata exists if the issuer (`jwt.issuer`, else `server.public_url`) is an absolute URL.
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "User and Access",
     operation_id = "oauth_metadata",
     responses(
@@ -86,7 +86,7 @@ pub async fn oauth_metadata(state: Data<State>) -> Result<HttpResponse, Problem>
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, format!("public, max-age={}", MAX_AGE.0))).json(metadata))
 }
 
-/// Discover the addresses and abilities of this service: the same document, at the address that many verifiers read.
+/// Discover the endpoints and capabilities of this service: the same metadata, at the address that many verifiers read.
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "User and Access",
     operation_id = "openid_configuration",
     responses(

@@ -15,8 +15,8 @@ pub struct KeySetResponse {
 
 /// The public keys of access tokens (RFC 7517).
 ///
-/// Clients may keep the key set for `max-age`, and fetch it again earlier when a token names a key that is not in it. It
-/// is empty under HS256, HS384 and HS512, whose key is a secret.
+/// Clients may keep the key set for `max-age`, and fetch it again earlier when a token names a key that is not in it.
+/// It is empty under HS256, HS384 and HS512, whose key is a secret.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "User and Access", operation_id = "jwks",
     responses((status = 200, description = "The key set.", content_type = "application/jwk-set+json", body = KeySetResponse)))]
 pub async fn key_set(state: Data<State>) -> HttpResponse {

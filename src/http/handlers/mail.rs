@@ -132,7 +132,7 @@ refusals!(
     &[Code::RATE_LIMITED, Code::WEAK_PASSWORD, Code::INVALID_TOKEN, Code::OVERLOADED]
 );
 
-/// Set a new password with the token or the code of a mail, and end every session.
+/// Set a new password with the token or the code of a mail, and end every session and API key.
 #[utoipa::path(
     post, path = "/auth/password/reset/confirm", tag = "User and Access", operation_id = "confirm_password_reset",
     request_body = ResetConfirmRequest,

@@ -16,17 +16,17 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-/// The parameters of a grant. `client_id` and `client_secret` can be here, too, instead of in HTTP Basic.
+/// The parameters of a grant. A client that does not use HTTP Basic adds `client_id` and `client_secret`.
 #[derive(ToSchema)]
 #[schema(example = json!({"grant_type": "client_credentials", "scope": "orders:read"}))]
 #[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
 pub struct TokenRequest {
     #[schema(inline)]
     grant_type: GrantType,
-    /// With `refresh_token`.
+    /// Required by the grant type `refresh_token`.
     #[schema(nullable = false)]
     refresh_token: Option<String>,
-    /// With `client_credentials`: some of the client's scopes, separated by spaces; all of them without it.
+    /// For the grant type `client_credentials`: scopes of the client, separated by spaces. By default all of them.
     #[schema(nullable = false)]
     scope: Option<String>,
     /// The service that the access token is for (RFC 8707).
@@ -42,7 +42,7 @@ enum GrantType {
     ClientCredentials,
 }
 
-/// A token. `client_id` and `client_secret` can be here, too, instead of in HTTP Basic.
+/// A token. A client that does not use HTTP Basic adds `client_id` and `client_secret`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "only its schema is used: the parameters of a form are read by their names")]
 pub struct TokenParameter {
@@ -70,7 +70,7 @@ pub struct TokenResponse {
     scope: Option<String>,
 }
 
-/// Get an access token, for a refresh token or for the client itself.
+/// Get an access token in exchange for a refresh token, or for the client itself.
 #[utoipa::path(
     post, path = "/oauth/token", tag = "OAuth", operation_id = "oauth_token", security(("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
@@ -116,11 +116,11 @@ pub async fn token(
         }
         _ => return Err(Problem::UnsupportedGrantType),
     };
-    // RFC 6749 §5.1; every reply with tokens has `Cache-Control`.
+    // RFC 6749 §5.1. A middleware adds `Cache-Control: no-store`.
     Ok(HttpResponse::Ok().insert_header((PRAGMA, "no-cache")).json(reply))
 }
 
-/// Whether a token is active, and what it says.
+/// Whether a token is active, and its claims.
 #[derive(ToSchema)]
 #[schema(as = Introspection, example = json!({"active": false}))]
 #[expect(dead_code, reason = "only its schema is used: the reply has all claims of the token")]
@@ -152,8 +152,8 @@ pub struct IntrospectionResponse {
 
 /// Ask whether an access token is active (RFC 7662).
 ///
-/// The service answers from memory: roles, username and claims are those of the last sign-in or refresh. The token may be for
-/// any audience; the client compares `aud`.
+/// The service answers from memory: roles, username and claims are those of the last sign-in or refresh. The token may
+/// be for any audience: the client must check `aud`.
 #[utoipa::path(
     post, path = "/oauth/introspect", tag = "OAuth", operation_id = "oauth_introspect", security(("client" = [])),
     request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
@@ -184,7 +184,7 @@ pub async fn introspect(
     post, path = "/oauth/revoke", tag = "OAuth", operation_id = "oauth_revoke", security(("client" = [])),
     request_body(content = TokenParameter, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "The token is not valid, or not any more."),
+        (status = 200, description = "The token is revoked, or was not valid."),
         OauthRefusals,
     )
 )]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// A refresh token or an API key, one of them.
+/// Exactly one of a refresh token and an API key.
 #[derive(Deserr, ToSchema)]
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[serde(deny_unknown_fields)]

@@ -18,10 +18,10 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// The longest wait for news, in seconds.
+/// The longest wait for a new revocation, in seconds.
 const MAX_WAIT: u64 = 30;
 
-/// A part of the feed.
+/// A page of the feed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Revocations)]
 pub struct RevocationsResponse {
@@ -34,18 +34,18 @@ pub struct RevocationsResponse {
     next: i64,
 }
 
-/// A token is revoked if its claim `claim` has this value.
+/// Every token whose claim `claim` has the value `value` is revoked.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Revocation)]
 pub struct RevocationResponse {
     #[schema(example = 42)]
     seq: i64,
-    /// `sid`, the session or the API key of the token, or `jti`, the token itself.
+    /// `sid` (the session or the API key of the token) or `jti` (the token itself).
     #[schema(example = "sid")]
     claim: String,
     #[schema(example = "5f0c3f8e9b1d4c6aa2e7d8b9c0f1e2d3")]
     value: String,
-    /// When every token that it concerns has expired.
+    /// The time at which every token that it revokes has expired.
     #[schema(format = DateTime, example = "2026-11-22T14:28:53Z")]
     expires_at: String,
 }
@@ -68,19 +68,19 @@ impl From<&FeedPage> for RevocationsResponse {
     }
 }
 
-/// The place of a reader in the feed.
+/// The position of a reader in the feed.
 #[derive(Deserr, IntoParams)]
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[into_params(parameter_in = Query)]
 pub struct RevocationsQuery {
-    /// `next` of the last reply; 0 at the beginning.
+    /// `next` of the previous reply; 0 in the first request.
     #[deserr(default)]
     #[param(value_type = Option<i64>, minimum = 0)]
     after: Option<String>,
-    /// `feed` of the last reply.
+    /// `feed` of the previous reply.
     #[deserr(default)]
     feed: Option<String>,
-    /// How many seconds to wait for news if there are none yet.
+    /// How many seconds to wait if there is no new revocation.
     #[deserr(default)]
     #[param(value_type = Option<u64>, minimum = 0, maximum = 30)]
     wait: Option<String>,
@@ -93,11 +93,14 @@ refusals!(
     &[Code::INVALID_REQUEST, Code::INVALID_CREDENTIALS, Code::FEED_RESET, Code::RATE_LIMITED]
 );
 
-/// Read which sessions have ended and which tokens were revoked, as a client that verifies access tokens itself.
+/// Read which sessions have ended and which tokens were revoked. For clients that verify access tokens themselves.
 #[utoipa::path(
     get, path = "/auth/revocations", tag = "User and Access", operation_id = "list_revocations", params(RevocationsQuery),
     security(("client" = [])),
-    responses((status = 200, description = "At most 1,000 revocations, in the order of `seq`.", body = RevocationsResponse), RevocationsRefusals)
+    responses((
+        status = 200, description = "At most 1,000 revocations, unless one `seq` has more, ordered by `seq`.",
+        body = RevocationsResponse
+    ), RevocationsRefusals)
 )]
 pub async fn revocations(
     state: Data<State>,
@@ -109,9 +112,9 @@ pub async fn revocations(
     let after = after.map_or(Ok(0), |text| number(&text, i64::MAX.unsigned_abs(), "/after"))?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let wait = wait.map_or(Ok(0), |text| number(&text, MAX_WAIT, "/wait"))?;
-    // Whatever is not an id is not the id of this feed.
+    // A text that is not a UUID cannot be the id of this feed.
     let feed = feed.map(|feed| Uuid::try_parse(&feed).map_err(|_| AuthError::FeedReset)).transpose()?;
-    // A client that has closed its side of the connection no longer waits.
+    // The wait also ends when the client closes its side of the connection.
     let end_of_wait = async {
         tokio::select! {
             () = state.stopped() => {}
@@ -126,6 +129,7 @@ pub async fn revocations(
 fn number(text: &str, max: u64, member: &'static str) -> Result<u64, AuthError> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = if is_digits { text.parse().ok() } else { None };
-    let fault = if max == MAX_WAIT { "must be a number of seconds from 0 to 30" } else { "must be a number from 0" };
+    let fault =
+        if max == MAX_WAIT { "must be a number of seconds from 0 to 30" } else { "must be a number, at least 0" };
     number.filter(|number| *number <= max).ok_or(AuthError::InvalidMember(member, Invalid(fault)))
 }

@@ -88,7 +88,7 @@ pub async fn end(
 
 refusals!(SignOutAllRefusals = BEARER, DATABASE);
 
-/// Sign out everywhere: end every session of the caller.
+/// Sign out everywhere: end every session of the caller, but no API key.
 #[utoipa::path(
     post, path = "/auth/signout-all", tag = "User and Access", operation_id = "signout_all", security(("bearer" = [])),
     responses((status = 204, description = "Every session has ended."), SignOutAllRefusals)
@@ -123,7 +123,7 @@ refusals!(
     &[Code::RATE_LIMITED, Code::WEAK_PASSWORD, Code::INVALID_CREDENTIALS, Code::OVERLOADED]
 );
 
-/// Change the caller's password, and end every other session of the caller.
+/// Change the caller's password, and end every other session of the caller, but no API key.
 #[utoipa::path(
     post, path = "/auth/password", tag = "User and Access", operation_id = "change_password",
     security(("bearer" = [])), request_body = PasswordRequest,

@@ -40,7 +40,7 @@ pub struct UserRequest {
     #[deserr(default)]
     #[schema(value_type = Option<String>, max_length = 150, pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$")]
     last_name: Option<Name>,
-    /// `false` ends every session of the user.
+    /// `false` ends every session and API key of the user.
     #[deserr(default)]
     is_active: Option<bool>,
     #[deserr(default)]
@@ -118,8 +118,8 @@ refusals!(
 
 /// Change a user.
 ///
-/// Staff may not change staff or superusers, themselves included; superusers may. With `If-Match`, which takes the `ETag` of
-/// the user, a change of another administrator in between is not lost.
+/// Staff may not change staff or superusers, themselves included; superusers may. With `If-Match`, which takes the
+/// `ETag` of the user, a change of another administrator in between is not lost.
 #[utoipa::path(
     patch, path = "/auth/users/{id}", tags = ["User and Access", "Administration"], operation_id = "update_user",
     params(
@@ -153,7 +153,7 @@ refusals!(
     &[Code::INVALID_REQUEST, Code::FORBIDDEN, Code::NOT_FOUND, Code::LAST_SUPERUSER, Code::PRECONDITION_FAILED]
 );
 
-/// Delete a user and the user's sessions.
+/// Delete a user with all sessions and API keys.
 #[utoipa::path(
     delete, path = "/auth/users/{id}", tags = ["User and Access", "Administration"], operation_id = "delete_user",
     params(
@@ -179,7 +179,7 @@ pub async fn delete(
 
 refusals!(EndSessionsRefusals = BEARER, DATABASE, &[Code::FORBIDDEN, Code::NOT_FOUND]);
 
-/// Sign a user out everywhere: end every session of the user.
+/// Sign a user out everywhere: end every session and API key of the user.
 #[utoipa::path(
     delete, path = "/auth/users/{id}/sessions", tags = ["User and Access", "Administration"],
     operation_id = "end_user_sessions",
@@ -216,7 +216,7 @@ refusals!(
     &[Code::FORBIDDEN, Code::NOT_FOUND, Code::WEAK_PASSWORD, Code::OVERLOADED]
 );
 
-/// Set the password of a user, and end every session of the user. For superusers.
+/// Set the password of a user, and end every session and API key of the user. For superusers.
 #[utoipa::path(
     put, path = "/auth/users/{id}/password", tags = ["User and Access", "Administration"],
     operation_id = "set_user_password",

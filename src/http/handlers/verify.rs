@@ -22,7 +22,7 @@ const NOT_PLAIN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%').add(b',').a
 #[deserr(deny_unknown_fields, error = MemberFaults)]
 #[into_params(parameter_in = Query)]
 pub struct VerifyQuery {
-    /// The audience that the token must have; without it, that of Signet itself.
+    /// The audience that the token must have; by default that of Signet itself (`jwt.audience`).
     #[deserr(default)]
     audience: Option<String>,
 }
@@ -33,9 +33,9 @@ refusals!(VerifyRefusals = BEARER, &[Code::INVALID_REQUEST]);
 
 /// Verify an access token.
 ///
-/// For `auth_request` of nginx, forward-auth of Traefik and Caddy, and `ext_authz` of Envoy, which asks with the method of
-/// the request that it authorizes: every method is answered, and a body is not read. The service answers from memory:
-/// username and roles are those of the last sign-in or refresh.
+/// For `auth_request` of nginx, forward-auth of Traefik and Caddy, and `ext_authz` of Envoy. Envoy sends the method of
+/// the request that it authorizes, so this route answers every method. It does not read a body. The service answers
+/// from memory: username and roles are those of the last sign-in or refresh.
 #[utoipa::path(
     get, path = "/auth/verify", tag = "User and Access", operation_id = "verify", params(VerifyQuery),
     security(("bearer" = [])),
@@ -46,7 +46,7 @@ refusals!(VerifyRefusals = BEARER, &[Code::INVALID_REQUEST]);
     )), VerifyRefusals)
 )]
 pub async fn verify(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    // Almost no request has a query.
+    // Without a query there is nothing to parse.
     let query = if request.query_string().is_empty() { VerifyQuery::default() } else { read_query(&request)? };
     let token = state.auth.verify(presented(&request), query.audience.as_deref(), state.clock.now())?;
     let mut response = HttpResponse::Ok();

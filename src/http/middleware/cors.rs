@@ -17,7 +17,8 @@ use actix_web::{
 /// How long a browser may keep the result of a preflight, in seconds.
 const MAX_AGE: usize = 600;
 
-/// Lets scripts of `server.cors_allowed_origins` call every route. Tokens travel in a header, so cookies are not allowed.
+/// Lets scripts of `server.cors_allowed_origins` call every route. Tokens travel in a header, so cookies are not
+/// allowed.
 pub fn cors(state: &State) -> Condition<Cors> {
     let origins = &state.cors_allowed_origins;
     let cors = Cors::default()
@@ -34,14 +35,14 @@ pub fn cors(state: &State) -> Condition<Cors> {
     Condition::new(!origins.is_empty(), cors)
 }
 
-/// Keeps CORS away from `/auth/verify`: its origin is that of the request which a proxy authorizes, and so is its method,
-/// `OPTIONS` included.
+/// Turns CORS off for `/auth/verify`. A proxy passes on the `Origin` and the method, `OPTIONS` included, of the request
+/// that it authorizes; they are not those of a request to this route.
 pub async fn without_cors_at_verify<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let base_path = request.app_data::<Data<State>>().map_or("", |state| &state.base_path);
-    // As the router reads it: a path has more than one spelling (`/auth/%76erify`).
+    // The path as the router decodes it: a client can percent-encode it (`/auth/%76erify`).
     if request.match_info().as_str().strip_prefix(base_path) != Some(VERIFY) {
         return next.call(request).await;
     }

@@ -26,7 +26,8 @@ use std::panic::AssertUnwindSafe;
 /// The longest query that is accepted, in bytes: enough for the longest `q` and `after`, percent-encoded.
 const MAX_QUERY: usize = 8 * 1024;
 
-/// Writes every error as `application/problem+json` with the request's id, and on `/oauth/*` as the RFCs of OAuth do.
+/// Writes every error as `application/problem+json` with the request's id, but those of `/oauth/*` as RFC 6749 §5.2
+/// says.
 ///
 /// # Errors
 /// The response of a request whose handler panicked: the panic has destroyed the request that a [`ServiceResponse`] needs.
@@ -59,7 +60,7 @@ fn write(problem: &Problem, is_of_oauth: bool, base_path: &str, id: &RequestId) 
 }
 
 fn rewrite(response: ServiceResponse, is_of_oauth: bool, base_path: &str, id: &RequestId) -> ServiceResponse {
-    // A path has more than one spelling (`/%6fauth`).
+    // A client can percent-encode the path (`/%6fauth`).
     let route = response.request().match_pattern();
     let is_of_oauth = is_of_oauth || route.is_some_and(|route| route.strip_prefix(base_path).is_some_and(is_oauth));
     let raised = response.response().error().and_then(|error| error.as_error::<Problem>());

@@ -36,7 +36,7 @@ impl RequestId {
     }
 }
 
-/// Whether a route without the base path is one of OAuth.
+/// Whether a route, given without the base path, belongs to OAuth.
 pub(super) fn is_oauth(route: &str) -> bool {
     route.starts_with("/oauth/")
 }

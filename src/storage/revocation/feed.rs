@@ -80,7 +80,7 @@ impl Storage {
         self.revoked.add(committed);
     }
 
-    /// Revokes a single access token of `subject`, or of a client. Its session continues.
+    /// Revokes a single access token; its session continues. `subject` is its user; `None` for the token of a client.
     pub async fn revoke_token(
         &self,
         id: TokenId,
@@ -127,8 +127,8 @@ impl Storage {
         .await
     }
 
-    /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the server
-    /// that answered so far.
+    /// The row of the feed. A standby is refused: its data may be old, and a proxy may have switched to it from the
+    /// server that answered so far.
     pub(super) async fn feed_head(&self) -> Result<FeedHead, StorageError> {
         const HEAD: &str = "SELECT feed_id, seq, pg_is_in_recovery() AS is_in_recovery FROM revocation_feed";
         const HEAD_OF_SQLITE: &str = "SELECT feed_id, seq, FALSE AS is_in_recovery FROM revocation_feed";
@@ -240,9 +240,9 @@ impl Follower {
     /// - the row at the cursor is missing: a backup was restored, and other rows may have its number by now. (The purge
     ///   keeps the last row.)
     ///
-    /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has ended
-    /// relies on that. And if it has lost rows, the feed gets a new `feed_id`, so that other services read it again, too:
-    /// other rows may have the numbers that they have read.
+    /// Revocations stay in the set even if the database has lost their rows: a client that was told that a session has
+    /// ended relies on that. If the database has lost rows, the feed gets a new `feed_id`, so that other services read
+    /// it again: other rows may have the numbers that these services have read.
     pub async fn catch_up(&mut self) -> Result<(), StorageError> {
         let asked_at = Instant::now();
         let feed_id = self.storage.feed_head().await?.feed_id;

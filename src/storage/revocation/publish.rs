@@ -1,4 +1,4 @@
-//! The feed in pages, for other services.
+//! Reads pages of the feed for other services.
 
 use super::{feed::Claim, set::Place};
 use crate::{
@@ -17,9 +17,9 @@ struct PublishedRow {
 }
 
 impl Storage {
-    /// The page of the feed after the number `after`; `None` if the feed has not reached it.
+    /// The page of the feed after the number `after`; `None` if `after` is beyond the end of the feed.
     ///
-    /// A page has at most 1,000 rows, or those of one number: a number is never on two pages.
+    /// A page has at most 1,000 rows, or all rows of one number that has more: a number is never on two pages.
     pub async fn feed_page(&self, after: i64) -> Result<Option<FeedPage>, StorageError> {
         const PAGE: usize = 1000;
         const ROWS: &str = r"

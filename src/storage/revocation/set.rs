@@ -1,4 +1,5 @@
-//! The revocations that this replica knows, in memory: every access token is looked up without a query and without a lock.
+//! The revocations that this replica knows, in memory: every access token is looked up without a query and without a
+//! lock.
 
 use super::Revocation;
 use crate::{
@@ -30,7 +31,7 @@ pub(in crate::storage) struct RevokedSet {
     max_staleness: Option<Duration>,
     /// How long an access token can outlive the end of its session.
     retention: Seconds,
-    /// How many revocations were added: tells the clients that wait for them.
+    /// The number of revocations that were added. Requests that wait for a revocation subscribe to it.
     news: watch::Sender<u64>,
     /// The last row that the follower has read, and the rows after it that this replica has written or shown to other
     /// services.
@@ -76,7 +77,7 @@ impl Storage {
         self.revoked.is_fresh()
     }
 
-    /// How many revocations this replica has learnt, and tells of each change.
+    /// The number of revocations that this replica has learnt. The receiver is notified of each change.
     pub fn revocation_news(&self) -> watch::Receiver<u64> {
         self.revoked.news.subscribe()
     }
@@ -145,7 +146,7 @@ impl RevokedSet {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When every access token that a revocation concerns has expired.
+    /// The time at which every access token of a session that ended at `ended_at` has expired.
     pub(super) fn expiry(&self, ended_at: Timestamp) -> Timestamp {
         ended_at + self.retention
     }
@@ -157,8 +158,8 @@ impl RevokedSet {
             let is_new = self.expires_at.insert_sync(*id, until).is_ok();
             added += u64::from(is_new);
             if !is_new
-                // A database that lost the first revocation (a failover) can have a second one of the same session, which must
-                // be kept for longer.
+                // A database that lost the first revocation (a failover) can have a second one of the same session,
+                // which must be kept for longer.
                 && let Some(mut entry) = self.expires_at.get_sync(id)
                 && *entry.get() < until
             {

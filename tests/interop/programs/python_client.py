@@ -14,7 +14,10 @@ URL, EMAIL, PASSWORD = sys.argv[1], "ann@example.com", "correct horse battery"
 
 
 def generate(folder):
-    """The generator ends with an error if it leaves out an operation, a schema or a reply."""
+    """Generates the client, and returns the number of its operations.
+
+    The generator fails if it would leave out an operation, a schema or a reply.
+    """
     config = Path(folder) / "config.json"
     # The generator does not know the type of /metrics.
     config.write_text(json.dumps({"content_type_overrides": {"application/openmetrics-text": "text/plain"}}))
@@ -26,7 +29,7 @@ def generate(folder):
         check=True,
         env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
     )
-    # Each operation is a module that this program may not use.
+    # Each operation is a module. This program does not use all of them, so it compiles and imports them.
     assert compileall.compile_dir(folder, quiet=1)
     sys.path.insert(0, folder)
     modules = [path.relative_to(folder) for path in Path(folder).glob("signet_client/api/*/*.py")]
@@ -66,7 +69,7 @@ def use():
     assert refused.headers["content-type"] == "application/problem+json", refused.headers
     assert refused.parsed.code is models.ErrorCode.INVALID_TOKEN, refused.parsed
 
-    # Which members are at fault stands in `errors`.
+    # `errors` names the members at fault.
     invalid = create.sync(client=anyone, body=models.CreateRequest("ann", PASSWORD))
     assert invalid.code is models.ErrorCode.INVALID_REQUEST and invalid.errors[0].pointer == "/email", invalid
     return ann.id

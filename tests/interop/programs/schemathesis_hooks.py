@@ -150,11 +150,11 @@ def before_call(context, case, kwargs):
         # The last user of the page before: its e-mail in a search by e-mail, otherwise its id.
         query["after"] = ANN if "q" in query else "1"
     for place in (body, query):
-        # Which audiences there are depends on the settings.
+        # The settings decide which audiences are valid.
         if place and isinstance(place.get("audience"), str):
             place["audience"] = os.environ["SIGNET_AUDIENCE"]
     if operation == "GET /auth/revocations" and "wait" in query and str(query["wait"]).isdigit():
-        # No request of this program waits.
+        # No request of this program may wait.
         query["wait"] = 31 if int(query["wait"]) > 30 else 0
         if next(numbers) % 2:
             query.pop("feed", None)

@@ -52,12 +52,12 @@ const refused = await client.GET("/auth/users");
 check(refused.error?.code === "invalid-token" && refused.error.status === 401, refused);
 check(refused.response.headers.get("content-type") === "application/problem+json", refused.response.headers);
 
-// Which members are at fault stands in `errors`.
+// `errors` names the members at fault.
 access = "";
 const invalid = await client.POST("/auth/create", { body: { email: "ann", password } });
 check(invalid.error?.code === "invalid-request" && invalid.error.errors?.[0]?.pointer === "/email", invalid);
 
-// What the types refuse. The service never sees these requests.
+// Requests that the types do not allow. None of them is sent.
 export const mistakes = [
   // @ts-expect-error: no such path
   () => client.GET("/auth/nothing"),
