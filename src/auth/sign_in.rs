@@ -67,7 +67,8 @@ impl Auth {
     /// Begins a session.
     ///
     /// # Errors
-    /// [`AuthError::InvalidCredentials`] for an unknown or inactive account and for a wrong password, or the service is
+    /// [`AuthError::InvalidCredentials`] for an unknown or inactive account and for a wrong password,
+    /// [`AuthError::RateLimited`], [`AuthError::InvalidMember`] for an unknown audience, or the service is
     /// overloaded or unavailable.
     pub async fn sign_in(&self, sign_in: SignIn, source: SignInSource) -> Result<TokenPair, AuthError> {
         let SignInSource { user_agent, context } = source;

@@ -191,10 +191,13 @@ fn tokens(settings: &Settings, rules: &mut Rules) {
         let is_written_so = [settings.issuer(), &format!("{}/", settings.issuer())].contains(&url.as_str());
         let is_bare = url.query().is_none() && url.fragment().is_none();
         let has_user = !url.username().is_empty() || url.password().is_some();
-        is_written_so && is_bare && !has_user && url.path().chars().all(|c| c == '/' || is_plain(c))
+        let is_plain_path = !url.path().contains("//") && url.path().chars().all(|c| c == '/' || is_plain(c));
+        is_written_so && is_bare && !has_user && is_plain_path
     };
+    let scheme = settings.issuer().trim_start().split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let is_name = !matches!(scheme.as_str(), "http" | "https");
     rules.check(
-        settings.issuer_url().as_ref().is_none_or(is_prefix),
+        settings.issuer_url().as_ref().map_or(is_name, is_prefix),
         &["jwt.issuer", "server.public_url"],
         "must be written as https://id.example.com or https://example.com/id: scheme and host in lower case, letters, \
          digits and -_.~ in the path, no default port, and no user, query or fragment",

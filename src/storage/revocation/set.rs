@@ -164,6 +164,7 @@ impl RevokedSet {
                 && *entry.get() < until
             {
                 entry.update(until);
+                added += 1;
             }
         }
         if added > 0 {
