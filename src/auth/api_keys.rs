@@ -3,7 +3,7 @@
 use super::{Auth, AuthError, Caller, IssuedToken, clients::sha256};
 use crate::{
     domain::{
-        Action, ApiKey, ApiKeyLifetime, ApiKeyName, ApiKeySecret, AuditContext, Invalid, Password, SessionId,
+        Action, ApiKey, ApiKeyLifetime, ApiKeySecret, AuditContext, DisplayName, Invalid, Password, SessionId,
         SessionState, Timestamp,
     },
     limits::AddressLimit,
@@ -15,7 +15,7 @@ use crate::{
 /// The properties that a user chooses for a new API key.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
-    pub name: ApiKeyName,
+    pub name: DisplayName,
     /// `None` for a key that does not expire.
     pub lifetime: Option<ApiKeyLifetime>,
     /// The only audience that its access tokens can have; `None` for no restriction.

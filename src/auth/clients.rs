@@ -14,7 +14,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long the metadata waits for the scopes from the database. After that it has the scopes that were last read.
@@ -60,7 +60,9 @@ impl ClientAdmin {
             let fault = Invalid("must be jwt.audience or one of jwt.audiences");
             return Err(AuthError::InvalidMember("/audience", fault));
         }
-        let NewClient { name, scopes, audiences } = new;
+        let NewClient { name, scopes, mut audiences } = new;
+        let mut known = HashSet::new();
+        audiences.retain(|audience| known.insert(audience.clone()));
         let client = Client { id: ClientId::from_random(random()), name, scopes, audiences, created_at: context.at };
         let secret: SecretString = URL_SAFE_NO_PAD.encode(random::<32>()).into();
         self.storage.create_client(&client, &sha256(secret.expose_secret()), context).await?;

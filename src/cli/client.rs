@@ -5,7 +5,7 @@ use crate::{
     auth::{AuthError, ClientAdmin, NewClient},
     clock::Clock,
     config::Settings,
-    domain::{AuditContext, Client, ClientId, Name, Scopes},
+    domain::{AuditContext, Client, ClientId, DisplayName, Scopes},
     storage::Storage,
 };
 use clap::{Args, Subcommand};
@@ -60,7 +60,7 @@ pub(super) async fn run(command: ClientCommand, settings: &Settings) -> Result<(
 async fn act(command: ClientCommand, clients: &ClientAdmin, context: &AuditContext) -> Result<(), Failure> {
     match command {
         ClientCommand::Create(Create { name, scopes, audiences, json }) => {
-            let name = Name::parse(&name).map_err(|fault| format!("the name {fault}"))?.as_str().to_owned();
+            let name = DisplayName::parse(&name).map_err(|fault| format!("the name {fault}"))?.as_str().to_owned();
             let scopes: Scopes = scopes.join(" ").parse().map_err(|fault| format!("the scopes {fault}"))?;
             let created = clients.create(NewClient { name, scopes, audiences }, context).await;
             let (client, secret) = created.map_err(explain)?;

@@ -1,6 +1,6 @@
 //! API keys: long-lived secrets of users for programs, exchanged for access tokens.
 
-use super::{Invalid, Name, Seconds, SessionId, Timestamp};
+use super::{Invalid, Seconds, SessionId, Timestamp};
 use std::fmt;
 
 /// The secret of an API key: `sgn_`, 256 random bits as 43 base62 digits, and the CRC-32 of these 47 characters as 6
@@ -60,23 +60,6 @@ fn base62<const N: usize>(mut number: [u8; N], count: usize) -> String {
         *digit = char::from(DIGITS[remainder]);
     }
     digits.into_iter().collect()
-}
-
-/// The name that a user gives to an API key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKeyName(Name);
-
-impl ApiKeyName {
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        match Name::parse(text) {
-            Ok(name) if !name.as_str().is_empty() => Ok(Self(name)),
-            _ => Err(Invalid("must be 1 to 150 characters, none of them a control or formatting character")),
-        }
-    }
-
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
 }
 
 /// The lifetime of an API key: up to ten years.
@@ -168,7 +151,7 @@ mod tests {
 
         #[test]
         fn parsing_never_panics(text in any::<String>()) {
-            let _ = (ApiKeySecret::parse(&text), ApiKeyName::parse(&text));
+            let _ = ApiKeySecret::parse(&text);
         }
     }
 }

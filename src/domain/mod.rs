@@ -22,13 +22,13 @@ mod user;
 mod username;
 
 pub use algorithm::Algorithm;
-pub use api_key::{ApiKey, ApiKeyLifetime, ApiKeyName, ApiKeySecret};
+pub use api_key::{ApiKey, ApiKeyLifetime, ApiKeySecret};
 pub use audit::{Action, AuditContext, AuditEntry, Outcome};
 pub use client::{Client, ClientId, Scopes};
 pub use email::Email;
 pub use feed::{FeedPage, FeedRow};
 pub use mail::{MailCode, MailKind, QueuedMail};
-pub use name::Name;
+pub use name::{DisplayName, Name};
 pub use page::{Limit, Page, UserCursor};
 pub use password::{Password, PasswordHash, PasswordRules, WeakPassword};
 pub use refresh_policy::RefreshVerdict;

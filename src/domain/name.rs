@@ -32,6 +32,23 @@ impl Name {
     }
 }
 
+/// The name of an API key or a client: a [`Name`] that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisplayName(Name);
+
+impl DisplayName {
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        match Name::parse(text) {
+            Ok(name) if !name.as_str().is_empty() => Ok(Self(name)),
+            _ => Err(Invalid("must be 1 to 150 characters, none of them a control or formatting character")),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

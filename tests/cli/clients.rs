@@ -49,7 +49,8 @@ async fn a_client_is_created_listed_and_deleted() {
 fn invalid_arguments_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let unknown = format!("client_{}", "0".repeat(32));
-    let rows: [(&[&str], &str); 6] = [
+    let rows: [(&[&str], &str); 7] = [
+        (&["client", "create", ""], "name"),
         (&["client", "create", "a", "--audience", "https://x"], "jwt.audiences"),
         (&["client", "create", "a", "--scope", "a\"b"], "scopes"),
         (&["client", "create", "a", "--scope", "a  b"], "scopes"),

@@ -2,7 +2,7 @@
 //! reply. The same rules hold for a JSON object and for a query.
 
 use crate::{
-    domain::{ApiKeyLifetime, ApiKeyName, Email, Invalid, Limit, Name, Password},
+    domain::{ApiKeyLifetime, DisplayName, Email, Invalid, Limit, Name, Password},
     http::problem::{MemberFault, Problem},
 };
 use actix_web::HttpRequest;
@@ -191,7 +191,7 @@ macro_rules! parsed {
 }
 parsed! {
     ApiKeyLifetime(i64): Self::parse;
-    ApiKeyName(String): |text: String| Self::parse(&text);
+    DisplayName(String): |text: String| Self::parse(&text);
     Email(String): |text: String| Self::parse(&text);
     Name(String): |text: String| Self::parse(&text);
     Password(String): |text: String| Self::parse(&text);

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::NewApiKey,
-    domain::{ApiKey, ApiKeyLifetime, ApiKeyName, Password, SessionId},
+    domain::{ApiKey, ApiKeyLifetime, DisplayName, Password, SessionId},
     http::{
         State,
         connection::ClientConnection,
@@ -29,7 +29,7 @@ pub struct ApiKeyRequest {
         value_type = String, min_length = 1, max_length = 150,
         pattern = r"^([^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|[\u200c\u200d])*$"
     )]
-    name: ApiKeyName,
+    name: DisplayName,
     #[deserr(from(&String) = Password::attempt)]
     #[schema(value_type = String)]
     password: Password,

@@ -266,7 +266,8 @@ impl Follower {
         }
         self.source = Some(source);
         self.storage.revoked.note_reading(asked_at);
-        if self.is_doubtful {
+        // After a failure, and for rows that other services may have seen before this reading.
+        if self.is_doubtful || self.storage.revoked.has_new_places() {
             // If the new id cannot be written now, the next reading tries again.
             self.storage.renew_feed_if_it_lost_rows().await?;
             self.is_doubtful = false;

@@ -138,6 +138,11 @@ impl RevokedSet {
         places.push(cursor);
     }
 
+    /// Whether rows were written or shown since the follower read up to its last row.
+    pub(super) fn has_new_places(&self) -> bool {
+        self.lock_places().len() > 1
+    }
+
     pub(super) fn places(&self) -> Vec<Place> {
         self.lock_places().clone()
     }
