@@ -5,7 +5,7 @@ use super::{
     print::Line,
     values::{self, Setting},
 };
-use crate::os::secret_file;
+use crate::os::{reason, secret_file};
 use config::{File, FileFormat, Source, Value, ValueKind};
 use secrecy::ExposeSecret;
 use std::{
@@ -119,7 +119,7 @@ impl Reader {
         match fs::read_to_string(path) {
             Ok(text) => self.layer(&place, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", error.kind()))),
+            Err(error) => self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", reason(&error)))),
         }
     }
 

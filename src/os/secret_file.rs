@@ -13,7 +13,7 @@ const MAX_LENGTH: u64 = 64 * 1024;
 /// Why a secret cannot be read. Never repeats the content of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    #[error("cannot be read: {}", .0.kind())]
+    #[error("cannot be read: {}", super::reason(.0))]
     Read(#[from] io::Error),
     #[error("is not a regular file")]
     NotAFile,

@@ -4,7 +4,7 @@ use super::{
     super::error::{classify, is_worth_a_retry},
     OpenError, Pool,
 };
-use crate::config::Database;
+use crate::{config::Database, os::reason};
 use rustix::fs::{Access, access};
 use sqlx::{
     Connection, SqliteConnection,
@@ -38,18 +38,21 @@ pub(super) fn check_file(path: &Path) -> Result<(), OpenError> {
             let above = path.ancestors().skip(1);
             let mut above = above.map(|folder| if folder == Path::new("") { Path::new(".") } else { folder });
             return match above.find(|folder| folder.exists()) {
-                Some(folder) if folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok() => Ok(()),
+                Some(folder) if folder.is_dir() => match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+                    Ok(()) => Ok(()),
+                    Err(error) => unusable(&format!("it cannot be created there: {}", reason(&error.into()))),
+                },
                 _ => unusable("it cannot be created there"),
             };
         }
         // For example, the name is too long, or a file has the name of the folder.
-        Err(error) => return unusable(&format!("it cannot be created there: {}", error.kind())),
+        Err(error) => return unusable(&format!("it cannot be created there: {}", reason(&error))),
     };
     if !file.is_file() {
         return unusable("it is not a regular file");
     }
-    if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
-        return unusable("it cannot be read and written");
+    if let Err(error) = access(path, Access::READ_OK | Access::WRITE_OK) {
+        return unusable(&format!("it cannot be read and written: {}", reason(&error.into())));
     }
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD.len() as u64).read_to_end(&mut head));
