@@ -133,7 +133,8 @@ fn given(file: &str) -> Vec<(String, String)> {
         if line.starts_with('#') {
             continue;
         }
-        // `NAME: value` of Compose, `NAME=value` of a Dockerfile, `- name: NAME` and `value: …` of Kubernetes.
+        // `NAME: value` of Compose, `NAME=value` of a Dockerfile or an .env file, `- name: NAME` and `value: …` of
+        // Kubernetes.
         let kubernetes = line.strip_prefix("- name: SIGNET__");
         let next = || lines.get(number + 1).map(|line| line.trim_start()).and_then(|line| line.strip_prefix("value:"));
         let pair = match kubernetes {
@@ -159,9 +160,13 @@ fn containers_are_given_valid_settings() {
     };
     let known = defaults();
     let mut count = 0;
-    for file in
-        ["Dockerfile", "docker-compose.yml", "deploy/kubernetes/deployment.yaml", "deploy/kubernetes/migrate.yaml"]
-    {
+    for file in [
+        "Dockerfile",
+        "docker-compose.yml",
+        "deploy/kubernetes/base/deployment.yaml",
+        "deploy/kubernetes/base/settings.env",
+        "deploy/kubernetes/overlays/example/settings.env",
+    ] {
         let given = given(file);
         assert!(!given.is_empty(), "{file} sets no setting");
         let mut environment = vec![("SIGNET_PROFILE".to_owned(), "production".to_owned())];
