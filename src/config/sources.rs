@@ -119,7 +119,9 @@ impl Reader {
         match fs::read_to_string(path) {
             Ok(text) => self.layer(&place, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", reason(&error)))),
+            Err(error) => {
+                self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", reason(&error))))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Compares the documents with the program: settings, errors, routes, names of tests, links, and the commands of the
 //! README.
 
-use crate::support::{TestApp, all};
+use crate::support::{TestApp, all, keys::algorithms};
 use serde_json::Value;
 use signet::{config::Sources, http::Code};
 use std::{
@@ -163,6 +163,7 @@ fn containers_are_given_valid_settings() {
     for file in [
         "Dockerfile",
         "docker-compose.yml",
+        "compose.replicas.yml",
         "deploy/kubernetes/base/deployment.yaml",
         "deploy/kubernetes/base/settings.env",
         "deploy/kubernetes/overlays/example/settings.env",
@@ -178,7 +179,11 @@ fn containers_are_given_valid_settings() {
             let value = match (key.as_str(), name.ends_with("_FILE")) {
                 ("database.url", true) => secret("url", "postgres://signet:secret@db/signet"),
                 ("bootstrap.superuser_password", true) => secret("password", "correct horse battery"),
-                ("jwt.signing_key", true) => secret("signing", "a key that only this test knows: signing"),
+                ("jwt.signing_key", true) => {
+                    let given = given.iter().find(|(name, _)| name == "SIGNET__JWT__ALGORITHM");
+                    let algorithm = given.map_or("HS256", |(_, algorithm)| algorithm);
+                    secret("signing", algorithms().find(|(name, _)| *name == algorithm).unwrap().1)
+                }
                 ("jwt.refresh_key", true) => secret("refresh", "a key that only this test knows: refresh"),
                 (_, is_file) => {
                     assert!(!is_file, "{file}: {name} is read from a file that this test does not create");
