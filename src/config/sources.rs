@@ -120,7 +120,7 @@ impl Reader {
             Ok(text) => self.layer(&place, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", reason(&error))))
+                self.fault(Fault::new("the whole file", &place, format!("cannot be read: {}", reason(&error))));
             }
         }
     }
