@@ -25,8 +25,9 @@ RUN touch src/main.rs src/lib.rs \
     && install -D "$(scripts/build-static "$TARGETARCH")" /image/usr/local/bin/signet \
     && mkdir /data
 
-# 3. Certificates and a few files of settings, no C library, no shell, no package manager; user 65532.
-FROM ${BASE}
+# 3. Certificates and a few files of settings, no C library, no shell, no package manager; user 65532. The platform is
+# that of the image anyway, but buildah 1.28 would take that of the first stage.
+FROM --platform=$TARGETPLATFORM ${BASE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG SOURCE=unknown
