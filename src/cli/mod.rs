@@ -14,6 +14,7 @@ use crate::{
     config::{Faults, Settings, Sources},
     http,
     keys::files::KeyFileError,
+    os::names,
     storage::OpenError,
 };
 use clap::{Parser, Subcommand};
@@ -77,6 +78,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
+    names::use_no_plugins();
     match run(Cli::parse().command.unwrap_or(Command::Serve)) {
         Ok(code) => code,
         Err(failure) => {

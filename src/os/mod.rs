@@ -1,7 +1,8 @@
-//! What the operating system offers: a container's CPU quota, the scheduler, files that hold secrets. The only place with
-//! `unsafe` code.
+//! What the operating system offers: a container's CPU quota, the scheduler, files that hold secrets, names of hosts. The
+//! only place with `unsafe` code.
 
 pub mod cgroup;
+pub mod names;
 pub mod scheduler;
 pub mod secret_file;
 
