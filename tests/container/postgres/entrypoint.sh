@@ -11,7 +11,9 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     initdb --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE"
     printf '\nhost all all all scram-sha-256\n' >>"$PGDATA/pg_hba.conf"
     pg_ctl -D "$PGDATA" -o "-c listen_addresses=''" -w start
-    for file in /docker-entrypoint-initdb.d/*.sh; do if [ -f "$file" ]; then . "$file"; fi; done
+    for file in /docker-entrypoint-initdb.d/*.sh; do
+        if [ -x "$file" ]; then "$file"; elif [ -f "$file" ]; then . "$file"; fi
+    done
     pg_ctl -D "$PGDATA" -m fast -w stop
     echo "PostgreSQL init process complete; ready for start up."
 fi
