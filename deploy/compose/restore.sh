@@ -7,7 +7,7 @@
 # restored database needs (docs/operations.md, What a restored backup means): the users' ids go on after the last one, the
 # feed of revocations gets a new id, and a new secrets/refresh_key ends all sessions.
 set -eu
-[ -r "${1:?usage: deploy/compose/restore.sh FILE}" ]
+[ -r "${1:?usage: deploy/compose/restore.sh FILE}" ] || { echo "There is no file $1 that can be read." >&2; exit 1; }
 postgres() { docker compose exec -T postgres "$@"; }
 sql() { postgres psql --username postgres --no-psqlrc --quiet --no-align --tuples-only --set ON_ERROR_STOP=1 --dbname "$1"; }
 
