@@ -4,7 +4,7 @@ FOLDER has a copy of deploy/kubernetes, and base.yaml and example.yaml if they c
 packages for the kinds that are not a part of Kubernetes, if they could be fetched.
 """
 
-import base64, json, subprocess, sys
+import base64, ipaddress, json, subprocess, sys
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,7 +14,19 @@ VERSIONS = ["1.30", "1.37"]
 PACKAGES = {"gateway.networking.k8s.io": "gateway-api", "monitoring.coreos.com": "prometheus-operator"}
 # Secrets that are no part of the kustomization.
 EXTERNAL = {"signet-keys"}
+PATHS = json.loads(Path("openapi/openapi.json").read_text())["paths"]
 INTERNAL = {"/livez", "/readyz", "/metrics"}
+# The container's ports, and the settings that make Signet listen on them.
+BINDS = {"http": "SIGNET__SERVER__BIND", "metrics": "SIGNET__SERVER__METRICS_BIND"}
+# What the Pod Security Standard `restricted` demands of a container, the image's user, and a read-only file system.
+RESTRICTED = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+    "readOnlyRootFilesystem": True,
+}
 problems = []
 
 
@@ -105,8 +117,20 @@ def mounted(container, pod, objects):
     return secrets, files
 
 
-def check_container(container, role, pod, objects):
+def allowed_ports(objects, direction):
+    """The ports of all network policies in this direction; None stands for a rule that allows every port."""
+    policies = [item["spec"] for (kind, _), item in objects.items() if kind == "NetworkPolicy"]
+    rules = [rule for policy in policies for rule in policy.get(direction, [])]
+    return {port.get("port") for rule in rules for port in rule.get("ports", [{}])}
+
+
+def check_container(container, command, role, pod, objects):
     name, variables = container["name"], environment(container, objects)
+    check(container.get("args") == [command], f"{name}: args is {container.get('args')}, and must be [{command}]")
+    security = pod.get("securityContext", {}) | container.get("securityContext", {})
+    for field, value in RESTRICTED.items():
+        found = security.get(field)
+        check(found == value, f"{name}: securityContext.{field} is {found}, and must be {value}")
     secrets, files = mounted(container, pod, objects)
     for variable, value in variables.items():
         check(variable.startswith("SIGNET_"), f"{name}: {variable} is no setting")
@@ -115,9 +139,29 @@ def check_container(container, role, pod, objects):
     query = parse_qs(url.query)
     check(url.username == role, f"{name}: connects to PostgreSQL as {url.username}, not as {role}")
     check(query.get("sslmode") == ["verify-full"], f"{name}: the URL of PostgreSQL has no sslmode=verify-full")
+    unreachable = {53, url.port or 5432} - allowed_ports(objects, "egress")
+    check(not unreachable, f"NetworkPolicy: {name} cannot reach DNS or PostgreSQL on the ports {unreachable}")
     authority = query.get("sslrootcert", [""])[0]
     check("BEGIN CERTIFICATE" in files.get(authority, ""), f"{name}: no secret has the certificate {authority}")
     return variables, secrets
+
+
+def check_listeners(container, variables, objects):
+    """Whether probes, Prometheus and network policies name the ports on which Signet listens, and its paths."""
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    for name, setting in BINDS.items():
+        found, bind = variables.get(setting), f"0.0.0.0:{ports[name]}"
+        check(found == bind, f"{setting} is {found}, and must be {bind} for the container's port {name}")
+    for kind in ["startupProbe", "livenessProbe", "readinessProbe"]:
+        probe = container[kind]["httpGet"]
+        check(probe["path"] in PATHS, f"{kind}: Signet has no path {probe['path']}")
+        check(probe["port"] == "http", f"{kind}: the port is {probe['port']}, and must be http")
+    annotations = objects["Deployment", "signet"]["spec"]["template"]["metadata"]["annotations"]
+    path, port = annotations["prometheus.io/path"], annotations["prometheus.io/port"]
+    check(path in PATHS, f"prometheus.io/path: Signet has no path {path}")
+    check(port == str(ports["metrics"]), f"prometheus.io/port is {port}, and must be {ports['metrics']}")
+    allowed, existing = allowed_ports(objects, "ingress"), set(ports.values())
+    check(allowed == existing, f"NetworkPolicy: the ingress ports are {allowed}, but the container's are {existing}")
 
 
 def matches(route, path):
@@ -131,8 +175,12 @@ def matches(route, path):
 def check_example(objects):
     pod = check_parts(objects)
     migrate, serve = pod["initContainers"][0], pod["containers"][0]
-    check_container(migrate, "signet_owner", pod, objects)
-    variables, secrets = check_container(serve, "signet", pod, objects)
+    check_container(migrate, "migrate", "signet_owner", pod, objects)
+    variables, secrets = check_container(serve, "serve", "signet", pod, objects)
+    check_listeners(serve, variables, objects)
+    for network in map(ipaddress.ip_network, variables["SIGNET__SERVER__TRUSTED_PROXIES"].split(",")):
+        is_narrow = network.num_addresses <= 256
+        check(is_narrow, f"SIGNET__SERVER__TRUSTED_PROXIES: {network} has more than 256 addresses, some of clients")
     owners = [secret for secret in secrets.values() if secret.startswith("signet-migration")]
     check(not owners, "the service can read the database URL of the role that owns the tables")
     check(secrets.get(variables["SIGNET__JWT__KEYS_DIR"]) == "signet-keys", "SIGNET__JWT__KEYS_DIR is not signet-keys")
@@ -146,7 +194,7 @@ def check_example(objects):
     route = objects["HTTPRoute", "signet"]
     host = urlsplit(variables["SIGNET__SERVER__PUBLIC_URL"]).hostname
     check(route["spec"]["hostnames"] == [host], f"HTTPRoute: the hosts are not that of the public URL, {host}")
-    for path in json.loads(Path("openapi/openapi.json").read_text())["paths"]:
+    for path in PATHS:
         check(matches(route, path) == (path not in INTERNAL), f"HTTPRoute: {path} must be reachable, or must not be")
     for backend in (backend for rule in route["spec"]["rules"] for backend in rule["backendRefs"]):
         service = objects.get(("Service", backend["name"]), {"spec": {"ports": []}})
