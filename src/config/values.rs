@@ -91,7 +91,7 @@ scalars! {
     u32: "a whole number", |text| text.trim().parse().ok();
     NonZero<usize>: "a whole number from 1", |text| text.trim().parse().ok();
     SocketAddr: "an address and a port such as 127.0.0.1:8000", |text| text.trim().parse().ok();
-    IpNet: "networks such as 10.0.0.0/8, or addresses", |text| {
+    IpNet: "networks such as 192.0.2.0/28, or addresses", |text| {
         text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.to_canonical().into()))
     };
     Duration: "a duration such as 500ms, 30s, 5m, 12h or 1d", |text| humantime::parse_duration(text).ok();
