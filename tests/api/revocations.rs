@@ -181,7 +181,9 @@ async fn a_waiting_client_gets_a_sign_out_from_any_replica() {
 /// Two thousand clients wait, and half of them disconnect. Each of the others gets the revocation.
 #[tokio::test]
 async fn a_thousand_waiting_clients_get_a_revocation_after_others_disconnected() {
-    let (app, client) = start().await;
+    // This client needs long to send so many requests when the machine has other work.
+    let app = TestApp::with(&[("SERVER__REQUEST_TIMEOUT", "2m")]).await;
+    let client = app.client("", &[]).await;
     let ann = app.user().await;
     let path = "/auth/revocations?wait=30";
     let waiting = join_all((0..1000).map(|_| client.actor.get(path)));
