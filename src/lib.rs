@@ -19,7 +19,7 @@
 //! | [`keys`] | the keys that sign tokens: their states and their files |
 //! | [`telemetry`] | logs, metrics, traces |
 //! | [`config`] | reads and checks the settings |
-//! | [`os`] | the CPU quota of a container, the time slice of a thread, files that contain secrets |
+//! | [`os`] | the CPU quota of a container, the time slice of a thread, files that contain secrets, look-ups of names |
 //! | [`clock`], [`random`] | the only clock, passed to `App::build`; the only source of random bytes |
 //! | [`domain`] | nouns and pure decisions; no I/O, no framework |
 //!
