@@ -18,6 +18,9 @@ macro_rules! expired_sessions {
 
 /// Deletes at most `$3` rows, the oldest first, whose `$time` is at least `$1` and less than `$2`. `$key` names the
 /// columns of the primary key.
+///
+/// PostgreSQL, where it had to wait for another transaction, compares the outer conditions with the new row and not the
+/// inner ones, so the time is in both: a row that was renewed stays. `+ 0` keeps the outer ones from the index of the time.
 macro_rules! delete_expired {
     ($table:literal, $key:literal, $time:literal) => {
         delete_expired!($table, $key, $time, "TRUE")
@@ -40,8 +43,11 @@ macro_rules! delete_expired {
             $time,
             " < $2 ORDER BY ",
             $time,
-            " LIMIT $3)",
-            " RETURNING ",
+            " LIMIT $3) AND ",
+            $time,
+            " + 0 >= $1 AND ",
+            $time,
+            " + 0 < $2 RETURNING ",
             $time
         )
     };

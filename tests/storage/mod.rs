@@ -8,7 +8,7 @@ use signet::{
         User, UserChange, UserCursor, UserId, Username,
     },
     random::random,
-    storage::{Changed, Created, Storage, StorageError, UserRef},
+    storage::{Changed, Created, Expiring, Storage, StorageError, UserRef},
 };
 use std::time::Duration;
 use tokio::time::timeout;
@@ -417,4 +417,26 @@ async fn users_are_ordered_and_searched_by_bytes() {
     assert_eq!(listed("").await, ["a-", "a.b", "a", "a_", "aa", "ab", "b", "z", "ä"]);
     assert_eq!(listed("a").await, ["a-", "a.b", "a", "a_", "aa", "ab"]);
     assert_eq!(listed("ä").await, ["ä"]);
+}
+
+#[tokio::test]
+async fn a_row_that_is_renewed_while_a_purge_waits_for_it_stays() {
+    let fixture = fixture().await;
+    let user = fixture.user().await;
+    let account = if fixture.database.is_sqlite() { "x'01'" } else { "'\\x01'::bytea" };
+    let failed = format!("({account}, TRUE, 1, 0), ({account}, FALSE, 1, 0)");
+    let known = format!("({0}, 'new', 0), ({0}, 'old', 0)", user.id);
+    fixture.database.execute(&format!("INSERT INTO sign_in_failures VALUES {failed}")).await;
+    fixture.database.execute(&format!("INSERT INTO known_networks VALUES {known}")).await;
+    for (table, renew) in [
+        (Expiring::SignInFailures, "UPDATE sign_in_failures SET last_failed_at = 1795000000 WHERE is_known"),
+        (Expiring::KnownNetworks, "UPDATE known_networks SET last_seen_at = 1795000000 WHERE network = 'new'"),
+    ] {
+        let renewing = fixture.database.begin(renew).await;
+        let mut purge = Box::pin(fixture.storage.purge(table, 10, Timestamp(i64::MIN), NOW));
+        assert!(timeout(Duration::from_millis(100), &mut purge).await.is_err(), "{table:?}: it waits");
+        renewing.commit().await;
+        assert_eq!(purge.await.unwrap().rows, 1, "{table:?}");
+        assert_eq!(fixture.database.count(table.name()).await, "1", "{table:?}");
+    }
 }
