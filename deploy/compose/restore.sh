@@ -4,31 +4,45 @@
 #   deploy/compose/restore.sh signet.dump
 #
 # The service serves until the backup is read, so a backup that cannot be read changes nothing. Then it does what a
-# restored database needs (docs/operations.md, What a restored backup means): the users' ids go on after the last one, the
-# feed of revocations gets a new id, and a new secrets/refresh_key ends all sessions.
+# restored database needs (docs/operations.md, What a restored backup means): new users get ids that are far above those
+# of the backup, the feed of revocations gets a new id, and a new secrets/refresh_key ends all sessions. The database of
+# before stays, as signet_before_restore.
 set -eu
-[ -r "${1:?usage: deploy/compose/restore.sh FILE}" ] || { echo "There is no file $1 that can be read." >&2; exit 1; }
+fail() { echo "$*" >&2; exit 1; }
 postgres() { docker compose exec -T postgres "$@"; }
 sql() { postgres psql --username postgres --no-psqlrc --quiet --no-align --tuples-only --set ON_ERROR_STOP=1 --dbname "$1"; }
+
+[ -r "${1:?usage: deploy/compose/restore.sh FILE}" ] || fail "There is no file $1 that can be read."
+[ -f docker-compose.yml ] || fail "There is no docker-compose.yml in this folder: go to the folder that has it."
+[ -w secrets/refresh_key ] || fail "You may not write secrets/refresh_key, and it must change: become the user that made it."
+earlier=$(echo "SELECT datname FROM pg_database WHERE datname = 'signet_before_restore'" | sql postgres)
+[ -z "$earlier" ] || fail "The database $earlier of an earlier restore is still there. Drop it:
+  docker compose exec postgres dropdb --username postgres $earlier"
 
 postgres dropdb --username postgres --if-exists --force restored </dev/null
 postgres createdb --username postgres --owner signet_owner restored </dev/null
 postgres pg_restore --username postgres --exit-on-error --dbname restored <"$1"
-
-docker compose stop signet
-# Without the present database: far above the ids of the backup.
-last=$(echo 'SELECT last_value FROM users_id_seq' | sql signet) \
-    || last=$(echo 'SELECT last_value + 100000 FROM users_id_seq' | sql restored)
+# After the loss of a volume the database is empty, and does not know the last id.
+last=$(echo "SELECT coalesce(max(last_value), 0) FROM pg_sequences WHERE sequencename = 'users_id_seq'" | sql signet)
 sql restored <<SQL
-SELECT setval('users_id_seq', greatest($last, (SELECT last_value FROM users_id_seq))) \g /dev/null
+SELECT setval('users_id_seq', greatest($last, last_value + 100000)) FROM users_id_seq \g /dev/null
 UPDATE revocation_feed SET feed_id = gen_random_uuid();
 SQL
-sql postgres <<'SQL'
-DROP DATABASE IF EXISTS signet WITH (FORCE);
-ALTER DATABASE restored RENAME TO signet;
-SQL
-# Written over, not replaced: the containers see this very file.
+
+trap 'echo "Not restored. \`docker compose up --detach --wait\` starts the service with the database of before." >&2' EXIT
+docker compose stop signet
+# Before the databases change places: otherwise sessions that have ended could go on. Written over, not replaced: the
+# containers see this very file.
 openssl rand -base64 48 >secrets/refresh_key
+sql postgres <<'SQL'
+BEGIN;
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('signet', 'restored') \g /dev/null
+ALTER DATABASE signet RENAME TO signet_before_restore;
+ALTER DATABASE restored RENAME TO signet;
+COMMIT;
+SQL
+trap - EXIT
+echo "Restored; the database of before is now signet_before_restore. Starting the service."
 docker compose up --detach --wait
-echo "Restored. Access tokens that were revoked after the backup are accepted until they expire; change the signing key"
-echo "if that is too long. Users, API keys and clients are as they were at the time of the backup."
+echo "Access tokens that were revoked after the backup are accepted until they expire; change the signing key if that is"
+echo "too long. Users, API keys and clients are as they were at the time of the backup. Make a new backup now."
