@@ -1,5 +1,5 @@
 # The images to start from. `scripts/pin-images` adds their digests; distroless has no tags with versions.
-ARG RUST=rust:1.95.0-bookworm
+ARG RUST=docker.io/library/rust:1.95.0-bookworm
 ARG BASE=gcr.io/distroless/static-debian12:nonroot
 
 # 1. Dependencies: compiled from the manifests alone, and cached until the manifests change. The compiler runs on the
