@@ -1,6 +1,6 @@
 //! The storage contract and its races, on real connections.
 
-use crate::support::{TestDatabase, app::settings, email};
+use crate::support::{TestDatabase, app::settings, email, eventually};
 use futures_util::future::join_all;
 use signet::{
     domain::{
@@ -69,6 +69,17 @@ impl Fixture {
     /// Begins a session as a sign-in does that has verified the password hash "old".
     async fn begin(&self, user: &User, session: &NewSession) -> Result<Option<User>, StorageError> {
         self.storage.begin_session(user.id, &hash("old"), None, session, None, &NOW.into()).await
+    }
+
+    /// Until PostgreSQL lets a statement of the storage wait for a lock. SQLite lets every writer wait.
+    async fn until_a_statement_waits(&self) {
+        const WAITING: &str = "SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_activity \
+             WHERE wait_event_type = 'Lock' AND application_name = 'signet' AND datname = current_database()";
+        if self.database.is_sqlite() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        } else {
+            eventually("1".to_owned(), async || self.database.value(WAITING).await).await;
+        }
     }
 
     /// Begins a session of `user` and returns its refresh token.
@@ -434,7 +445,10 @@ async fn a_row_that_is_renewed_while_a_purge_waits_for_it_stays() {
     ] {
         let renewing = fixture.database.begin(renew).await;
         let mut purge = Box::pin(fixture.storage.purge(table, 10, Timestamp(i64::MIN), NOW));
-        assert!(timeout(Duration::from_millis(100), &mut purge).await.is_err(), "{table:?}: it waits");
+        tokio::select! {
+            purged = &mut purge => panic!("{table:?}: it did not wait: {purged:?}"),
+            () = fixture.until_a_statement_waits() => {}
+        }
         renewing.commit().await;
         assert_eq!(purge.await.unwrap().rows, 1, "{table:?}");
         assert_eq!(fixture.database.count(table.name()).await, "1", "{table:?}");
