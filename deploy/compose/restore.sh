@@ -14,26 +14,32 @@ sql() { postgres psql --username postgres --no-psqlrc --quiet --no-align --tuple
 
 [ -r "${1:?usage: deploy/compose/restore.sh FILE}" ] || fail "There is no file $1 that can be read."
 [ -f docker-compose.yml ] || fail "There is no docker-compose.yml in this folder: go to the folder that has it."
-[ -w secrets/refresh_key ] || fail "You may not write secrets/refresh_key, and it must change: become the user that made it."
+[ -w secrets/refresh_key ] || fail "You may not write secrets/refresh_key, which must change. Run this as the user who may."
+key=$(openssl rand -base64 48)
 earlier=$(echo "SELECT datname FROM pg_database WHERE datname = 'signet_before_restore'" | sql postgres)
-[ -z "$earlier" ] || fail "The database $earlier of an earlier restore is still there. Drop it:
-  docker compose exec postgres dropdb --username postgres $earlier"
+[ -z "$earlier" ] || fail "There is a database $earlier: what Signet had before an earlier restore.
+docs/deployment.md, Backup and restore, says how to go back to it, and how to drop it if you do not need it."
 
 postgres dropdb --username postgres --if-exists --force restored </dev/null
 postgres createdb --username postgres --owner signet_owner restored </dev/null
 postgres pg_restore --username postgres --exit-on-error --dbname restored <"$1"
+
+# dash runs the command of EXIT after a signal only with these.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+trap 'echo "Not restored, and the service is stopped. docker compose up --detach --wait starts it with the database of
+before. If secrets/refresh_key has changed already, all users must sign in again." >&2' EXIT
+docker compose stop signet
 # After the loss of a volume the database is empty, and does not know the last id.
 last=$(echo "SELECT coalesce(max(last_value), 0) FROM pg_sequences WHERE sequencename = 'users_id_seq'" | sql signet)
 sql restored <<SQL
-SELECT setval('users_id_seq', greatest($last, last_value + 100000)) FROM users_id_seq \g /dev/null
+SELECT setval('users_id_seq', greatest($last, last_value) + 100000) FROM users_id_seq \g /dev/null
 UPDATE revocation_feed SET feed_id = gen_random_uuid();
 SQL
-
-trap 'echo "Not restored. \`docker compose up --detach --wait\` starts the service with the database of before." >&2' EXIT
-docker compose stop signet
 # Before the databases change places: otherwise sessions that have ended could go on. Written over, not replaced: the
 # containers see this very file.
-openssl rand -base64 48 >secrets/refresh_key
+echo "$key" >secrets/refresh_key
 sql postgres <<'SQL'
 BEGIN;
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('signet', 'restored') \g /dev/null
