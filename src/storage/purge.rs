@@ -19,8 +19,8 @@ macro_rules! expired_sessions {
 /// Deletes at most `$3` rows, the oldest first, whose `$time` is at least `$1` and less than `$2`. `$key` names the
 /// columns of the primary key.
 ///
-/// PostgreSQL, where it had to wait for another transaction, compares the outer conditions with the new row and not the
-/// inner ones, so the time is in both: a row that was renewed stays. `+ 0` keeps the outer ones from the index of the time.
+/// When the statement had to wait for a transaction that renewed a row, PostgreSQL checks only the outer conditions on
+/// the new row. So the time is in both, and the row stays. With `+ 0` the outer ones cannot use the index of the time.
 macro_rules! delete_expired {
     ($table:literal, $key:literal, $time:literal) => {
         delete_expired!($table, $key, $time, "TRUE")

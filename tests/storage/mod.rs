@@ -71,7 +71,7 @@ impl Fixture {
         self.storage.begin_session(user.id, &hash("old"), None, session, None, &NOW.into()).await
     }
 
-    /// Until PostgreSQL lets a statement of the storage wait for a lock. SQLite lets every writer wait.
+    /// Returns when a statement of the storage waits for a lock. On SQLite every writer waits.
     async fn until_a_statement_waits(&self) {
         const WAITING: &str = "SELECT CAST(COUNT(*) AS TEXT) FROM pg_stat_activity \
              WHERE wait_event_type = 'Lock' AND application_name = 'signet' AND datname = current_database()";
