@@ -14,7 +14,7 @@ sql() { postgres psql --username postgres --no-psqlrc --quiet --no-align --tuple
 
 [ -r "${1:?usage: deploy/compose/restore.sh FILE}" ] || fail "There is no file $1 that can be read."
 [ -f docker-compose.yml ] || fail "There is no docker-compose.yml in this folder: go to the folder that has it."
-[ -w secrets/refresh_key ] || fail "You may not write secrets/refresh_key, which must change. Run this as the user who may."
+[ -w secrets/refresh_key ] || fail "secrets/refresh_key cannot be written, and a restore changes it: run this as its owner."
 key=$(openssl rand -base64 48)
 earlier=$(echo "SELECT datname FROM pg_database WHERE datname = 'signet_before_restore'" | sql postgres)
 [ -z "$earlier" ] || fail "There is a database $earlier: what Signet had before an earlier restore.
@@ -24,7 +24,7 @@ postgres dropdb --username postgres --if-exists --force restored </dev/null
 postgres createdb --username postgres --owner signet_owner restored </dev/null
 postgres pg_restore --username postgres --exit-on-error --dbname restored <"$1"
 
-# dash runs the command of EXIT after a signal only with these.
+# Without these three, dash ends at a signal without the command of EXIT.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
